@@ -1,0 +1,186 @@
+"""Ports: what a room needs from one below or beside it, named for the need. Adapters meet them in `bootstrap`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from pileus.core.records import (
+    AuditEvent,
+    Capabilities,
+    Emission,
+    EngineRequest,
+    EngineStats,
+    Finish,
+    Message,
+    Principal,
+    Started,
+    StepOutput,
+    UsageRecord,
+)
+
+
+class Engine(Protocol):
+    """A language model that takes token ids in and gives token ids out.
+
+    `submit` and `cancel` may be called from another thread than the one that iterates over `events`; they only queue
+    their argument. An exception from `events` means that the engine is lost, and its replica ends.
+    """
+
+    def capabilities(self) -> Capabilities: ...
+
+    def submit(self, request: EngineRequest) -> None:
+        """Take the request at the next step. One that cannot be run finishes with an error."""
+
+    def cancel(self, request_id: int) -> None:
+        """End the request before the next step; each unfinished choice gets a `cancelled` finish. Unknown: no-op."""
+
+    def events(self) -> Iterator[StepOutput]:
+        """One item per engine step; blocks while there is nothing to do; ends after `close`."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """A snapshot; callable from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let `events` end and free the model."""
+
+
+class EngineSpec(Struct, frozen=True):
+    """What a driver needs to open an engine: the verified artefact's folder, and its own validated options."""
+
+    model: str
+    model_path: Path | None  # None for engines that hold no weights here
+    options: Any
+
+
+class EngineDriver(Struct, frozen=True):
+    """An engine that bootstrap can offer under a name.
+
+    `options` is the driver's own options type, a frozen pydantic model, so that configuration can be checked without
+    loading the engine; `open` loads it, in the replica process.
+    """
+
+    name: str
+    options: type[Any]
+    open: Callable[[EngineSpec], Engine]
+    needs_model: bool = True
+
+
+class Detokenizer(Protocol):
+    """Turns one choice's ids to text as they come, never splitting a character."""
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """Text that became certain with these tokens; may be empty."""
+        ...
+
+    def flush(self) -> str:
+        """What is left at the end; an incomplete character becomes U+FFFD."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, for one model."""
+
+    vocab_size: int
+    stop_ids: tuple[int, ...]  # end of turn, end of text
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; what looks like a special token stays text."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of the rendered chat template, ready for the assistant's turn.
+
+        Special tokens of the template are special; those in people's text stay text. Raises `InvalidRequest` where
+        the template refuses the messages.
+        """
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def token_text(self, token: int) -> tuple[str, bytes]:
+        """One token by itself, as text (with U+FFFD for part of a character) and as bytes."""
+        ...
+
+    def detokenizer(self) -> Detokenizer: ...
+
+
+class ReplicaSink(Protocol):
+    """One request's ear on a replica. Called on the gateway's event loop, in the order of the engine's steps."""
+
+    def on_started(self, started: Started) -> None: ...
+
+    def on_emission(self, emission: Emission) -> None: ...
+
+    def on_finish(self, finish: Finish) -> None: ...
+
+    def on_lost(self, reason: str) -> None:
+        """The replica is gone before the request's end; nothing more will come from it."""
+
+
+class ReplicaStarter(Protocol):
+    """A fleet backend: starts, stops and finds replica processes; tokens never pass through it."""
+
+    async def start(self, command: "ReplicaCommand") -> "ReplicaHandle": ...
+
+
+class ReplicaCommand(Struct, frozen=True, kw_only=True):
+    """One replica to start. `spec` is what `pileus worker` reads from standard input as JSON."""
+
+    replica: str  # e.g. "smollm2/0"
+    epoch: int
+    address: str  # where it shall listen, e.g. unix:/run/user/1000/pileus-x/0.sock
+    spec: Mapping[str, Any]
+
+
+class ReplicaHandle(Protocol):
+    """A started replica process."""
+
+    pid: int
+
+    async def wait(self) -> int:
+        """The exit status; negative for a signal."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask it to end, and after `grace_s` seconds make it."""
+
+    def tail(self) -> str:
+        """The last lines that it printed, to explain a death."""
+        ...
+
+
+class Reservation(Struct):
+    """The worst case of one request, held until `settle`."""
+
+    principal: Principal
+    tokens: int
+    cost_micros: int
+
+
+class Price(Struct, frozen=True):
+    """Micro-units of money per million tokens."""
+
+    prompt: int = 0
+    completion: int = 0
+
+
+class Ledger(Protocol):
+    """Quota and money: reserved before work, settled after it. Both are in-memory and immediate."""
+
+    def reserve(self, principal: Principal, price: Price, prompt_tokens: int, completion_tokens: int) -> Reservation:
+        """Raises `QuotaExceeded` where the worst case does not fit into what is left."""
+        ...
+
+    def settle(self, reservation: Reservation, usage: UsageRecord) -> None:
+        """Commit what was used, give back the rest, queue the usage row. Exactly once per reservation."""
+
+
+class AuditSink(Protocol):
+    """Where administrative acts and refusals are written."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Durable when this returns. Raises `Unavailable` where it cannot be: then the act must not happen."""

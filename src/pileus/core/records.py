@@ -1,0 +1,242 @@
+"""Records that cross rooms and processes. Frozen; times are in seconds, tokens are ids of the model's vocabulary."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Lane(StrEnum):
+    """How urgent a request is. Lanes differ in scheduling only; there is one pipeline."""
+
+    ON_DEMAND = "on_demand"
+    CONTINUOUS = "continuous"
+    BATCH = "batch"
+
+
+class Continuation(StrEnum):
+    """What a driver can do with a request whose replica died (see ARCHITECTURE, principle 3)."""
+
+    CONTINUABLE = "continuable"  # from prompt + emitted tokens, exactly
+    REPLAYABLE = "replayable"  # regenerate, and check the tokens that were sent
+    RESTARTABLE = "restartable"  # only while nothing was delivered
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+# --- what people ask for (api -> gateway) ---------------------------------------------------------------------------
+
+
+class Message(Struct, frozen=True):
+    """One turn of a conversation, as text."""
+
+    role: str
+    content: str
+
+
+class GenerationOptions(Struct, frozen=True, kw_only=True):
+    """The caller's wishes, validated in range by the edge; `None` means that the deployment's default holds."""
+
+    max_tokens: int | None = None
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None  # number of alternatives per position; 0 gives the chosen token's only
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+class GenerationRequest(Struct, frozen=True, kw_only=True):
+    """One request as the pipeline takes it. Exactly one of `messages` and `prompt` is given."""
+
+    id: str
+    model: str
+    options: GenerationOptions
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    lane: Lane = Lane.ON_DEMAND
+    deadline_s: float | None = None  # from admission; None is the deployment's
+
+
+class Principal(Struct, frozen=True):
+    """Who is calling, as `security` established it. Nothing here comes from the request's body."""
+
+    key_id: str
+    tenant: str
+    role: str
+    permissions: frozenset[str]
+    name: str = ""
+
+
+# --- what a replica is asked for (gateway -> engine) ----------------------------------------------------------------
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen. Sampling has no hidden state: the random number of a token is a function of
+    (seed, choice index, position), penalties follow from the token history."""
+
+    max_tokens: int  # of one choice, counting tokens emitted before a resume
+    seed: int
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 is off
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    stop_ids: tuple[int, ...] = ()  # ends the choice; the stop token itself is not emitted
+
+
+class ChoiceState(Struct, frozen=True, array_like=True):
+    """One of a request's `n` choices; `emitted` is what it said before it was resumed here."""
+
+    index: int
+    emitted: tuple[int, ...] = ()
+
+
+class EngineRequest(Struct, frozen=True, array_like=True):
+    """Ids in. `id` is unique on the engine; `salt` separates tenants in the prefix cache."""
+
+    id: int
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    choices: tuple[ChoiceState, ...] = (ChoiceState(0),)
+    salt: bytes = b""
+    lane: Lane = Lane.ON_DEMAND
+
+
+# --- what a replica answers (engine -> gateway) ---------------------------------------------------------------------
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True):
+    """Natural-log probabilities at one position, of the model's own distribution (temperature 1, no penalties)."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # (token, logprob), most likely first
+
+
+class Started(Struct, frozen=True, array_like=True):
+    """A request's first token exists. Sent once per request, in the step of that token."""
+
+    request: int
+    cached_tokens: int  # prompt tokens whose KV was found in the prefix cache
+    wait_s: float  # on the engine, before its prefill began
+    prefill_s: float
+
+
+class Emission(Struct, frozen=True, array_like=True):
+    """New tokens of one choice in one step."""
+
+    request: int
+    choice: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] | None = None  # one per token, if asked for
+
+
+class Finish(Struct, frozen=True, array_like=True):
+    """The end of one choice: each choice has exactly one, also when it is cancelled."""
+
+    request: int
+    choice: int
+    reason: FinishReason
+    decode_s: float = 0.0  # from the choice's first token to its last
+    error: str = ""
+
+
+class Credit(Struct, frozen=True, array_like=True):
+    """What a replica can take on now. `seen` counts the submits received from this gateway, so that those still on
+    their way can be subtracted."""
+
+    slots: int
+    kv_blocks: int
+    seen: int = 0
+
+
+class StepOutput(Struct, frozen=True, array_like=True):
+    """Ids out: everything that one engine step produced, for all requests."""
+
+    started: tuple[Started, ...] = ()
+    emissions: tuple[Emission, ...] = ()
+    finishes: tuple[Finish, ...] = ()
+    credit: Credit = Credit(0, 0)
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What an engine can do; told once, in `Hello`."""
+
+    model: str
+    max_context: int  # tokens, prompt and answer together
+    slots: int  # sequences at the same time
+    kv_blocks: int
+    block_size: int  # tokens per KV block
+    continuation: Continuation
+    vocab_size: int
+    deterministic: bool = False
+    max_top_logprobs: int = 20
+
+
+class EngineStats(Struct, frozen=True, kw_only=True):
+    """Gauges and monotonic counters of one engine."""
+
+    running: int = 0  # sequences in the batch
+    waiting: int = 0  # sequences on the engine that hold no slot (preempted, or just received)
+    slots: int = 0
+    kv_blocks: int = 0
+    kv_blocks_used: int = 0  # held by live sequences
+    kv_blocks_cached: int = 0  # reusable, and free for the taking
+    steps: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefix_query_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+    step_s: float = 0.0  # time spent in steps
+    infer_s: float = 0.0  # of which in the model's kernels
+
+
+# --- what is written down -------------------------------------------------------------------------------------------
+
+
+class UsageRecord(Struct, frozen=True, kw_only=True):
+    """What one request used; written once, whatever its ending."""
+
+    request_id: str
+    key_id: str
+    tenant: str
+    deployment: str
+    lane: Lane
+    outcome: str  # stop, length, cancelled, error, refused
+    at: float  # wall clock of the settlement
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_micros: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    total_s: float = 0.0
+
+
+class AuditEvent(Struct, frozen=True, kw_only=True):
+    """An administrative act or a refusal: who did what to which object, and why it was or was not done."""
+
+    at: float
+    actor: str  # key id, or "system"
+    tenant: str
+    action: str  # e.g. key.create
+    target: str = ""
+    outcome: str = "ok"  # ok, or a reason code
+    request_id: str = ""
