@@ -1,0 +1,43 @@
+"""What the pipeline hands to the edge."""
+
+from msgspec import Struct
+
+from pileus.core.records import FinishReason
+
+
+class TokenText(Struct, frozen=True):
+    """One delivered token with its log probability and the alternatives that were asked for."""
+
+    text: str
+    raw: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
+class Delta(Struct, frozen=True):
+    """What became certain of one choice since the last delta. The last one of a choice carries `finish_reason`."""
+
+    choice: int
+    text: str
+    tokens: int
+    logprobs: tuple[TokenText, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Usage(Struct, frozen=True):
+    """Tokens of one request, over all its choices."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class Timings(Struct, frozen=True):
+    """Where the time of one request went, in seconds. `gateway_s` is what is left of `total_s` after the engine's
+    own account (its wait, prefill and decode) and the queue."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    gateway_s: float
+    total_s: float
