@@ -1,0 +1,88 @@
+# Pileus: `make up` is all that it takes. `make help` lists the rest.
+#
+# A target that finds nothing changed does nothing: each step of the installation leaves a stamp in .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+STAMPS := .venv/stamps
+INSTALL := scripts/uv pip install --quiet
+LOCK := scripts/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+##@ Use
+.PHONY: up
+up: $(STAMPS)/serve ## Install, get the default model, serve it on 127.0.0.1:8000 (ARGS="--port 9000" for more)
+	@exec $(BIN)/pileus up $(ARGS)
+
+##@ Develop
+.PHONY: test
+test: $(STAMPS)/dev ## Run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: $(STAMPS)/dev ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/dev ## Check style, types, and that no room imports one above it
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: bench
+bench: $(STAMPS)/dev ## Measure against other engines: table, plot and JSON in benchmarks/results
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: reference
+reference: $(STAMPS)/reference ## Install PyTorch and Transformers, to compare logits with (the tests skip that without them)
+
+.PHONY: docs
+docs: $(STAMPS)/dev ## Write the pages of docs/ that are made from the code
+	$(BIN)/python -m pileus.config.reference > docs/configuration.md
+
+.PHONY: lock
+lock: .venv/bin/uv ## Resolve the dependencies anew and pin each by its hashes
+	$(LOCK) --upgrade --output-file requirements/uv.txt - <<< uv
+	$(LOCK) --upgrade --group build --extra telemetry pyproject.toml --output-file requirements/serve.txt
+	$(LOCK) --upgrade --group build --extra telemetry --group dev --constraints requirements/serve.txt pyproject.toml \
+		--output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what make made here; models, keys and settings stay where they are
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- what the targets stand on ----------------------------------------------------------------------------------------
+
+.venv/bin/uv: requirements/uv.txt scripts/venv
+	@echo "Making .venv"
+	@scripts/venv
+	@touch $@
+
+# The project itself comes last and without isolation: its build backend is in the lock, like everything else.
+$(STAMPS)/serve: requirements/serve.txt pyproject.toml .venv/bin/uv
+	@echo "Installing what serving needs"
+	@$(INSTALL) --require-hashes -r requirements/serve.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/serve
+	@echo "Installing what the checks need"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@mkdir -p $(@D) && touch $@
+
+# Not in a lock: PyTorch's build for this machine may be a wheel on disk, which has hashes of its own.
+$(STAMPS)/reference: $(STAMPS)/dev
+	@echo "Installing the reference implementation"
+	@$(INSTALL) --constraints requirements/dev.txt -r pyproject.toml --extra reference
+	@mkdir -p $(@D) && touch $@
