@@ -54,6 +54,7 @@ class EngineSpec(Struct, frozen=True):
     model: str
     model_path: Path | None  # None for engines that hold no weights here
     options: Any
+    context_length: int = 0  # what the model was made for, in tokens; 0 is unknown
 
 
 class EngineDriver(Struct, frozen=True):

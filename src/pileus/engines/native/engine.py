@@ -1,0 +1,330 @@
+"""The engine's loop: receive, schedule, run, sample, report. One thread owns everything but the inbox."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from time import perf_counter
+
+import msgspec
+
+from pileus.core.errors import ModelRefused
+from pileus.core.ports import EngineSpec
+from pileus.core.records import (
+    Capabilities,
+    Continuation,
+    Credit,
+    Emission,
+    EngineRequest,
+    EngineStats,
+    Finish,
+    FinishReason,
+    Started,
+    StepOutput,
+)
+from pileus.engines.native.blocks import BlockManager, OutOfBlocks
+from pileus.engines.native.graph import BLOCK_SIZE, Graph, Rows
+from pileus.engines.native.options import NativeOptions
+from pileus.engines.native.sample import logprobs, sample
+from pileus.engines.native.sequence import Sequence, sequences_of
+from pileus.scheduling.step import choose_victim, plan_step, urgency
+
+Plan = list[tuple[Sequence, int]]
+
+
+class _Report:
+    """What the current step has produced so far."""
+
+    def __init__(self) -> None:
+        self.started: list[Started] = []
+        self.emissions: list[Emission] = []
+        self.finishes: list[Finish] = []
+
+
+class NativeEngine:
+    """Continuous batching over paged KV blocks on OpenVINO's runtime."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        if spec.model_path is None:
+            raise ModelRefused(f"{spec.model} has no files here: the native engine needs a model that was pulled")
+        options: NativeOptions = spec.options
+        self._step_tokens = options.step_tokens
+        self._graph = Graph(spec.model_path, options)
+        self._blocks = BlockManager(self._graph.kv_blocks, BLOCK_SIZE, sharing=options.prefix_caching)
+        kv_tokens = self._graph.kv_blocks * BLOCK_SIZE
+        self._capabilities = Capabilities(
+            model=spec.model,
+            max_context=min(options.max_context or spec.context_length or kv_tokens, kv_tokens),
+            slots=options.max_sequences,
+            kv_blocks=self._graph.kv_blocks,
+            block_size=BLOCK_SIZE,
+            continuation=Continuation.CONTINUABLE,
+            vocab_size=self._graph.vocab_size,
+            deterministic=options.deterministic,
+        )
+        self._inbox: deque[EngineRequest | int] = deque()
+        self._wake = threading.Event()
+        self._closed = False
+        self._next_id = 0
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._report = _Report()
+        self._counters = EngineStats()
+
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def submit(self, request: EngineRequest) -> None:
+        self._inbox.append(request)
+        self._wake.set()
+
+    def cancel(self, request_id: int) -> None:
+        self._inbox.append(request_id)
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+
+    def stats(self) -> EngineStats:
+        return msgspec.structs.replace(
+            self._counters,
+            running=len(self._running),
+            waiting=sum(1 + len(s.siblings) for s in self._waiting),
+            slots=self._capabilities.slots,
+            kv_blocks=self._blocks.count,
+            kv_blocks_used=self._blocks.count - self._blocks.available,
+            kv_blocks_cached=self._blocks.cached,
+        )
+
+    def events(self) -> Iterator[StepOutput]:
+        while not self._closed:
+            self._receive()
+            if self._running or self._waiting or self._report.finishes:
+                yield self.step()
+            else:
+                self._wake.wait()
+                self._wake.clear()
+
+    def step(self) -> StepOutput:
+        """One pass of the loop: what was received becomes a batch, the batch becomes tokens."""
+        began = perf_counter()
+        self._admit()
+        plan = self._schedule()
+        infer_s = 0.0
+        if plan:
+            rows, sampled, infer_s = self._run(plan)
+            self._advance(plan)
+            self._say(sampled, sample(rows, [s.draw(row) for s, row in sampled]), rows)
+        return self._close_step(plan, perf_counter() - began, infer_s)
+
+    # --- receive ----------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if isinstance(item, int):
+                self._cancel(item)
+            else:
+                self._enqueue(item)
+
+    def _enqueue(self, request: EngineRequest) -> None:
+        problem = self._unservable(request)
+        if problem:
+            self._report.finishes += [
+                Finish(request.id, choice.index, FinishReason.ERROR, error=problem) for choice in request.choices
+            ]
+            return
+        sequences = sequences_of(request, self._next_id, perf_counter())
+        self._next_id += len(request.choices)
+        self._waiting += sequences
+
+    def _unservable(self, request: EngineRequest) -> str:
+        capabilities = self._capabilities
+        longest = max((len(choice.emitted) for choice in request.choices), default=0)
+        if not request.prompt or not request.choices:
+            return "the prompt is empty"
+        if len(request.prompt) + max(request.params.max_tokens, longest) > capabilities.max_context:
+            return f"prompt and answer exceed the context of {capabilities.max_context} tokens"
+        if len(request.choices) > capabilities.slots:
+            return f"{len(request.choices)} choices exceed the {capabilities.slots} slots of this replica"
+        if not 0 <= min(request.prompt) <= max(request.prompt) < capabilities.vocab_size:
+            return "the prompt has a token outside the vocabulary"
+        return ""
+
+    def _cancel(self, request_id: int) -> None:
+        for sequence in [s for s in self._running + self._waiting if s.request.id == request_id]:
+            self._finish(sequence, FinishReason.CANCELLED)
+
+    # --- schedule ---------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Give slots and blocks to those that wait, most urgent first, as long as they fit."""
+        self._waiting.sort(key=urgency)
+        while self._waiting:
+            sequence = self._waiting[0]
+            held = sum(1 + len(s.siblings) for s in self._running)
+            if held + 1 + len(sequence.siblings) > self._capabilities.slots:
+                return
+            try:
+                sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.request.salt)
+            except OutOfBlocks:
+                return
+            sequence.computed = 0
+            self._running.append(self._waiting.pop(0))
+
+    def _schedule(self) -> Plan:
+        """Chunks for this step, each with room for its keys and values."""
+        for sequence in self._running:
+            self._look_ahead(sequence)
+        plan: Plan = []
+        for sequence, tokens in plan_step(self._running, self._step_tokens):
+            # Whoever is written into the plan keeps its blocks: victims come from those that are not.
+            if sequence.table is not None and self._make_room(sequence, plan):
+                plan.append((sequence, tokens))
+        return plan
+
+    def _look_ahead(self, sequence: Sequence) -> None:
+        """Skip what others have computed, and see how much can be computed now."""
+        table = sequence.table
+        assert table is not None
+        last = len(sequence.tokens) - 1
+        if sequence.computed < last:
+            found = self._blocks.reusable(table, sequence.computed)
+            sequence.reused += found - sequence.computed
+            sequence.computed = found
+            sequence.pending = self._blocks.writable(table, found, last + 1)
+        else:
+            sequence.pending = 1
+
+    def _make_room(self, sequence: Sequence, plan: Plan) -> bool:
+        """A block of its own for what the sequence writes next; preempts others, or itself, where there is none."""
+        assert sequence.table is not None
+        while True:
+            try:
+                copy = self._blocks.extend(sequence.table, sequence.computed)
+            except OutOfBlocks:
+                planned = {id(s) for s, _ in plan}
+                victim = choose_victim(s for s in self._running if id(s) not in planned)
+                self._preempt(victim)
+                if victim is sequence:
+                    return False
+            else:
+                if copy is not None:
+                    self._graph.copy_block(*copy)
+                return True
+
+    def _preempt(self, victim: Sequence) -> None:
+        """Back to the queue: it resumes from its prompt and emitted tokens, over blocks that still exist by then."""
+        self._release(victim)
+        victim.computed = 0
+        self._running.remove(victim)
+        self._waiting.append(victim)
+        self._count(preemptions=1)
+
+    # --- run --------------------------------------------------------------------------------------------------------
+
+    def _run(self, plan: Plan) -> tuple[Rows, list[tuple[Sequence, int]], float]:
+        """The rows to sample, who samples from which, and the seconds in the model's kernels."""
+        ids: list[int] = []
+        positions: list[int] = []
+        past: list[int] = []
+        begins = [0]
+        tables: list[int] = []
+        table_begins = [0]
+        rows: list[int] = []
+        inverse_temperatures: list[float] = []
+        sampled: list[tuple[Sequence, int]] = []
+        now = perf_counter()
+        for sequence, tokens in plan:
+            start, stop = sequence.computed, sequence.computed + tokens
+            assert sequence.table is not None
+            if sequence.prefill_began_at is None:
+                sequence.prefill_began_at = now
+            ids += sequence.tokens[start:stop]
+            positions += range(start, stop)
+            past.append(start)
+            begins.append(len(ids))
+            tables += sequence.table.blocks[: self._blocks.needed(stop)]
+            table_begins.append(len(tables))
+            if stop == len(sequence.tokens):
+                sampled += [(s, len(rows)) for s in (sequence, *sequence.siblings)]
+                rows.append(len(ids) - 1)
+                inverse_temperatures.append(1.0 / (sequence.request.params.temperature or 1.0))
+        began = perf_counter()
+        result = self._graph.run(
+            ids, positions, past, begins, tables, table_begins, rows or [len(ids) - 1], inverse_temperatures or [1.0]
+        )
+        return result, sampled, perf_counter() - began
+
+    def _advance(self, plan: Plan) -> None:
+        """The keys and values of the plan's tokens exist now; prompts that are complete fork."""
+        for sequence, tokens in plan:
+            sequence.computed += tokens
+            assert sequence.table is not None
+            self._blocks.computed(sequence.table, sequence.tokens, sequence.computed)
+            if sequence.siblings and sequence.computed == len(sequence.tokens):
+                self._fork(sequence)
+
+    def _fork(self, leader: Sequence) -> None:
+        assert leader.table is not None
+        for sibling in leader.siblings:
+            sibling.table = self._blocks.fork(leader.table, sibling.id)
+            sibling.computed = leader.computed
+            sibling.prefill_began_at = leader.prefill_began_at
+            self._running.append(sibling)
+        leader.siblings = []
+
+    # --- report -----------------------------------------------------------------------------------------------------
+
+    def _say(self, sampled: list[tuple[Sequence, int]], tokens: list[int], rows: Rows) -> None:
+        now = perf_counter()
+        for (sequence, row), token in zip(sampled, tokens, strict=True):
+            params = sequence.request.params
+            if sequence.first_token_at is None:
+                self._start(sequence, now)
+            if token in params.stop_ids:
+                self._finish(sequence, FinishReason.STOP)
+                continue
+            sequence.say(token)
+            entry = None if params.logprobs is None else (logprobs(rows, row, token, params.logprobs),)
+            self._report.emissions.append(Emission(sequence.request.id, sequence.choice, (token,), entry))
+            if sequence.emitted >= params.max_tokens:
+                self._finish(sequence, FinishReason.LENGTH)
+
+    def _start(self, sequence: Sequence, now: float) -> None:
+        sequence.first_token_at = now
+        request = sequence.request
+        if sequence.choice == request.choices[0].index:
+            began = sequence.prefill_began_at or now
+            cached = min(sequence.reused, len(request.prompt))
+            self._report.started.append(Started(request.id, cached, began - sequence.arrived_at, now - began))
+            self._count(
+                prompt_tokens=len(request.prompt), prefix_query_tokens=len(request.prompt), prefix_hit_tokens=cached
+            )
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._release(sequence)
+        (self._running if sequence in self._running else self._waiting).remove(sequence)
+        decode_s = 0.0 if sequence.first_token_at is None else perf_counter() - sequence.first_token_at
+        for choice in (sequence.choice, *(sibling.choice for sibling in sequence.siblings)):
+            self._report.finishes.append(Finish(sequence.request.id, choice, reason, decode_s))
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.table is not None:
+            self._blocks.close(sequence.table)
+            sequence.table = None
+
+    def _close_step(self, plan: Plan, step_s: float, infer_s: float) -> StepOutput:
+        report, self._report = self._report, _Report()
+        if plan:
+            self._count(steps=1, generated_tokens=len(report.emissions), step_s=step_s, infer_s=infer_s)
+        held = sum(1 + len(s.siblings) for s in self._running + self._waiting)
+        wanted = sum(self._blocks.needed(len(s.tokens)) for s in self._waiting)
+        credit = Credit(self._capabilities.slots - held, max(0, self._blocks.available - wanted))
+        return StepOutput(tuple(report.started), tuple(report.emissions), tuple(report.finishes), credit)
+
+    def _count(self, **amounts: float) -> None:
+        counters = self._counters
+        self._counters = msgspec.structs.replace(
+            counters, **{name: getattr(counters, name) + amount for name, amount in amounts.items()}
+        )

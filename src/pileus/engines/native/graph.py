@@ -1,0 +1,176 @@
+"""The model as a graph over paged KV blocks, prepared once at load and run once per engine step.
+
+OpenVINO's own transformation turns stateful attention into paged attention. What is added here: only the rows that will
+be sampled pass through the last matrix product, and the graph itself takes the top k of each and the normalisers, so
+that a decode step hands a few kilobytes to Python, not the vocabulary.
+
+Shapes: T tokens in a step, S sequences, R rows to sample, V vocabulary, K = `TOP`.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+from numpy.typing import NDArray
+from openvino._offline_transformations import paged_attention_transformation
+
+from pileus.core.errors import ModelRefused
+from pileus.engines.native.options import NativeOptions
+
+TOP = 64
+BLOCK_SIZE = 32
+
+_PAGED_INPUTS = {
+    "input_ids",
+    "position_ids",
+    "past_lens",
+    "subsequence_begins",
+    "block_indices",
+    "block_indices_begins",
+    "max_context_len",
+}
+
+
+class Rows:
+    """What one step says about the rows to sample. The arrays are views that the next step overwrites."""
+
+    __slots__ = ("ids", "log_normaliser", "log_normaliser_scaled", "logits", "values")
+
+    def __init__(self, request: Any) -> None:
+        self.logits: NDArray[np.float32] = request.get_output_tensor(0).data  # [R, V]
+        self.values: NDArray[np.float32] = request.get_output_tensor(1).data  # [R, K] logits, highest first
+        self.ids: NDArray[np.int32] = request.get_output_tensor(2).data  # [R, K]
+        self.log_normaliser: NDArray[np.float32] = request.get_output_tensor(3).data  # [R]
+        self.log_normaliser_scaled: NDArray[np.float32] = request.get_output_tensor(4).data  # [R], at the temperature
+
+
+class Graph:
+    """One compiled model and its KV memory."""
+
+    def __init__(self, folder: Path, options: NativeOptions) -> None:
+        core = ov.Core()
+        model = _prepare(core.read_model(folder / "openvino_model.xml"), folder.name)
+        self._compiled = core.compile_model(model, "CPU", _properties(options))
+        self._request = self._compiled.create_infer_request()
+        self.vocab_size: int = self._compiled.output(0).partial_shape[1].get_length()
+        self.kv_blocks = 0
+        self._caches: list[NDArray[Any]] = []
+        self._allocate(options.kv_bytes)
+
+    def _allocate(self, kv_bytes: int) -> None:
+        inputs = [port for port in self._compiled.inputs if "_cache." in port.any_name]
+        shapes = [[dimension.get_length() for dimension in list(port.partial_shape)[1:]] for port in inputs]
+        block_bytes = sum(int(np.prod(s)) * p.element_type.size for s, p in zip(shapes, inputs, strict=True))
+        self.kv_blocks = kv_bytes // block_bytes
+        for port, shape in zip(inputs, shapes, strict=True):
+            tensor = ov.Tensor(port.element_type, ov.Shape([self.kv_blocks, *shape]))
+            self._request.set_tensor(port, tensor)
+            self._caches.append(np.frombuffer(tensor.data, dtype=np.uint8).reshape(self.kv_blocks, -1))
+
+    def copy_block(self, source: int, destination: int) -> None:
+        """Copy one block's keys and values, in every layer."""
+        for cache in self._caches:
+            cache[destination] = cache[source]
+
+    def run(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        past: Sequence[int],
+        begins: Sequence[int],
+        blocks: Sequence[int],
+        block_begins: Sequence[int],
+        rows: Sequence[int],
+        inverse_temperatures: Sequence[float],
+    ) -> Rows:
+        """Compute T tokens of S sequences and look at R of them.
+
+        `ids`, `positions` [T]; `past` [S]; `begins`, `block_begins` [S + 1]; `blocks` all block tables one after the
+        other; `rows` [R] indices into the tokens; `inverse_temperatures` [R].
+        """
+        longest = max(p + end - begin for p, begin, end in zip(past, begins, begins[1:], strict=False))
+        request = self._request
+        request.set_tensor("input_ids", ov.Tensor(np.array(ids, np.int64)))
+        request.set_tensor("position_ids", ov.Tensor(np.array(positions, np.int64)))
+        request.set_tensor("past_lens", ov.Tensor(np.array(past, np.int32)))
+        request.set_tensor("subsequence_begins", ov.Tensor(np.array(begins, np.int32)))
+        request.set_tensor("block_indices", ov.Tensor(np.array(blocks, np.int32)))
+        request.set_tensor("block_indices_begins", ov.Tensor(np.array(block_begins, np.int32)))
+        request.set_tensor("max_context_len", ov.Tensor(np.array(longest, np.int32)))
+        request.set_tensor("rows", ov.Tensor(np.array(rows, np.int32)))
+        request.set_tensor("inverse_temperatures", ov.Tensor(np.array(inverse_temperatures, np.float32)))
+        request.infer()
+        return Rows(request)
+
+
+def _prepare(model: ov.Model, name: str) -> ov.Model:
+    """Paged attention, and sampling's first half, in the graph. Refuses by name what does not have the shape of a
+    decoder-only language model."""
+    try:
+        paged_attention_transformation(model)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelRefused(f"{name} cannot be served by the native engine: no paged attention ({reason})") from error
+    unknown = {p.any_name for p in model.inputs if "_cache." not in p.any_name} - _PAGED_INPUTS
+    if unknown:
+        raise ModelRefused(f"{name} cannot be served by the native engine: it has the inputs {sorted(unknown)}")
+    product = _last_product(model, name)
+    rows = ops.parameter([-1], np.int32, name="rows")
+    rows.output(0).set_names({"rows"})
+    chosen = ops.gather(product.input_value(0), rows, ops.constant(np.int64(0)))
+    product.input(0).replace_source_output(chosen.output(0))
+    vocabulary = product.output(0).get_partial_shape()[-1].get_length()
+    logits = ops.convert(ops.reshape(product, ops.constant(np.array([-1, vocabulary])), False), "f32")
+    inverse = ops.parameter([-1], np.float32, name="inverse_temperatures")
+    inverse.output(0).set_names({"inverse_temperatures"})
+    outputs = _summaries(logits, inverse, min(TOP, vocabulary))
+    return ov.Model([ops.result(o) for o in outputs], [*model.get_parameters(), rows, inverse], name)
+
+
+def _summaries(logits: Any, inverse: Any, top: int) -> list[Any]:
+    axis = ops.constant(np.int64(1))
+    best = ops.topk(logits, ops.constant(np.int32(top)), 1, "max", "value", index_element_type="i32")
+    scaled = ops.multiply(logits, ops.unsqueeze(inverse, axis))
+    return [
+        logits.output(0),
+        best.output(0),
+        best.output(1),
+        _log_sum_exp(logits, axis).output(0),
+        _log_sum_exp(scaled, axis).output(0),
+    ]
+
+
+def _log_sum_exp(logits: Any, axis: Any) -> Any:
+    highest = ops.reduce_max(logits, axis, True)
+    total = ops.reduce_sum(ops.exp(ops.subtract(logits, highest)), axis, False)
+    return ops.add(ops.log(total), ops.squeeze(highest, axis))
+
+
+def _last_product(model: ov.Model, name: str) -> Any:
+    """The matrix product that makes the logits."""
+    node = model.get_results()[0].input_value(0).get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Squeeze", "Unsqueeze", "Slice"):
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "MatMul":
+        kind = node.get_type_name()
+        raise ModelRefused(f"{name} cannot be served by the native engine: its logits come from {kind}, not MatMul")
+    return node
+
+
+def _properties(options: NativeOptions) -> dict[str, Any]:
+    exact = options.deterministic
+    precision = "f32" if exact else options.precision
+    properties: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": options.threads or len(os.sched_getaffinity(0)),
+        "KV_CACHE_PRECISION": "f32" if exact else options.kv_precision,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0 if exact else options.quantization_group,
+    }
+    if precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = precision
+    return properties

@@ -1,0 +1,70 @@
+"""One choice of one request, from arrival to its finish."""
+
+from dataclasses import dataclass, field
+
+from pileus.core.records import EngineRequest, Lane
+from pileus.engines.native.blocks import Table
+from pileus.engines.native.sample import Draw, History, penalises
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A choice's tokens and how far their keys and values are computed."""
+
+    id: int
+    request: EngineRequest
+    choice: int
+    tokens: list[int]  # prompt, then emitted
+    arrival: int
+    arrived_at: float
+    table: Table | None = None
+    computed: int = 0  # leading tokens whose KV exists
+    reused: int = 0  # of these, found computed by another
+    pending: int = 0  # tokens that the next step may compute; set by the engine before it plans
+    siblings: list["Sequence"] = field(default_factory=list)  # fork from this one when its prompt is prefilled
+    history: History | None = None
+    prefill_began_at: float | None = None
+    first_token_at: float | None = None
+
+    @property
+    def lane(self) -> Lane:
+        return self.request.lane
+
+    @property
+    def emitted(self) -> int:
+        """Tokens of the answer so far, those from before a resume included."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    def say(self, token: int) -> None:
+        """Append a sampled token."""
+        self.tokens.append(token)
+        if self.history is not None:
+            self.history.counts[token] = self.history.counts.get(token, 0) + 1
+
+    def draw(self, row: int) -> Draw:
+        """The choice of this sequence's next token from that row."""
+        return Draw(row, self.request.params, self.choice, self.emitted, self.history)
+
+
+def sequences_of(request: EngineRequest, first_id: int, now: float) -> list[Sequence]:
+    """One sequence per choice. Fresh choices follow the first of them, which prefills the prompt for all."""
+    sequences: list[Sequence] = []
+    leader: Sequence | None = None
+    for offset, choice in enumerate(request.choices):
+        tokens = [*request.prompt, *choice.emitted]
+        sequence = Sequence(first_id + offset, request, choice.index, tokens, first_id, now)
+        if penalises(request.params):
+            sequence.history = _history(request, choice.emitted)
+        if choice.emitted or leader is None:
+            sequences.append(sequence)
+            leader = leader or (None if choice.emitted else sequence)
+        else:
+            leader.siblings.append(sequence)
+    return sequences
+
+
+def _history(request: EngineRequest, emitted: tuple[int, ...]) -> History:
+    counts: dict[int, int] = {}
+    for token in emitted:
+        counts[token] = counts.get(token, 0) + 1
+    return History(frozenset(request.prompt), counts)

@@ -1,0 +1,66 @@
+"""Which sequences get how many tokens in the next engine step.
+
+Every decoding sequence gets its one token first, urgent lanes before others; prompts are prefilled in chunks with what
+the token budget leaves, in order of arrival. So a long prompt never delays a decode by more than one bounded step
+(chunked prefill, after Sarathi-Serve, arXiv:2403.02310).
+"""
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from pileus.core.records import Lane
+
+_URGENCY = {Lane.ON_DEMAND: 0, Lane.CONTINUOUS: 1, Lane.BATCH: 2}
+
+
+class Runnable(Protocol):
+    """What the scheduler sees of a sequence that holds a slot."""
+
+    @property
+    def lane(self) -> Lane: ...
+
+    @property
+    def arrival(self) -> int:
+        """Order of arrival on this engine."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Tokens that can be computed now: 1 while decoding, 0 while waiting for another's prefix blocks."""
+        ...
+
+
+S = TypeVar("S", bound=Runnable)
+
+
+def urgency(sequence: Runnable) -> tuple[int, int]:
+    """Sort key: most urgent first."""
+    return _URGENCY[sequence.lane], sequence.arrival
+
+
+def plan_step(sequences: Iterable[S], token_budget: int) -> list[tuple[S, int]]:
+    """Pair each chosen sequence with its number of tokens; the sum is at most `token_budget`."""
+    decodes: list[S] = []
+    prefills: list[S] = []
+    for sequence in sequences:
+        pending = sequence.pending
+        if pending == 1:
+            decodes.append(sequence)
+        elif pending:
+            prefills.append(sequence)
+    if len(decodes) > token_budget:
+        decodes = sorted(decodes, key=urgency)[:token_budget]
+    plan = [(sequence, 1) for sequence in decodes]
+    left = token_budget - len(plan)
+    for sequence in sorted(prefills, key=urgency):
+        if left == 0:
+            break
+        tokens = min(left, sequence.pending)
+        plan.append((sequence, tokens))
+        left -= tokens
+    return plan
+
+
+def choose_victim(sequences: Iterable[S]) -> S:
+    """The sequence that gives its blocks back when there are no more: least urgent, then youngest."""
+    return max(sequences, key=urgency)
