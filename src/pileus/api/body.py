@@ -1,0 +1,128 @@
+"""Reads a request body within its bounds and parses it once, strictly.
+
+One parser serves both check and use: jiter (pydantic's own) refuses duplicate keys, lone surrogates, NaN and more than
+200 levels of nesting; pydantic then checks types without converting any. What the models do not name is refused by
+name, so no field is accepted and ignored.
+"""
+
+import asyncio
+from typing import Any, TypeVar
+
+import jiter
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.types import Receive
+
+from pileus.api.edge import Head
+from pileus.api.errors import BodyTooSlow, UnsupportedMediaType
+from pileus.core.errors import InvalidRequest, TooLarge
+
+BODY_DEADLINE_S = 30.0
+
+
+class WireForm(BaseModel):
+    """A JSON object of a request: strict types, no unknown fields, finite numbers."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Form = TypeVar("Form", bound=WireForm)
+
+
+async def read_body(head: Head, receive: Receive, max_bytes: int) -> bytes:
+    """The whole body; refuses a type that is not JSON, and a length over the cap as soon as it is known."""
+    _check_head(head.values, max_bytes)
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await _collect(receive, max_bytes)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+def _check_head(values: dict[bytes, bytes], max_bytes: int) -> None:
+    if values.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMediaType
+    if values.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("a compressed request body is not supported")
+    length = values.get(b"content-length", b"0")
+    if not length.isdigit():
+        raise InvalidRequest("the Content-Length header is not a number")
+    if int(length[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+async def _collect(receive: Receive, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("the request body ended early")
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else part
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the request body is larger than {max_bytes} bytes")
+
+
+def parse(form: type[Form], body: bytes) -> Form:
+    """The body as this form, or an `InvalidRequest` that names what is wrong and where."""
+    try:
+        data = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    if b"\\u0000" in body and _has_nul(data):
+        raise InvalidRequest("the body has a NUL character in a string")
+    try:
+        return form.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, data) from None
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for item in value.items() for part in item)
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def explain(error: ValidationError, data: Any) -> InvalidRequest:
+    """The deepest problem in a sentence: in a union the deepest is the alternative that the caller meant."""
+    problems = error.errors(include_url=False, include_input=False)
+    worst = max(problems, key=lambda problem: (problem["type"] == "extra_forbidden", len(_path(problem, data))))
+    path = _path(worst, data)
+    return InvalidRequest(_sentence(worst, path), param=path or None)
+
+
+def _path(problem: ErrorDetails, data: Any) -> str:
+    """The place in the caller's own words; pydantic's labels of union members are left out."""
+    steps: list[str] = []
+    for index, step in enumerate(problem["loc"]):
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        elif not (problem["type"] == "missing" and index == len(problem["loc"]) - 1):
+            continue
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(steps).removeprefix(".")
+
+
+def _sentence(problem: ErrorDetails, path: str) -> str:
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"`{path}` is not a field that this endpoint supports"
+        case "missing":
+            return f"`{path}` is required"
+        case "value_error":
+            return problem["msg"].removeprefix("Value error, ")
+        case _:
+            wanted = problem["msg"].removeprefix("Input should be ")
+            return f"`{path}` should be {wanted}" if path else f"the body should be {wanted}"

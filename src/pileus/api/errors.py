@@ -1,0 +1,110 @@
+"""Errors become answers here, once: the status, OpenAI's shape, and when to come back.
+
+Only what the caller may know is told: an error that is not a `PileusError` has one fixed sentence.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+from msgspec.json import encode
+from starlette.exceptions import HTTPException
+
+from pileus.core.errors import (
+    CallerError,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    PileusError,
+    QuotaExceeded,
+    ServiceError,
+    TooLarge,
+    Unauthenticated,
+)
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class UnsupportedMediaType(CallerError):
+    """The body must be JSON: send `content-type: application/json`."""
+
+    code = "unsupported_media_type"
+
+
+class MethodNotAllowed(CallerError):
+    """This path does not have that method."""
+
+    code = "method_not_allowed"
+
+
+class BodyTooSlow(CallerError):
+    """The request body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+# The first class that the error is an instance of decides.
+_ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
+    (Unauthenticated, 401, "authentication_error"),
+    (PermissionDenied, 403, "permission_error"),
+    (NotFound, 404, "invalid_request_error"),
+    (MethodNotAllowed, 405, "invalid_request_error"),
+    (BodyTooSlow, 408, "invalid_request_error"),
+    (TooLarge, 413, "invalid_request_error"),
+    (UnsupportedMediaType, 415, "invalid_request_error"),
+    (QuotaExceeded, 429, "insufficient_quota"),
+    (ContextLengthExceeded, 400, "invalid_request_error"),
+    (CallerError, 400, "invalid_request_error"),
+    (Overloaded, 503, "server_error"),
+    (DeadlineExceeded, 504, "server_error"),
+    (ServiceError, 500, "server_error"),
+)
+_INTERNAL = "The server made a mistake; its log has the details under this request's x-request-id."
+
+
+class ErrorDetail(Struct, frozen=True):
+    """What went wrong: a sentence, its kind, the field at fault, and a code for programs."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(Struct, frozen=True):
+    """Every error of this API has this form."""
+
+    error: ErrorDetail
+
+
+def answer(error: Exception) -> tuple[int, ErrorBody]:
+    """The status and the body for an error."""
+    for kind, status, label in _ANSWERS:
+        if isinstance(error, kind):
+            param = error.param if isinstance(error, CallerError) else None
+            return status, ErrorBody(ErrorDetail(error.message, label, param, error.code))
+    return 500, ErrorBody(ErrorDetail(_INTERNAL, "server_error", None, "internal_error"))
+
+
+def answer_headers(error: Exception, status: int) -> RawHeaders:
+    """What beside the body tells the caller how to go on."""
+    headers: RawHeaders = []
+    if isinstance(error, Overloaded | QuotaExceeded):
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s + 0.499))))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def event(error: Exception) -> bytes:
+    """An error in mid-stream, as a server-sent event. No `[DONE]` follows it."""
+    return b"data: " + encode(answer(error)[1]) + b"\n\n"
+
+
+def from_router(error: HTTPException, method: str, path: str) -> PileusError:
+    """What the router says of paths and methods that it does not have."""
+    if error.status_code == 405:
+        allowed: Mapping[str, str] = error.headers or {}
+        return MethodNotAllowed(f"{path} does not have {method}; it has {allowed.get('Allow', 'others')}")
+    return NotFound(f"there is no {method} {path}")

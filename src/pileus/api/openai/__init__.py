@@ -1,0 +1,1 @@
+"""OpenAI's wire forms: models, chat completions, completions."""

@@ -1,0 +1,99 @@
+"""The fields that chat and plain completions share."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pileus.api.body import WireForm
+from pileus.core.errors import InvalidRequest
+from pileus.core.records import GenerationOptions
+
+_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+MaxTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class StreamOptions(WireForm):
+    """What a stream carries beside the text."""
+
+    include_usage: bool = Field(default=False, description="Send a last chunk with the token counts.")
+
+
+class SharedOptions(WireForm):
+    """How to generate. Defaults are OpenAI's; the last four fields are extensions."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256, description="A deployment's name or alias.")]
+    max_tokens: MaxTokens | None = Field(default=None, description="Longest answer of one choice.")
+    n: Annotated[int, Field(ge=1, le=128)] | None = Field(default=None, description="How many choices.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(default=None, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        default=None, max_length=1024, description="Token id (as a string) to what is added to its logit."
+    )
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(default=None, description="0 is off.")
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    ignore_eos: bool | None = Field(default=None, description="Go on to `max_tokens`; for measurements.")
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("`stream_options` is only for `stream: true`")
+        return self
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def options(self, *, max_tokens: int | None, logprobs: int | None) -> GenerationOptions:
+        """The record for the pipeline; the two arguments differ between chat and plain completions."""
+        return GenerationOptions(
+            max_tokens=max_tokens,
+            n=1 if self.n is None else self.n,
+            temperature=1.0 if self.temperature is None else float(self.temperature),
+            top_p=1.0 if self.top_p is None else float(self.top_p),
+            top_k=self.top_k or 0,
+            min_p=float(self.min_p or 0.0),
+            presence_penalty=float(self.presence_penalty or 0.0),
+            frequency_penalty=float(self.frequency_penalty or 0.0),
+            repetition_penalty=1.0 if self.repetition_penalty is None else float(self.repetition_penalty),
+            logit_bias=_by_token(self.logit_bias) if self.logit_bias else {},
+            logprobs=logprobs,
+            seed=self.seed,
+            stop=_strings(self.stop),
+            ignore_eos=bool(self.ignore_eos),
+        )
+
+    def check_choices(self, max_n: int, prompts: int = 1) -> None:
+        """Bound the number of choices by the operator's setting."""
+        if (self.n or 1) * prompts > max_n:
+            what = "`n`" if prompts == 1 else "`n` times the number of prompts"
+            raise InvalidRequest(f"{what} should be at most {max_n} on this server", param="n")
+
+
+def _strings(stop: str | list[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _by_token(bias: dict[str, float]) -> dict[int, float]:
+    for token in bias:
+        if _TOKEN_ID.fullmatch(token) is None:
+            raise InvalidRequest("`logit_bias` should have token ids as its keys", param="logit_bias")
+    return {int(token): float(value) for token, value in bias.items()}
+
+
+class TextFormat(WireForm):
+    """Plain text: the only format so far."""
+
+    type: Literal["text"]

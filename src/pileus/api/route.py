@@ -1,0 +1,120 @@
+"""A route that cannot exist without saying who may use it.
+
+`GuardedRoute` is FastAPI's route, so that the OpenAPI document and `/docs` know it, with the way to the handler cut
+short: authenticate, check the permission that was declared for this route, call the handler. A decision never looks at
+a URL that was put together from headers.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pileus.api.body import Form, parse, read_body
+from pileus.api.edge import Head
+from pileus.api.presence import Presence, Present
+from pileus.api.services import Services
+from pileus.core.errors import InvalidRequest, Unauthenticated
+from pileus.core.records import Principal
+from pileus.security.permission import Permission, require
+
+
+class Public:
+    """Declares that a route needs no key."""
+
+
+PUBLIC: Final = Public()
+_KEY_NAMES = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "token", "access_token", "authorization"})
+
+
+class Call(Request):
+    """One request at its route."""
+
+    principal: Principal  # set where the route is not public
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.scope["app"].state.services
+        return services
+
+    @property
+    def head(self) -> Head:
+        head: Head = self.scope["pileus.head"]
+        return head
+
+    async def form(self, kind: type[Form]) -> Form:
+        """The request's body as this form."""
+        return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
+
+    def presence(self) -> Presence:
+        """To be entered while an answer is made that takes long."""
+        present: Present = self.scope["app"].state.present
+        return present.of(self.principal.key_id, self.receive)
+
+
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+
+class GuardedRoute(APIRoute):
+    """`permission` has no default: a route that forgot it does not start."""
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        permission: Permission | Public,
+        takes: type[BaseModel] | None = None,
+        gives: type[Any] | None = None,
+        streams: type[Any] | None = None,
+        query: Sequence[str] = (),
+        tag: str = "",
+        **documentation: Any,
+    ) -> None:
+        super().__init__(path, handler, methods=[method], response_model=None, tags=[tag], **documentation)
+        self.permission = permission
+        self.takes = takes
+        self.gives = gives
+        self.streams = streams
+        self._handler = handler
+        self._query = frozenset(query)
+        self.app = self._serve
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, send)
+        if scope["query_string"]:
+            self._check_query(scope["query_string"])
+        if not isinstance(self.permission, Public):
+            call.principal = call.services.keys.authenticate(secret_of(call.head.values))
+            require(call.principal, self.permission)
+        response = await self._handler(call)
+        await response(scope, receive, send)
+
+    def _check_query(self, query_string: bytes) -> None:
+        """A key in a URL ends up in logs and histories, so it is refused; so is what the route does not read."""
+        for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+            if name.lower() in _KEY_NAMES or value.startswith("sk-pileus-"):
+                raise InvalidRequest("an API key does not belong into a URL: send it as `Authorization: Bearer ...`")
+            if name not in self._query:
+                raise InvalidRequest(f"`{name}` is not a query parameter of this endpoint", param=name)
+
+
+def secret_of(head: dict[bytes, bytes]) -> str:
+    """The API key, from either of the two headers that may carry it."""
+    bearer, plain = head.get(b"authorization"), head.get(b"x-api-key")
+    if bearer is None:
+        if plain is None:
+            raise Unauthenticated
+        return plain.decode("latin-1")
+    scheme, _, secret = bearer.partition(b" ")
+    secret = secret.strip()
+    if scheme.lower() != b"bearer" or not secret:
+        raise Unauthenticated
+    if plain is not None and plain != secret:
+        raise InvalidRequest("Authorization and x-api-key name different keys")
+    return secret.decode("latin-1")

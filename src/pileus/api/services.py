@@ -1,0 +1,24 @@
+"""What the edge needs from below, put together by bootstrap."""
+
+from dataclasses import dataclass
+
+from pileus.config.settings import Settings
+from pileus.core.ports import AuditSink
+from pileus.fleet.directory import Directory
+from pileus.gateway.pipeline import Pipeline
+from pileus.observability.metrics import Metrics
+from pileus.observability.series import Series
+from pileus.security.keys import KeyService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    settings: Settings
+    pipeline: Pipeline
+    directory: Directory
+    keys: KeyService
+    audit: AuditSink
+    metrics: Metrics
+    series: Series
+    version: str
+    started_at: float  # wall clock

@@ -1,0 +1,130 @@
+"""Sends an answer while it is made, as server-sent events, and collects one that is sent as a whole.
+
+The status line waits for the first delta: until then a refusal still has its proper status, and by then the headers
+can tell where the time went. After that each wait is for the next deltas only; a slow reader holds up `send`, and the
+connection's write deadline ends a reader that stopped.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec.json import encode
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from pileus.api.errors import RawHeaders, event
+from pileus.api.presence import Presence
+from pileus.core.errors import PileusError
+from pileus.gateway.records import Delta, Timings, Usage
+
+DONE = b"data: [DONE]\n\n"
+_STREAM_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Source(Protocol):
+    """An answer in the making: a `Generation`, or several as one."""
+
+    async def next(self) -> list[Delta]: ...
+
+    def cancel(self) -> None: ...
+
+    @property
+    def usage(self) -> Usage: ...
+
+    @property
+    def timings(self) -> Timings: ...
+
+
+class Chunks(Protocol):
+    """The wire form of a stream's events."""
+
+    def encode(self, deltas: list[Delta]) -> bytes:
+        """These deltas as events; may be empty."""
+        ...
+
+    def end(self, usage: Usage) -> bytes:
+        """What follows the last delta, before `[DONE]`."""
+        ...
+
+
+Begin = Callable[[], Awaitable[tuple[Source, Chunks]]]
+
+
+class EventStream:
+    """An ASGI response: begins the work when it is called, so that the client's presence spans all of it."""
+
+    def __init__(self, presence: Presence, begin: Begin) -> None:
+        self._presence = presence
+        self._begin = begin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._presence:
+            source, chunks = await self._begin()
+            try:
+                deltas = await source.next()
+                await send(_start(source.timings))
+                try:
+                    await _send_events(source, chunks, deltas, send)
+                except PileusError as error:
+                    await send({"type": "http.response.body", "body": event(error)})
+            except BaseException:
+                source.cancel()
+                raise
+
+
+def _start(timings: Timings) -> dict[str, object]:
+    headers = [*_STREAM_HEADERS, *timing_headers(timings, finished=False)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+async def _send_events(source: Source, chunks: Chunks, deltas: list[Delta], send: Send) -> None:
+    while deltas:
+        body = chunks.encode(deltas)
+        if body:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        deltas = await source.next()
+    await send({"type": "http.response.body", "body": chunks.end(source.usage) + DONE})
+
+
+async def collect(source: Source) -> list[Delta]:
+    """All deltas of an answer; if it is interrupted, so is the work on it."""
+    found: list[Delta] = []
+    try:
+        while deltas := await source.next():
+            found += deltas
+    except BaseException:
+        source.cancel()
+        raise
+    return found
+
+
+def timing_headers(timings: Timings, *, finished: bool) -> RawHeaders:
+    """Where the time went, in milliseconds; a stream's headers leave before decoding has an end."""
+    queue, prefill, gateway = timings.queue_s * 1e3, timings.prefill_s * 1e3, timings.gateway_s * 1e3
+    headers = [
+        (b"x-pileus-queue-ms", b"%.2f" % queue),
+        (b"x-pileus-prefill-ms", b"%.2f" % prefill),
+        (b"x-pileus-gateway-ms", b"%.2f" % gateway),
+    ]
+    phases = b"queue;dur=%.2f, prefill;dur=%.2f, gateway;dur=%.2f" % (queue, prefill, gateway)
+    if finished:
+        decode = timings.decode_s * 1e3
+        headers.append((b"x-pileus-decode-ms", b"%.2f" % decode))
+        phases += b", decode;dur=%.2f" % decode
+    headers.append((b"server-timing", phases))
+    return headers
+
+
+class JsonAnswer(Response):
+    """A record as JSON, with further headers if there are any."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: object, extra: RawHeaders | None = None, status_code: int = 200) -> None:
+        super().__init__(encode(content), status_code=status_code)
+        if extra:
+            self.raw_headers += extra
