@@ -1,0 +1,109 @@
+"""Speaks to a running Pileus over HTTP, and turns what can go wrong there into one line that says what to do."""
+
+import os
+from collections.abc import Generator
+from json import loads
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pileus.core.errors import OperatorError
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+KEY_VARIABLE = "PILEUS_API_KEY"
+
+_NO_KEY = (
+    f"no API key: export {KEY_VARIABLE}=sk-pileus-... (`pileus up` shows the first one; "
+    "`pileus keys create NAME` makes another while the server is stopped)"
+)
+_CONNECT_S = 5.0
+
+
+class Client:
+    """One server and one key. Use it as a context manager."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        import httpx
+
+        key = key or os.environ.get(KEY_VARIABLE, "")
+        if not key:
+            raise OperatorError(_NO_KEY)
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(None, connect=_CONNECT_S),
+            trust_env=not _is_loopback(self.url),  # a proxy for the internet cannot reach this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> Any:
+        return self._send("GET", path).json()
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._send("POST", path, body).json()
+
+    def delete(self, path: str) -> None:
+        self._send("DELETE", path)
+
+    def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+        """The JSON events of a server-sent stream. Closing it closes the connection, which ends the request."""
+        import httpx
+
+        try:
+            with self._http.stream("POST", path, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    raise self._refusal(response)
+                for line in response.iter_lines():
+                    if line.startswith("data: ") and line != "data: [DONE]":
+                        yield _event(line.removeprefix("data: "))
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> "httpx.Response":
+        import httpx
+
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if response.is_error:
+            raise self._refusal(response)
+        return response
+
+    def _unreachable(self, error: "httpx.HTTPError") -> OperatorError:
+        import httpx
+
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return OperatorError(f"no server at {self.url}: start one with `pileus up`, or name another in PILEUS_URL")
+        return OperatorError(f"the connection to {self.url} broke: {error or type(error).__name__}")
+
+    def _refusal(self, response: "httpx.Response") -> OperatorError:
+        try:
+            message = str(response.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            return OperatorError(f"{self.url} does not answer like a Pileus server ({response.status_code})")
+        if response.status_code == 401:
+            return OperatorError(f"{message} (the key comes from {KEY_VARIABLE})")
+        return OperatorError(message)
+
+
+def _event(data: str) -> dict[str, Any]:
+    event: dict[str, Any] = loads(data)
+    if "error" in event:
+        raise OperatorError(str(event["error"].get("message", "the answer broke off")))
+    return event
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

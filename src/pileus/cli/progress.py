@@ -1,0 +1,53 @@
+"""A bar for each stage of a long act; where nobody watches, one line for each stage."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pileus.cli import output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bars:
+    """Called as `bars(stage, done, total)`, from any thread. Draws nothing until the first call."""
+
+    def __init__(self) -> None:
+        self._drawing: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.finish()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        drawing = self._drawing or self._start()
+        if stage not in self._tasks:
+            self._tasks[stage] = drawing.add_task(stage.capitalize(), total=None)
+            if not drawing.console.is_terminal:
+                output.note(f"{stage.capitalize()} ...")
+        drawing.update(self._tasks[stage], completed=done, total=total or None)
+
+    def finish(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        if self._drawing is not None:
+            self._drawing.stop()
+        self._drawing = None
+        self._tasks = {}
+
+    def _start(self) -> "Progress":
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = output.terminal(stderr=True)
+        self._drawing = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._drawing.start()
+        return self._drawing

@@ -1,0 +1,8 @@
+"""`pileus worker`: one replica. The fleet starts it; people do not."""
+
+
+def worker() -> None:
+    """Host one engine, as the specification on standard input says."""
+    from pileus import bootstrap
+
+    bootstrap.run_worker()
