@@ -1,0 +1,134 @@
+"""One model, ready to be served: a folder of files, each with its hash in the manifest."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from pileus.core.errors import ModelRefused
+
+MANIFEST = "manifest.json"
+GENERATION = "generation.json"
+MODEL_XML = "openvino_model.xml"
+MODEL_BIN = "openvino_model.bin"
+TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"  # the only file that an artefact may lack: a base model has none
+
+REQUIRED = (MODEL_XML, MODEL_BIN, TOKENIZER, GENERATION)
+FORMAT = 1
+
+
+class FileDigest(Struct, frozen=True):
+    sha256: str
+    size: int
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What the folder must contain, byte for byte, and where it came from."""
+
+    format: int = FORMAT
+    name: str
+    licence: str
+    source: str  # e.g. "sha256:b179..." of the file it was made from, or "folder"
+    converter: str  # the tool and its version
+    files: dict[str, FileDigest]
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """What text generation must know beside the weights."""
+
+    architecture: str
+    context_length: int
+    vocab_size: int
+    stop_ids: tuple[int, ...]  # end of turn first, then end of text
+    bos_id: int | None = None
+    bos_token: str = ""
+    eos_token: str = ""
+    add_bos: bool = False  # whether plain prompts begin with it; a chat template writes its own
+
+
+class Artefact(Struct, frozen=True, kw_only=True):
+    """A verified-on-demand model folder."""
+
+    name: str
+    path: Path
+    manifest: Manifest
+    generation: Generation
+
+    @property
+    def context_length(self) -> int:
+        return self.generation.context_length
+
+    @property
+    def licence(self) -> str:
+        return self.manifest.licence
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size for entry in self.manifest.files.values())
+
+
+_Record = TypeVar("_Record", Manifest, Generation)
+
+
+def load_artefact(path: Path) -> Artefact:
+    """Read the folder's records. Raises `ModelRefused` where they are missing or malformed; hashes no file."""
+    manifest = _read(path / MANIFEST, Manifest)
+    if manifest.format != FORMAT:
+        raise ModelRefused(
+            f"{path / MANIFEST} has format {manifest.format}, not {FORMAT}: remove the model and pull it again"
+        )
+    return Artefact(name=manifest.name, path=path, manifest=manifest, generation=read_generation(path))
+
+
+def read_generation(path: Path) -> Generation:
+    return _read(path / GENERATION, Generation)
+
+
+def verify(path: Path) -> Artefact:
+    """Check every file of the artefact against its manifest. Raises `ModelRefused`, naming the file."""
+    artefact = load_artefact(path)
+    files = artefact.manifest.files
+    for name in REQUIRED:
+        if name not in files:
+            raise ModelRefused(f"{path / MANIFEST} does not list {name}: remove the model and pull it again")
+    for name, expected in files.items():
+        if name != Path(name).name:
+            raise ModelRefused(f"{path / MANIFEST} lists {name!r}, which is not a file of its folder")
+        _check(path / name, expected)
+    unlisted = next((name for name in (CHAT_TEMPLATE,) if name not in files and (path / name).exists()), None)
+    if unlisted:
+        raise ModelRefused(f"{path / unlisted} is not listed in the manifest: remove the model and pull it again")
+    return artefact
+
+
+def _check(file: Path, expected: FileDigest) -> None:
+    try:
+        actual = digest_file(file)
+    except OSError as error:
+        raise ModelRefused(f"{file} cannot be read ({error.strerror}): remove the model and pull it again") from error
+    if actual != expected:
+        raise ModelRefused(f"{file} has changed since it was installed: remove the model and pull it again")
+
+
+def digest_file(file: Path) -> FileDigest:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return FileDigest(digest, os.fstat(opened.fileno()).st_size)
+
+
+def write_record(path: Path, record: Struct) -> None:
+    """Readable JSON, since operators look at it."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+def _read(path: Path, kind: type[_Record]) -> _Record:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise ModelRefused(f"{path} cannot be read ({error.strerror}): remove the model and pull it again") from error
+    except msgspec.MsgspecError as error:
+        raise ModelRefused(f"{path} is malformed ({error}): remove the model and pull it again") from error

@@ -1,0 +1,119 @@
+"""Names to artefacts: what is known, what is installed, and how the one becomes the other."""
+
+import difflib
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from pileus.config.settings import NAME_PATTERN, Models
+from pileus.core.errors import OperatorError
+from pileus.models.artefact import Artefact
+from pileus.models.conversion import convert
+from pileus.models.fetch import fetch
+from pileus.models.known import KNOWN_MODELS, KnownModel
+from pileus.models.progress import Progress, silent
+from pileus.models.store import ModelStore
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True):
+    """One line of `pileus models list`."""
+
+    name: str
+    summary: str
+    licence: str
+    context_length: int
+    installed: bool
+    download_bytes: int = 0  # 0 for imported models
+    disk_bytes: int = 0  # of the artefact; 0 while it is not installed
+    languages: tuple[str, ...] = ()
+    path: str = ""
+
+
+class Catalogue:
+    """The models of one data folder. Methods block; several processes may use one folder at the same time."""
+
+    def __init__(self, models_dir: Path, settings: Models, known: tuple[KnownModel, ...] = KNOWN_MODELS) -> None:
+        self._store = ModelStore(models_dir)
+        self._settings = settings
+        self._known = {model.name: model for model in known}
+
+    def list(self) -> list[ModelEntry]:
+        """Installed models and those that can be pulled, by name."""
+        installed = {artefact.name: artefact for artefact in self._store.artefacts()}
+        names = sorted(self._known.keys() | installed.keys())
+        return [_entry(name, self._known.get(name), installed.get(name)) for name in names]
+
+    def show(self, name: str) -> ModelEntry:
+        artefact = self.installed(name)
+        if artefact is None and name not in self._known:
+            raise self._unknown(name)
+        return _entry(name, self._known.get(name), artefact)
+
+    def installed(self, name: str) -> Artefact | None:
+        """The artefact if it is here; not verified (see `artefact.verify`)."""
+        return self._store.artefact(_checked(name))
+
+    def ensure(self, name: str, progress: Progress = silent) -> Artefact:
+        """The artefact of that name: as installed, or pulled and converted now.
+
+        Raises `OperatorError` where that is not possible. The hashes of an installed artefact are checked by whoever
+        loads it, just before.
+        """
+        if artefact := self.installed(name):
+            return artefact
+        if (model := self._known.get(name)) is None:
+            raise self._unknown(name)
+        with self._store.hold(name, progress):
+            if artefact := self.installed(name):  # another process was faster
+                return artefact
+            blob = fetch(model, self._store, self._settings, progress)
+            return convert(blob, name, self._store, progress, licence=model.licence, source_id=f"sha256:{model.sha256}")
+
+    def import_folder(self, path: Path, name: str, progress: Progress = silent) -> Artefact:
+        """Install a Hugging Face or an OpenVINO folder, or a GGUF file, under a new name."""
+        if not path.exists():
+            raise OperatorError(f"{path} does not exist")
+        if _checked(name) in self._known:
+            raise OperatorError(f"{name} is the name of a built-in model: choose another")
+        with self._store.hold(name, progress):
+            if self._store.artefact(name):
+                raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
+            return convert(path, name, self._store, progress, licence="", source_id="import")
+
+    def remove(self, name: str, progress: Progress = silent) -> None:
+        """Delete the artefact and the file that it was made from."""
+        with self._store.hold(_checked(name), progress):
+            removed = self._store.remove(name)
+            if (model := self._known.get(name)) and self._store.drop_blob(model.sha256):
+                removed = True
+            if not removed:
+                raise OperatorError(f"{name} is not installed")
+
+    def _unknown(self, name: str) -> OperatorError:
+        names = [entry.name for entry in self.list()]
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
+        return OperatorError(f"there is no model {name!r}: {hint}")
+
+
+def _checked(name: str) -> str:
+    """A name that is safe as a file's name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise OperatorError(f"{name!r} is not a model's name: letters, digits and . _ - : only")
+    return name
+
+
+def _entry(name: str, model: KnownModel | None, artefact: Artefact | None) -> ModelEntry:
+    generation = artefact.generation if artefact else None
+    return ModelEntry(
+        name=name,
+        summary=model.summary if model else f"imported, {generation.architecture if generation else '?'}",
+        licence=model.licence if model else (artefact.licence if artefact else ""),
+        context_length=generation.context_length if generation else (model.context_length if model else 0),
+        installed=artefact is not None,
+        download_bytes=model.size_bytes if model else 0,
+        disk_bytes=artefact.size_bytes if artefact else 0,
+        languages=model.languages if model else (),
+        path=str(artefact.path) if artefact else "",
+    )

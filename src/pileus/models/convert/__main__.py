@@ -1,0 +1,32 @@
+"""The converter's process: reports on standard output, one JSON object a line."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from pileus.core.errors import ModelRefused
+from pileus.models.conversion import Report
+
+
+def main() -> int:
+    source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        _report(Report(stage="converting"))
+        from pileus.models.convert.dispatch import convert  # the heavy imports, after the first sign of life
+
+        converter = convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
+    except ModelRefused as refusal:
+        _report(Report(refused=refusal.message))
+        return 1
+    _report(Report(finished=converter))
+    return 0
+
+
+def _report(report: Report) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

