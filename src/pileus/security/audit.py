@@ -1,0 +1,108 @@
+"""The record of who did what, and of what was refused.
+
+An act is recorded before it takes effect, and one that cannot be recorded does not happen. A refusal has no effect
+that could run ahead of its record, and an attacker can cause any number of them: so refusals are written in the
+background, and those beyond the bound are counted in one event instead of stored one by one.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from pileus.core.clock import Clock
+from pileus.core.errors import Unavailable
+from pileus.core.records import AuditEvent
+from pileus.store.port import Store
+from pileus.store.tables import AuditTable
+
+SYSTEM = "system"
+PENDING_LIMIT = 256  # refusals between two writes
+
+_TEXT_LIMIT = 200  # characters of one field; names come from callers
+
+
+class AuditLog:
+    """See `core.ports.AuditSink`. Call `flush` every second."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._table = AuditTable()
+        self._lock = threading.Lock()
+        self._refusals: list[AuditEvent] = []
+        self._beyond: Counter[str] = Counter()  # action -> refusals that were only counted
+
+    def record(self, event: AuditEvent) -> None:
+        """Durable when this returns; waits for the disk, so not for the event loop."""
+        self._store.write_blocking(lambda tx: self._table.insert(tx, [clean(event)]))
+
+    async def record_async(self, event: AuditEvent) -> None:
+        """Durable when this returns."""
+        await self._store.write(lambda tx: self._table.insert(tx, [clean(event)]))
+
+    def refused(self, event: AuditEvent) -> None:
+        """Note a refusal; immediate, and bounded whatever comes in."""
+        with self._lock:
+            if len(self._refusals) < PENDING_LIMIT:
+                self._refusals.append(clean(event))
+            else:
+                self._beyond[event.action] += 1
+
+    def flush(self) -> Future[None] | None:
+        """Hand the refusals to the store. They wait for the next call where it cannot take them."""
+        with self._lock:
+            events, beyond = self._refusals, self._beyond
+            self._refusals, self._beyond = [], Counter()
+        batch = [*events, *self._summaries(beyond)]
+        if not batch:
+            return None
+        try:
+            written = self._store.submit(lambda tx: self._table.insert(tx, batch))
+        except Unavailable:
+            self._put_back(events, beyond)
+            return None
+        written.add_done_callback(lambda done: self._put_back(events, beyond) if done.exception() else None)
+        return written
+
+    def close(self) -> None:
+        """Write the refusals that wait, as far as the store can take them; call before the store is closed."""
+        if written := self.flush():
+            written.exception()
+
+    async def latest(self, limit: int, action: str | None = None) -> list[tuple[int, AuditEvent]]:
+        """The newest events with their sequence numbers, newest first."""
+        return await self._store.read(lambda tx: self._table.latest(tx, limit, action))
+
+    def _summaries(self, beyond: Counter[str]) -> list[AuditEvent]:
+        return [
+            AuditEvent(
+                at=self._clock.wall(), actor=SYSTEM, tenant="", action=action, outcome="not_stored", target=f"{n} more"
+            )
+            for action, n in beyond.items()
+        ]
+
+    def _put_back(self, events: Sequence[AuditEvent], beyond: Counter[str]) -> None:
+        with self._lock:
+            room = PENDING_LIMIT - len(self._refusals)
+            self._refusals[:0] = events[:room]
+            self._beyond.update(beyond)
+            self._beyond.update(event.action for event in events[room:])
+
+
+def clean(event: AuditEvent) -> AuditEvent:
+    """The event as it may be stored: bounded, and without control characters that could forge a line elsewhere."""
+    return AuditEvent(
+        at=event.at,
+        actor=_safe(event.actor),
+        tenant=_safe(event.tenant),
+        action=_safe(event.action),
+        target=_safe(event.target),
+        outcome=_safe(event.outcome),
+        request_id=_safe(event.request_id),
+    )
+
+
+def _safe(text: str) -> str:
+    text = text[:_TEXT_LIMIT]
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")[:_TEXT_LIMIT]

@@ -1,0 +1,34 @@
+"""What a key may do: a role is a set of permissions, and every route names the one it needs."""
+
+from enum import StrEnum
+from types import MappingProxyType
+
+from pileus.core.errors import PermissionDenied
+from pileus.core.records import Principal
+
+
+class Permission(StrEnum):
+    GENERATE = "generate"
+    MODELS_READ = "models.read"
+    STATUS_READ = "status.read"
+    METRICS_READ = "metrics.read"
+    KEYS_MANAGE = "keys.manage"
+    AUDIT_READ = "audit.read"
+
+
+class Role(StrEnum):
+    ADMIN = "admin"  # owns this Pileus
+    OPERATOR = "operator"  # watches it
+    USER = "user"  # uses its models
+
+
+_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ})
+_OPERATOR = _USER | {Permission.STATUS_READ, Permission.METRICS_READ}
+
+ROLES = MappingProxyType({Role.ADMIN: frozenset(Permission), Role.OPERATOR: _OPERATOR, Role.USER: _USER})
+
+
+def require(principal: Principal, permission: Permission) -> None:
+    """Raises `PermissionDenied` unless the caller's role holds the permission."""
+    if permission not in principal.permissions:
+        raise PermissionDenied(f"This key's role, {principal.role}, lacks the permission {permission.value}.")

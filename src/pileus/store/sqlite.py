@@ -1,0 +1,124 @@
+"""The store on SQLite: one file in the data folder.
+
+WAL with `synchronous=FULL`: a commit that was acknowledged survives a power cut. One process owns the folder
+(`OwnerLock`), one thread in it writes (`Writer`), and readers open the file read-only: with two connections that write
+or checkpoint at once, SQLite before 3.51.3 can corrupt a WAL database. The driver's own handling of transactions is
+off; each begins with `BEGIN IMMEDIATE` (a reader's with `BEGIN`), so that DDL is transactional as well.
+"""
+
+import asyncio
+import os
+import sqlite3
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from pileus.core.errors import OperatorError, Unavailable
+from pileus.store.migrate import migrate
+from pileus.store.owner import OwnerLock, cannot_write
+from pileus.store.port import Result, Work
+from pileus.store.writer import RETRY_AFTER_S, Writer, unavailable
+
+DATABASE_FILE = "pileus.db"
+BUSY_S = 2.0  # how long to wait for someone else's lock
+WAITING_LIMIT = 4096  # pieces of work
+WRITE_WAIT_S = 10.0  # a blocking write waits no longer, whatever the disk does
+
+
+class SqliteStore:
+    """See `store.port.Store`."""
+
+    def __init__(self, lock: OwnerLock, path: Path, busy_s: float, waiting_limit: int) -> None:
+        self._lock = lock
+        self._readers = _engine(f"{path.as_uri()}?mode=ro", "BEGIN", busy_s, QueuePool)
+        self._writer = Writer(_engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool).connect, waiting_limit)
+
+    @classmethod
+    def open(cls, data_dir: Path, *, busy_s: float = BUSY_S, waiting_limit: int = WAITING_LIMIT) -> "SqliteStore":
+        """Own the folder, bring the schema up to date, start the writer.
+
+        Raises `OperatorError`: another process owns the folder, it cannot be written to, the disk is full, or the
+        database is damaged or from a newer Pileus.
+        """
+        lock = OwnerLock.take(data_dir)
+        path = data_dir.resolve() / DATABASE_FILE
+        try:
+            _prepare(path, busy_s)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(lock, path, busy_s, waiting_limit)
+
+    def submit(self, work: Work[Result]) -> Future[Result]:
+        return self._writer.submit(work)
+
+    async def write(self, work: Work[Result]) -> Result:
+        return await asyncio.shield(asyncio.wrap_future(self._writer.submit(work)))
+
+    def write_blocking(self, work: Work[Result]) -> Result:
+        future = self._writer.submit(work)
+        try:
+            return future.result(WRITE_WAIT_S)
+        except FutureTimeoutError:
+            future.cancel()
+            raise Unavailable("The disk does not answer.", retry_after_s=RETRY_AFTER_S) from None
+
+    async def read(self, work: Work[Result]) -> Result:
+        return await asyncio.to_thread(self.read_blocking, work)
+
+    def read_blocking(self, work: Work[Result]) -> Result:
+        try:
+            with self._readers.begin() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            raise unavailable("read", error) from error
+
+    def close(self) -> None:
+        """Finish the writes that wait, then give the folder up. Harmless when done twice."""
+        self._writer.close()
+        self._readers.dispose()
+        self._lock.release()
+
+
+def _prepare(path: Path, busy_s: float) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool).connect() as connection:
+            migrate(connection)
+    except OSError as error:
+        raise cannot_write(path.parent, error) from None
+    except DBAPIError as error:
+        raise OperatorError(
+            f"cannot open {path}: {error.orig}; free space or restore a backup, or use another folder with --data"
+        ) from None
+
+
+def _engine(database: str, begin: str, busy_s: float, pool: type[Pool]) -> Engine:
+    """An engine whose connections carry the settings above. `database` is a path or a `file:` URI."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            database, timeout=busy_s, isolation_level=None, check_same_thread=False, uri=database.startswith("file:")
+        )
+        try:
+            if "mode=ro" not in database:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> Any:
+        connection.exec_driver_sql(begin)
+
+    return engine
