@@ -86,6 +86,7 @@ class Tokenizer(Protocol):
     """Text to ids and back, for one model."""
 
     vocab_size: int
+    context_length: int  # tokens the model was made for, prompt and answer together
     stop_ids: tuple[int, ...]  # end of turn, end of text
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,293 @@
+"""One admitted request: it hears the replica's tokens and hands their text to whoever asked.
+
+Callbacks from the replica only note what came; text is made when it is asked for, so what arrives while the reader is
+busy becomes one delta. Every generation ends exactly once: by its last choice's finish, a failure, its deadline, or
+because its caller left.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from pileus.core.clock import Clock
+from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded, PileusError
+from pileus.core.ports import Tokenizer
+from pileus.core.records import (
+    ChoiceState,
+    Continuation,
+    Emission,
+    EngineRequest,
+    Finish,
+    FinishReason,
+    GenerationRequest,
+    SamplingParams,
+    Started,
+    TokenLogprobs,
+)
+from pileus.engines.replica.client import ReplicaLink
+from pileus.gateway.dispatch import Dispatcher
+from pileus.gateway.records import Delta, Timings, TokenText, Usage
+from pileus.gateway.text import TextStream, token_text
+from pileus.observability.metrics import LatencyCounts
+
+_MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
+
+
+class _Choice:
+    """One choice's text, and what has come for it but was not handed on."""
+
+    __slots__ = ("delivered", "emitted", "finish", "logprobs", "reported", "text", "told")
+
+    def __init__(self, text: TextStream) -> None:
+        self.text = text
+        self.emitted: list[int] = []  # by the engine, so that it can be resumed
+        self.logprobs: list[TokenLogprobs] = []
+        self.told = 0  # of the emitted, handed on
+        self.delivered = 0  # of the emitted, part of the answer (a stop string cuts the rest off)
+        self.finish: FinishReason | None = None
+        self.reported = False
+
+
+class Work(Struct, frozen=True):
+    """What the pipeline worked out before admission."""
+
+    request: GenerationRequest
+    deployment: str
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    salt: bytes
+
+
+class Generation:
+    """An answer in the making. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        work: Work,
+        tokenizer: Tokenizer,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        on_end: Callable[["Generation", str], None],
+        began: float,
+    ) -> None:
+        self.request_id = work.request.id
+        self.deployment = work.deployment
+        self.created = int(clock.wall())
+        self.prompt_tokens = len(work.prompt)
+        self.intervals = LatencyCounts()
+        self.ttft_s: float | None = None
+        options = work.request.options
+        self._work = work
+        self._tokenizer = tokenizer
+        self._dispatcher = dispatcher
+        self._now = clock.monotonic
+        self._on_end = on_end
+        self._choices = [_Choice(TextStream(tokenizer.detokenizer(), options.stop)) for _ in range(options.n)]
+        self._unfinished = options.n
+        self._engine_request: EngineRequest | None = None
+        self._placed: tuple[ReplicaLink, int] | None = None
+        self._deaths = 0
+        self._cached_tokens: int | None = None
+        self._ready: list[Delta] = []
+        self._error: PileusError | None = None
+        self._ended_at: float | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._began = self._queued_at = began
+        self._heard_at: float | None = None
+        self._queue_s = self._prefill_s = self._decode_s = 0.0
+
+    # --- for the edge -----------------------------------------------------------------------------------------------
+
+    async def next(self) -> list[Delta]:
+        """Everything that has come since the last call; waits for something; empty at the end. Raises the failure."""
+        while True:
+            self._collect()
+            if self._ready:
+                deltas, self._ready = self._ready, []
+                return deltas
+            if self._error is not None:
+                raise self._error
+            if self._ended_at is not None:
+                return []
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+
+    def cancel(self) -> None:
+        """The caller left: slot, blocks or queue place come back at once. No-op after the end."""
+        if self._ended_at is None:
+            self._leave()
+            self._end("cancelled")
+
+    @property
+    def usage(self) -> Usage:
+        """Exact once the generation has ended."""
+        return Usage(self.prompt_tokens, self._cached_tokens or 0, sum(choice.delivered for choice in self._choices))
+
+    @property
+    def timings(self) -> Timings:
+        """Up to now, or to the end."""
+        total_s = (self._now() if self._ended_at is None else self._ended_at) - self._began
+        gateway_s = max(0.0, total_s - self._queue_s - self._prefill_s - self._decode_s)
+        return Timings(self._queue_s, self._prefill_s, self._decode_s, gateway_s, total_s)
+
+    # --- for the dispatcher -----------------------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> int:
+        return len(self._work.prompt) + self._work.params.max_tokens * len(self._choices)
+
+    def start(self, timeout_s: float) -> None:
+        """Queue, with a deadline. Raises `Overloaded`."""
+        self._queued_at = self._now()
+        self._dispatcher.enqueue(self)
+        if self._ended_at is None:
+            self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+
+    def engine_request(self) -> EngineRequest:
+        """The unfinished choices, continued from what they have said."""
+        if self._engine_request is None:
+            work = self._work
+            choices = tuple(
+                ChoiceState(index, tuple(choice.emitted))
+                for index, choice in enumerate(self._choices)
+                if choice.finish is None
+            )
+            self._engine_request = EngineRequest(0, work.prompt, work.params, choices, work.salt, work.request.lane)
+        return self._engine_request
+
+    def on_dispatched(self, link: ReplicaLink, wire_id: int) -> None:
+        self._placed = (link, wire_id)
+        self._engine_request = None
+        self._queue_s += self._now() - self._queued_at
+
+    def on_expired(self) -> None:
+        waited_s = self._now() - self._queued_at
+        self._fail(Overloaded(f"No replica of {self.deployment} had room within {waited_s:.0f} s.", retry_after_s=1.0))
+
+    # --- for the replica --------------------------------------------------------------------------------------------
+
+    def on_started(self, started: Started) -> None:
+        self._prefill_s += started.wait_s + started.prefill_s
+        if self._cached_tokens is None:
+            self._cached_tokens = started.cached_tokens
+
+    def on_emission(self, emission: Emission) -> None:
+        now = self._now()
+        if self._heard_at is None:
+            self.ttft_s = now - self._began
+        elif now > self._heard_at:
+            self.intervals.record(now - self._heard_at)
+        self._heard_at = now
+        choice = self._choices[emission.choice]
+        if choice.finish is None:
+            choice.emitted += emission.tokens
+            if emission.logprobs is not None:
+                choice.logprobs += emission.logprobs
+            self._wake()
+
+    def on_finish(self, finish: Finish) -> None:
+        choice = self._choices[finish.choice]
+        self._decode_s = max(self._decode_s, finish.decode_s)
+        if choice.finish is not None or self._ended_at is not None:
+            return
+        if finish.reason in (FinishReason.ERROR, FinishReason.CANCELLED):
+            self._fail(EngineFailed(finish.error or "The engine gave this request up."))
+            return
+        self._collect()
+        if choice.finish is None:
+            self._close(choice, finish.reason)
+        self._wake()
+
+    def on_lost(self, reason: str) -> None:
+        """Resume elsewhere from prompt and emitted tokens, where the engine can and it is not this request's fault."""
+        link, self._placed = self._placed, None
+        self._deaths += 1
+        said = any(choice.emitted for choice in self._choices)
+        continuable = link is None or link[0].capabilities.continuation is Continuation.CONTINUABLE
+        if self._deaths >= _MOST_DEATHS or (said and not continuable):
+            self._fail(EngineFailed(f"The replica was lost: {reason}."))
+            return
+        self._queued_at = self._now()
+        self._dispatcher.requeue(self)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Turn what has come into deltas."""
+        for index, choice in enumerate(self._choices):
+            if choice.reported or (choice.told == len(choice.emitted) and choice.finish is None):
+                continue
+            first = choice.told
+            text = self._read(choice)
+            if choice.finish is not None:
+                text += choice.text.flush()
+                choice.reported = True
+            logprobs = self._logprobs(choice, first)
+            if text or logprobs or choice.finish is not None:
+                told = choice.told - first
+                self._ready.append(Delta(index, text, told, logprobs, choice.finish))
+
+    def _read(self, choice: _Choice) -> str:
+        """The new tokens' text; a stop string in it ends the choice."""
+        if not self._work.request.options.stop:
+            text = choice.text.push_all(choice.emitted[choice.told :])
+            choice.told = choice.delivered = len(choice.emitted)
+            return text
+        text = ""
+        while choice.told < len(choice.emitted) and not choice.text.stopped:
+            text += choice.text.push(choice.emitted[choice.told])
+            choice.told += 1
+        choice.delivered = choice.told
+        if choice.text.stopped and choice.finish is None:
+            self._close(choice, FinishReason.STOP)
+        return text
+
+    def _logprobs(self, choice: _Choice, first: int) -> tuple[TokenText, ...] | None:
+        if self._work.params.logprobs is None:
+            return None
+        return tuple(
+            token_text(self._tokenizer, token, logprobs)
+            for token, logprobs in zip(
+                choice.emitted[first : choice.told], choice.logprobs[first : choice.told], strict=True
+            )
+        )
+
+    def _close(self, choice: _Choice, reason: FinishReason) -> None:
+        choice.finish = reason
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            self._collect()
+            self._leave()
+            self._end(max(other.finish for other in self._choices if other.finish is not None))
+
+    def _expire(self, timeout_s: float) -> None:
+        self._deadline = None
+        self._leave()
+        self._fail(DeadlineExceeded(f"The request did not finish within {timeout_s:.0f} s."))
+
+    def _leave(self) -> None:
+        """Give up the slot or the queue place."""
+        if self._placed is None:
+            self._dispatcher.withdraw(self)
+        else:
+            link, wire_id = self._placed
+            link.cancel(wire_id)
+
+    def _fail(self, error: PileusError) -> None:
+        if self._ended_at is None:
+            self._error = error
+            self._leave()
+            self._end(error.code)
+
+    def _end(self, outcome: str) -> None:
+        self._ended_at = self._now()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._on_end(self, outcome)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)

@@ -1,0 +1,128 @@
+"""The one way to a model: resolve, tokenise, bound, reserve, queue. What comes back is a `Generation`."""
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from pileus.config.settings import Settings
+from pileus.core.clock import Clock
+from pileus.core.errors import ContextLengthExceeded, InvalidRequest, PileusError
+from pileus.core.ports import Tokenizer
+from pileus.core.records import GenerationRequest, Principal, SamplingParams
+from pileus.fleet.directory import Directory
+from pileus.gateway.dispatch import Dispatcher
+from pileus.gateway.generation import Generation, Work
+from pileus.gateway.settle import Settlement
+from pileus.gateway.text import prompt_ids
+from pileus.scheduling.admission import AdmissionQueue
+
+
+class Pipeline:
+    """Serves every deployment of the directory."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Directory,
+        tokenizers: Mapping[str, Tokenizer],
+        settlement: Settlement,
+        salt: Callable[[str], bytes],
+        clock: Clock,
+    ) -> None:
+        self._limits = settings.limits
+        self._directory = directory
+        self._tokenizers = tokenizers
+        self._settlement = settlement
+        self._salt = salt
+        self._clock = clock
+        self._dispatchers = {name: self._dispatcher(name, settings) for name in directory.deployments()}
+
+    def _dispatcher(self, deployment: str, settings: Settings) -> Dispatcher:
+        queue = settings.queue
+        dispatcher = Dispatcher(
+            deployment,
+            lambda: self._directory.ready(deployment),
+            AdmissionQueue(queue.max_requests, queue.max_tokens, queue.max_wait_s),
+            self._clock,
+        )
+        self._directory.subscribe(deployment, dispatcher.pump)
+        return dispatcher
+
+    def waiting(self, deployment: str) -> int:
+        """Requests in the queue of a deployment."""
+        return self._dispatchers[deployment].waiting
+
+    async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
+        """Admit the request.
+
+        Raises `ModelNotFound`, `InvalidRequest`, `ContextLengthExceeded`, `QuotaExceeded` or `Overloaded` before
+        anything was computed.
+        """
+        began = self._clock.monotonic()
+        deployment = self._directory.resolve(request.model)
+        tokenizer = self._tokenizers[deployment.name]
+        prompt = await prompt_ids(tokenizer, request)
+        params = self._params(request, tokenizer, prompt, self._max_context(deployment.name))
+        work = Work(request, deployment.name, tuple(prompt), params, self._salt(principal.tenant))
+        reservation = self._settlement.reserve(
+            principal, deployment.price, len(prompt), params.max_tokens * request.options.n
+        )
+
+        def on_end(generation: Generation, outcome: str) -> None:
+            dispatcher.served(generation, generation.usage.completion_tokens, request.options.n)
+            self._settlement.settle(reservation, deployment.price, request, generation, outcome)
+
+        dispatcher = self._dispatchers[deployment.name]
+        generation = Generation(work, tokenizer, dispatcher, self._clock, on_end, began)
+        try:
+            generation.start(request.deadline_s or self._limits.request_timeout_s)
+        except PileusError as error:
+            self._settlement.settle(reservation, deployment.price, request, generation, error.code)
+            raise
+        return generation
+
+    def _max_context(self, deployment: str) -> int:
+        """Tokens that every ready replica can hold; the model's own length while none is ready."""
+        ready = self._directory.ready(deployment)
+        if ready:
+            return min(link.capabilities.max_context for link in ready)
+        return self._tokenizers[deployment].context_length
+
+    def _params(
+        self, request: GenerationRequest, tokenizer: Tokenizer, prompt: list[int], max_context: int
+    ) -> SamplingParams:
+        options = request.options
+        field = "prompt" if request.prompt is not None else "messages"
+        if not prompt:
+            raise InvalidRequest("The prompt is empty: send at least one token.", param=field)
+        given = request.prompt if isinstance(request.prompt, tuple) else ()
+        for token, param in (*((t, "prompt") for t in given), *((t, "logit_bias") for t in options.logit_bias)):
+            if not 0 <= token < tokenizer.vocab_size:
+                raise InvalidRequest(
+                    f"The token {token} is outside the vocabulary of {tokenizer.vocab_size} tokens.", param=param
+                )
+        room = max_context - len(prompt)
+        wanted = options.max_tokens
+        if room < (wanted or 1):
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {max_context} tokens, but the prompt has {len(prompt)} tokens"
+                + (
+                    f" and {wanted} were asked for as the answer."
+                    if wanted
+                    else ", which leaves no room for an answer."
+                ),
+                param=field,
+            )
+        return SamplingParams(
+            max_tokens=wanted or min(room, self._limits.default_max_tokens),
+            seed=secrets.randbits(63) if options.seed is None else options.seed,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            min_p=options.min_p,
+            presence_penalty=options.presence_penalty,
+            frequency_penalty=options.frequency_penalty,
+            repetition_penalty=options.repetition_penalty,
+            logit_bias=options.logit_bias,
+            logprobs=options.logprobs,
+            stop_ids=() if options.ignore_eos else tokenizer.stop_ids,
+        )
