@@ -65,6 +65,7 @@ class NativeEngine:
         self._wake = threading.Event()
         self._closed = False
         self._next_id = 0
+        self._seen = 0
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._report = _Report()
@@ -128,6 +129,7 @@ class NativeEngine:
                 self._enqueue(item)
 
     def _enqueue(self, request: EngineRequest) -> None:
+        self._seen += 1
         problem = self._unservable(request)
         if problem:
             self._report.finishes += [
@@ -320,7 +322,7 @@ class NativeEngine:
             self._count(steps=1, generated_tokens=len(report.emissions), step_s=step_s, infer_s=infer_s)
         held = sum(1 + len(s.siblings) for s in self._running + self._waiting)
         wanted = sum(self._blocks.needed(len(s.tokens)) for s in self._waiting)
-        credit = Credit(self._capabilities.slots - held, max(0, self._blocks.available - wanted))
+        credit = Credit(self._capabilities.slots - held, max(0, self._blocks.available - wanted), self._seen)
         return StepOutput(tuple(report.started), tuple(report.emissions), tuple(report.finishes), credit)
 
     def _count(self, **amounts: float) -> None:
