@@ -44,9 +44,10 @@ def check(config: Config = None, data: Data = None, json: Json = False) -> None:
 
     Example: `pileus config check --config pileus.toml`
     """
+    loaded = load(config, {"data_dir": data})
+
     from pileus import bootstrap
 
-    loaded = load(config, {"data_dir": data})
     bootstrap.check(loaded)
     names = [deployment.name for deployment in loaded.settings.deployment]
     if json:

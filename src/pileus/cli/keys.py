@@ -4,13 +4,13 @@ With a key (`PILEUS_API_KEY`) the running server is asked. Without one, the data
 only while no server owns it: so whoever owns the folder can always make a new admin key.
 """
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -18,6 +18,11 @@ from pileus.cli import output
 from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url, Yes
+from pileus.security.permission import Role
+
+if TYPE_CHECKING:
+    from pileus.security.keys import KeyService
+    from pileus.store.tables import ApiKey
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
@@ -27,12 +32,6 @@ Local = Annotated[
     bool, typer.Option("--local", help="Open the data folder, not a server; implied where PILEUS_API_KEY is not set.")
 ]
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `pileus keys list` shows it.")]
-
-
-class Role(StrEnum):
-    USER = "user"
-    OPERATOR = "operator"
-    ADMIN = "admin"
 
 
 class Keyring(Protocol):
@@ -58,11 +57,29 @@ class ServerKeyring:
         return created
 
     def list(self) -> list[dict[str, Any]]:
-        keys: list[dict[str, Any]] = self._client.get(_PATH)["keys"]
+        keys: list[dict[str, Any]] = self._client.get(_PATH)["data"]
         return keys
 
     def revoke(self, key_id: str) -> None:
         self._client.delete(f"{_PATH}/{key_id}")
+
+
+class LocalKeyring:
+    """The keys of a data folder that no server owns."""
+
+    def __init__(self, service: "KeyService", runner: asyncio.Runner) -> None:
+        self._service = service
+        self._runner = runner
+
+    def create(self, wishes: dict[str, Any]) -> dict[str, Any]:
+        key, secret = self._runner.run(self._service.create(**wishes))
+        return _plain(key) | {"secret": secret}
+
+    def list(self) -> list[dict[str, Any]]:
+        return [_plain(key) for key in self._runner.run(self._service.list())]
+
+    def revoke(self, key_id: str) -> None:
+        self._runner.run(self._service.revoke(key_id))
 
 
 @contextmanager
@@ -70,8 +87,8 @@ def _keyring(*, local: bool, url: str, config: Path | None, data: Path | None) -
     if local or not os.environ.get(KEY_VARIABLE):
         from pileus import bootstrap
 
-        with bootstrap.open_keyring(load(config, {"data_dir": data}).settings) as keyring:
-            yield keyring
+        with bootstrap.open_keys(load(config, {"data_dir": data}).settings) as service, asyncio.Runner() as runner:
+            yield LocalKeyring(service, runner)
     else:
         with Client(url) as client:
             yield ServerKeyring(client)
@@ -126,7 +143,7 @@ def list_keys(
         output.json(keys)
         return
     output.table(
-        ("ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES", "STATE"),
+        ("ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES", "TOKENS USED", "STATE"),
         (
             (
                 key["id"],
@@ -135,6 +152,7 @@ def list_keys(
                 key["tenant"],
                 _date(key["created_at"]),
                 _date(key["expires_at"]),
+                _used(key),
                 "revoked" if key["revoked_at"] else "active",
             )
             for key in keys
@@ -160,6 +178,18 @@ def revoke(
     with _keyring(local=local, url=url, config=config, data=data) as keyring:
         keyring.revoke(key_id)
     output.line(f"{key_id} is revoked.")
+
+
+def _plain(key: "ApiKey") -> dict[str, Any]:
+    from msgspec import to_builtins
+
+    record: dict[str, Any] = to_builtins(key)
+    return record
+
+
+def _used(key: dict[str, Any]) -> str:
+    used = str(key["used_tokens"])
+    return used if key["token_budget"] is None else f"{used} of {key['token_budget']}"
 
 
 def _date(at: float | None) -> str:

@@ -41,9 +41,10 @@ def serve(host: Host = None, port: Port = None, data: Data = None, config: Confi
 
 
 def _run(greeter: "Greeter | None", host: str | None, port: int | None, data: Path | None, config: Path | None) -> None:
+    loaded = load(config, {"server.host": host, "server.port": port, "data_dir": data})
+
     from pileus import bootstrap
 
-    loaded = load(config, {"server.host": host, "server.port": port, "data_dir": data})
     bootstrap.run_server(loaded, listener=greeter)
 
 

@@ -1,0 +1,46 @@
+"""Real servers: `pileus up` as a process on a free port, with a data folder of its own, ended by Ctrl-C."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from acceptance.process import Server, running_server
+
+# The first is what `make up` serves; the second gives the same text however it is asked for.
+TWO_DEPLOYMENTS = """
+[[deployment]]
+name = "smollm2-135m"
+model = "smollm2-135m-instruct"
+aliases = ["default"]
+
+[[deployment]]
+name = "smollm2-exact"
+model = "smollm2-135m-instruct"
+options = { deterministic = true }
+"""
+
+
+@pytest.fixture(scope="session")
+def model_data(smollm2_path: Path, test_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh data folder in which the default model is installed already."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "models").symlink_to(test_models_dir)
+    return data
+
+
+@pytest.fixture(scope="session")
+def server(model_data: Path) -> Iterator[Server]:
+    """One server for all tests that only use it."""
+    config = model_data / "pileus.toml"
+    config.write_text(TWO_DEPLOYMENTS)
+    with running_server(model_data, "--config", str(config)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openai_client(server: Server) -> Iterator[OpenAI]:
+    """The official client, as a user of the server sets it up."""
+    with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key, max_retries=0) as client:
+        yield client

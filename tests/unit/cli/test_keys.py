@@ -1,0 +1,60 @@
+"""`pileus keys` through a server; the data folder's own keys are tried in tests/acceptance/test_cli.py."""
+
+from typing import Any
+
+import pytest
+
+from unit.cli.conftest import Pileus, Stub
+
+PATH = "/admin/v1/keys"
+KEY: dict[str, Any] = {
+    "id": "key_1",
+    "name": "laptop",
+    "role": "user",
+    "tenant": "default",
+    "created_at": 1_700_000_000.0,
+    "created_by": "system",
+    "expires_at": None,
+    "revoked_at": None,
+    "token_budget": 500,
+    "budget_micros": None,
+    "used_tokens": 12,
+    "used_micros": 0,
+}
+
+
+def test_a_new_key_is_alone_on_standard_output(pileus: Pileus, stub: Stub) -> None:
+    stub.answer("POST", PATH, KEY | {"secret": "sk-pileus-new"}, 201)
+    ran = pileus("keys", "create", "laptop", "--token-budget", "500", "--expires", "2030-01-02")
+    assert ran.out == "sk-pileus-new\n"
+    assert "laptop (user, key_1)" in ran.err
+    assert stub.bodies == [
+        {
+            "name": "laptop",
+            "role": "user",
+            "tenant": "default",
+            "token_budget": 500,
+            "budget_micros": None,
+            "expires_at": 1_893_542_400.0,
+        }
+    ]
+
+
+def test_keys_are_listed_with_what_they_used(pileus: Pileus, stub: Stub) -> None:
+    stub.answer("GET", PATH, {"data": [KEY, KEY | {"id": "key_2", "revoked_at": 1_700_000_001.0}]})
+    lines = pileus("keys", "list").out.splitlines()
+    assert lines[2].split() == ["key_1", "laptop", "user", "default", "2023-11-14", "-", "12", "of", "500", "active"]
+    assert lines[3].endswith("revoked")
+    assert pileus("keys", "list", "--json").json()[0] == KEY
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n\n", 1), ("y\n", 0)])
+def test_to_revoke_asks_first(pileus: Pileus, stub: Stub, answer: str, status: int) -> None:
+    stub.answer("DELETE", f"{PATH}/key_1", KEY)
+    assert pileus("keys", "revoke", "key_1", piped=answer).status == status
+    assert len(stub.keys) == (0 if status else 1)
+
+
+def test_yes_does_not_ask(pileus: Pileus, stub: Stub) -> None:
+    stub.answer("DELETE", f"{PATH}/key_1", KEY)
+    assert pileus("keys", "revoke", "key_1", "--yes").out == "key_1 is revoked.\n"
