@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pileus.core.clock import Clock
 from pileus.core.errors import Unavailable
 from pileus.core.records import AuditEvent
+from pileus.observability.events import escape
 from pileus.store.port import Store
 from pileus.store.tables import AuditTable
 
@@ -104,5 +105,4 @@ def clean(event: AuditEvent) -> AuditEvent:
 
 
 def _safe(text: str) -> str:
-    text = text[:_TEXT_LIMIT]
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")[:_TEXT_LIMIT]
+    return escape(text[:_TEXT_LIMIT])[:_TEXT_LIMIT]
