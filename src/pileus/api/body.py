@@ -103,16 +103,16 @@ def explain(error: ValidationError, data: Any) -> InvalidRequest:
 
 def _path(problem: ErrorDetails, data: Any) -> str:
     """The place in the caller's own words; pydantic's labels of union members are left out."""
-    steps: list[str] = []
-    for index, step in enumerate(problem["loc"]):
-        if isinstance(data, dict) and step in data:
+    steps: list[str | int] = []
+    for step in problem["loc"]:
+        try:
             data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
-            data = data[step]
-        elif not (problem["type"] == "missing" and index == len(problem["loc"]) - 1):
+        except (LookupError, TypeError):
             continue
-        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
-    return "".join(steps).removeprefix(".")
+        steps.append(step)
+    if problem["type"] == "missing":
+        steps.append(problem["loc"][-1])
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
 def _sentence(problem: ErrorDetails, path: str) -> str:

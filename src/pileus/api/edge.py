@@ -1,7 +1,12 @@
-"""The outermost layer: every request gets a name, every answer the same headers, every error its answer."""
+"""The outermost layer: every request gets a name, every answer the same headers, every error its answer.
+
+Pure ASGI, and nothing of it runs per event of a stream but one `if`.
+"""
 
 import re
+import time
 from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 from msgspec.json import encode
@@ -10,35 +15,37 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pileus.api.errors import RawHeaders, answer, answer_headers, from_router
 from pileus.api.presence import ClientLeft
-from pileus.core.errors import InvalidRequest
+from pileus.api.services import Services
+from pileus.core.errors import CallerError, InvalidRequest, PileusError
 from pileus.core.ids import new_id
-from pileus.observability.events import get_log
+from pileus.core.records import AuditEvent, Principal
+from pileus.observability.events import get_logger
+from pileus.security.keys import KeyRefused
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_HOST = re.compile(rb"[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]+\])?(:[0-9]{1,5})?")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_HOST: Final = re.compile(rb"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 # Two of one of these would let two readers of the request disagree.
-_SINGULAR = frozenset(
+_SINGULAR: Final = frozenset(
     {b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"x-api-key", b"x-request-id"}
 )
-_CSP = b"content-security-policy"
-_HEADERS: RawHeaders = [
+_CSP: Final = b"content-security-policy"
+_HEADERS: Final[RawHeaders] = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-_NO_CONTENT = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
-
-log = get_log(__name__)
+_NOTHING_LOADS: Final = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Head(Struct):
-    """The headers that decide something, each at most once, and the request's name."""
+    """The request's name, the headers that decide something (each at most once), and who sent them."""
 
     request_id: str
     values: dict[bytes, bytes]
     repeated: bytes | None
+    principal: Principal | None = None  # set by the route, once it is known
 
     def check(self) -> None:
         """Refuse what two readers could understand differently."""
@@ -54,6 +61,7 @@ def _sane_host(host: bytes) -> bool:
 
 
 def read_head(scope: Scope) -> Head:
+    """One pass over the headers."""
     values: dict[bytes, bytes] = {}
     repeated = None
     for name, value in scope["headers"]:
@@ -62,20 +70,19 @@ def read_head(scope: Scope) -> Head:
                 repeated = name
             values[name] = value
     wanted = values.get(b"x-request-id")
-    request_id = wanted.decode() if wanted and _REQUEST_ID.fullmatch(wanted) else new_id("req")
+    request_id = wanted.decode("ascii") if wanted and _REQUEST_ID.fullmatch(wanted) else new_id("req")
     return Head(request_id, values, repeated)
 
 
 class Edge:
-    """Pure ASGI: wraps the application once, adds nothing per event of a stream."""
+    """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
+        self._services = services
+        self._log = get_logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         head = scope["pileus.head"] = read_head(scope)
         started = False
 
@@ -91,29 +98,52 @@ class Edge:
             await self._app(scope, receive, send_dressed)
         except ClientLeft:
             return  # there is nobody to answer
-        except Exception as error:  # noqa: BLE001 (the process's edge: logged, and answered where that is possible)
-            if isinstance(error, HTTPException):
-                error = from_router(error, scope["method"], scope["path"])
-            status, body = answer(error)
-            if status == 500:
-                log.error("request.failed", request_id=head.request_id, exc_info=error)
-            if started:
-                raise
-            await _send_error(send_dressed, error, status, encode(body))
+        except Exception as error:  # the process's edge: counted, logged, and answered where that is possible
+            known = from_router(error, scope["method"], scope["path"]) if isinstance(error, HTTPException) else error
+            self._note(known, head, f"{scope['method']} {scope['path']}")
+            if not started:
+                await _send_error(send_dressed, known)
+            elif not isinstance(known, PileusError):
+                raise  # in mid-answer the only honest end is a broken connection
+
+    def _note(self, error: Exception, head: Head, target: str) -> None:
+        """Refusals go to the audit and are counted by reason; what should not happen goes to the log."""
+        services = self._services
+        services.metrics.request_refused(error.code if isinstance(error, PileusError) else "internal_error")
+        if isinstance(error, CallerError):
+            services.audit.refused(_refusal(error, head, target))
+        elif answer(error)[0] == 500:
+            self._log.error("request.failed", request_id=head.request_id, exc_info=error)
+
+
+def _refusal(error: CallerError, head: Head, target: str) -> AuditEvent:
+    who = head.principal
+    known_by = error.key_id if isinstance(error, KeyRefused) else ""
+    return AuditEvent(
+        at=time.time(),
+        actor=who.key_id if who else known_by,
+        tenant=who.tenant if who else "",
+        action="request.refuse",
+        target=target,
+        outcome=error.reason if isinstance(error, KeyRefused) else error.code,
+        request_id=head.request_id,
+    )
 
 
 def _dress(message: Message, request_id: str) -> None:
     """Add to the start of a response what every response has."""
     headers: RawHeaders = message["headers"]
-    policy = [] if any(name == _CSP for name, _ in headers) else [_NO_CONTENT]
+    policy = [] if any(name == _CSP for name, _ in headers) else [_NOTHING_LOADS]
     message["headers"] = [*headers, *_HEADERS, *policy, (b"x-request-id", request_id.encode("ascii"))]
 
 
-async def _send_error(send: Send, error: Exception, status: int, body: bytes) -> None:
+async def _send_error(send: Send, error: Exception) -> None:
+    status, body = answer(error)
+    content = encode(body)
     headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
+        (b"content-length", b"%d" % len(content)),
         *answer_headers(error, status),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": content})

@@ -73,9 +73,7 @@ class Present:
             register = self._by_key[key_id] = set()
         return Presence(receive, register)
 
-    def interrupt(self, key_id: str, reason: PileusError) -> int:
-        """End all answers that are being made for a key, and say how many."""
-        waiting = self._by_key.pop(key_id, set())
-        for presence in tuple(waiting):
+    def interrupt(self, key_id: str, reason: PileusError) -> None:
+        """End all answers that are being made for a key."""
+        for presence in tuple(self._by_key.pop(key_id, ())):
             presence.interrupt(reason)
-        return len(waiting)

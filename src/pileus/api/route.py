@@ -34,8 +34,6 @@ _KEY_NAMES = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "tok
 class Call(Request):
     """One request at its route."""
 
-    principal: Principal  # set where the route is not public
-
     @property
     def services(self) -> Services:
         services: Services = self.scope["app"].state.services
@@ -46,7 +44,14 @@ class Call(Request):
         head: Head = self.scope["pileus.head"]
         return head
 
-    async def form(self, kind: type[Form]) -> Form:
+    @property
+    def principal(self) -> Principal:
+        """Who calls; only for routes that are not public."""
+        principal = self.head.principal
+        assert principal is not None
+        return principal
+
+    async def read(self, kind: type[Form]) -> Form:
         """The request's body as this form."""
         return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
 
@@ -82,7 +87,7 @@ class GuardedRoute(APIRoute):
         self.gives = gives
         self.streams = streams
         self._handler = handler
-        self._query = frozenset(query)
+        self.query = frozenset(query)
         self.app = self._serve
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,8 +95,9 @@ class GuardedRoute(APIRoute):
         if scope["query_string"]:
             self._check_query(scope["query_string"])
         if not isinstance(self.permission, Public):
-            call.principal = call.services.keys.authenticate(secret_of(call.head.values))
-            require(call.principal, self.permission)
+            head = call.head
+            head.principal = call.services.keys.authenticate(secret_of(head.values))
+            require(head.principal, self.permission)
         response = await self._handler(call)
         await response(scope, receive, send)
 
@@ -100,7 +106,7 @@ class GuardedRoute(APIRoute):
         for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
             if name.lower() in _KEY_NAMES or value.startswith("sk-pileus-"):
                 raise InvalidRequest("an API key does not belong into a URL: send it as `Authorization: Bearer ...`")
-            if name not in self._query:
+            if name not in self.query:
                 raise InvalidRequest(f"`{name}` is not a query parameter of this endpoint", param=name)
 
 

@@ -3,21 +3,23 @@
 from dataclasses import dataclass
 
 from pileus.config.settings import Settings
-from pileus.core.ports import AuditSink
 from pileus.fleet.directory import Directory
 from pileus.gateway.pipeline import Pipeline
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
+from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
+    """One of each, for as long as the server runs."""
+
     settings: Settings
     pipeline: Pipeline
     directory: Directory
     keys: KeyService
-    audit: AuditSink
+    audit: AuditLog
     metrics: Metrics
     series: Series
     version: str

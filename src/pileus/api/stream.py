@@ -18,7 +18,7 @@ from pileus.core.errors import PileusError
 from pileus.gateway.records import Delta, Timings, Usage
 
 DONE = b"data: [DONE]\n\n"
-_STREAM_HEADERS: RawHeaders = [
+STREAM_HEADERS: RawHeaders = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -62,22 +62,26 @@ class EventStream:
         self._begin = begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._presence:
-            source, chunks = await self._begin()
-            try:
-                deltas = await source.next()
-                await send(_start(source.timings))
+        started = False
+        try:
+            async with self._presence:
+                source, chunks = await self._begin()
                 try:
+                    deltas = await source.next()
+                    started = True
+                    await send(_start(source.timings))
                     await _send_events(source, chunks, deltas, send)
-                except PileusError as error:
-                    await send({"type": "http.response.body", "body": event(error)})
-            except BaseException:
-                source.cancel()
-                raise
+                except BaseException:
+                    source.cancel()
+                    raise
+        except PileusError as error:
+            if started:
+                await send({"type": "http.response.body", "body": event(error)})
+            raise
 
 
 def _start(timings: Timings) -> dict[str, object]:
-    headers = [*_STREAM_HEADERS, *timing_headers(timings, finished=False)]
+    headers = [*STREAM_HEADERS, *timing_headers(timings, finished=False)]
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 

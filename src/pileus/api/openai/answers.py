@@ -43,28 +43,28 @@ class ChatLogprobs(Struct, frozen=True):
     refusal: None = None
 
 
-class ChatMessage(Struct, frozen=True):
-    content: str
+class ChatMessage(Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] = "assistant"
+    content: str
     refusal: None = None
 
 
-class ChatChoice(Struct, frozen=True):
+class ChatChoice(Struct, frozen=True, kw_only=True):
     index: int
     message: ChatMessage
-    finish_reason: FinishReason
     logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason
 
 
-class ChatCompletion(Struct, frozen=True):
+class ChatCompletion(Struct, frozen=True, kw_only=True):
     """A whole answer."""
 
     id: str
+    object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    object: Literal["chat.completion"] = "chat.completion"
     system_fingerprint: str | None = None
 
 
@@ -80,16 +80,16 @@ class ChatChunkChoice(Struct, frozen=True):
     finish_reason: FinishReason | None = None
 
 
-class ChatCompletionChunk(Struct, frozen=True):
+class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     """One event of a streamed answer. The last before `[DONE]` has `usage` and no choices, if that was asked for."""
 
     id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     system_fingerprint: str | None = None
-    usage: Usage | None | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
 
 
 class CompletionLogprobs(Struct, frozen=True):
@@ -108,28 +108,28 @@ class CompletionChoice(Struct, frozen=True):
     finish_reason: FinishReason | None = None
 
 
-class Completion(Struct, frozen=True):
+class Completion(Struct, frozen=True, kw_only=True):
     """A whole plain completion, or one event of a streamed one."""
 
     id: str
+    object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
     choices: list[CompletionChoice]
-    object: Literal["text_completion"] = "text_completion"
     system_fingerprint: str | None = None
-    usage: Usage | None | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
 
 
-class Model(Struct, frozen=True):
+class Model(Struct, frozen=True, kw_only=True):
     id: str
-    created: int
     object: Literal["model"] = "model"
+    created: int
     owned_by: str = "pileus"
 
 
-class ModelList(Struct, frozen=True):
-    data: list[Model]
+class ModelList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
+    data: list[Model]
 
 
 def usage_of(counts: Counts) -> Usage:

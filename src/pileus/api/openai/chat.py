@@ -84,7 +84,7 @@ class ChatRequest(SharedOptions):
 
 async def chat(call: Call) -> ASGIApp:
     """Continue a conversation; with `stream: true` as server-sent events."""
-    form = await call.form(ChatRequest)
+    form = await call.read(ChatRequest)
     form.check_choices(call.services.settings.limits.max_n)
     request = form.record(call.head.request_id)
     pipeline, principal = call.services.pipeline, call.principal
@@ -121,7 +121,7 @@ def _choices(deltas: list[Delta], n: int, wants_logprobs: bool) -> list[ChatChoi
     return [
         ChatChoice(
             index=index,
-            message=ChatMessage("".join(texts[index])),
+            message=ChatMessage(content="".join(texts[index])),
             finish_reason=reasons[index],
             logprobs=chat_logprobs(tokens[index]) if wants_logprobs else None,
         )

@@ -1,0 +1,1 @@
+"""What operators ask: who am I, how does it fare, who has a key."""

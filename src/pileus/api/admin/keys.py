@@ -1,0 +1,67 @@
+"""`/admin/v1/keys`: who may use this server."""
+
+from typing import Annotated, Literal
+
+from msgspec import Struct
+from pydantic import Field
+from starlette.types import ASGIApp
+
+from pileus.api.body import WireForm
+from pileus.api.route import Call, GuardedRoute
+from pileus.api.stream import JsonAnswer
+from pileus.security.permission import Permission
+from pileus.store.tables import ApiKey
+
+Budget = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class KeyWish(WireForm):
+    """A key to be made."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128, description="Who or what will use it.")]
+    role: Literal["admin", "operator", "user"] = "user"
+    tenant: Annotated[str, Field(min_length=1, max_length=128)] = "default"
+    token_budget: Budget | None = Field(default=None, description="Tokens over the key's life.")
+    budget_micros: Budget | None = Field(default=None, description="Micro-units of money over the key's life.")
+    expires_at: float | None = Field(default=None, description="Unix time.")
+
+
+class KeyList(Struct, frozen=True):
+    """All keys, oldest first, without their secrets."""
+
+    data: list[ApiKey]
+
+
+class NewKey(ApiKey, frozen=True, kw_only=True):
+    """The only time that the secret is told."""
+
+    secret: str
+
+
+async def list_keys(call: Call) -> ASGIApp:
+    """All keys and what each has used."""
+    return JsonAnswer(KeyList(await call.services.keys.list()))
+
+
+async def create_key(call: Call) -> ASGIApp:
+    """Make a key; the answer is the only one that has its secret."""
+    wish = await call.read(KeyWish)
+    key, secret = await call.services.keys.create(**wish.model_dump(), actor=call.principal.key_id)
+    return JsonAnswer(NewKey(**{name: getattr(key, name) for name in key.__struct_fields__}, secret=secret), None, 201)
+
+
+async def revoke_key(call: Call) -> ASGIApp:
+    """Close a key at once; answers that are being made for it end."""
+    return JsonAnswer(await call.services.keys.revoke(call.path_params["key_id"], actor=call.principal.key_id))
+
+
+_PATH = "/admin/v1/keys"
+ROUTES = (
+    GuardedRoute("GET", _PATH, list_keys, permission=Permission.KEYS_MANAGE, gives=KeyList, tag="Admin"),
+    GuardedRoute(
+        "POST", _PATH, create_key, permission=Permission.KEYS_MANAGE, takes=KeyWish, gives=NewKey, tag="Admin"
+    ),
+    GuardedRoute(
+        "DELETE", _PATH + "/{key_id}", revoke_key, permission=Permission.KEYS_MANAGE, gives=ApiKey, tag="Admin"
+    ),
+)

@@ -1,0 +1,52 @@
+"""`/healthz`, `/readyz` and `/metrics`: what a load balancer and a monitoring system ask."""
+
+from msgspec import Struct
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from pileus.api.route import PUBLIC, Call, GuardedRoute
+from pileus.api.stream import JsonAnswer
+from pileus.observability.metrics import CONTENT_TYPE
+from pileus.security.permission import Permission
+
+
+class Health(Struct, frozen=True):
+    """This process answers."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether every deployment has a replica that takes requests."""
+
+    status: str
+    ready: list[str]
+    not_ready: list[str]
+
+
+async def healthz(call: Call) -> ASGIApp:
+    """Whether this process answers at all."""
+    return JsonAnswer(Health("ok"))
+
+
+async def readyz(call: Call) -> ASGIApp:
+    """Whether every deployment can serve; 503 with the names of those that cannot."""
+    directory = call.services.directory
+    names = directory.deployments()
+    ready = [name for name in names if directory.ready(name)]
+    missing = [name for name in names if name not in ready]
+    if missing:
+        return JsonAnswer(Readiness("not ready", ready, missing), [(b"retry-after", b"1")], 503)
+    return JsonAnswer(Readiness("ok", ready, missing))
+
+
+async def metrics(call: Call) -> ASGIApp:
+    """Prometheus metrics."""
+    return Response(call.services.metrics.render(), media_type=CONTENT_TYPE)
+
+
+ROUTES = (
+    GuardedRoute("GET", "/healthz", healthz, permission=PUBLIC, gives=Health, tag="Health"),
+    GuardedRoute("GET", "/readyz", readyz, permission=PUBLIC, gives=Readiness, tag="Health"),
+    GuardedRoute("GET", "/metrics", metrics, permission=Permission.METRICS_READ, gives=str, tag="Health"),
+)
