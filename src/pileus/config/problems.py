@@ -7,6 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from pileus.config.settings import PATTERN_WORDS
+
 Loc = tuple[str | int, ...]
 
 _EXPECTED = {
@@ -71,7 +73,8 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in ("literal_error", "enum"):
         return f"must be {context['expected']}, not {found}" + _near_literal(details["input"], context["expected"])
     if kind == "string_pattern_mismatch":
-        return f"{found} does not match {context['pattern']}"
+        wanted = PATTERN_WORDS.get(context["pattern"], f"a text that matches {context['pattern']}")
+        return f"must be {wanted}, not {found}"
     return f"{details['msg'][:1].lower()}{details['msg'][1:]}, not {found}"
 
 

@@ -12,9 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 # A name travels in URLs, metrics labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+URL_PATTERN = r"^https?://[^\s]+$"
+# What a text that does not match is told.
+PATTERN_WORDS = {
+    NAME_PATTERN: "a name of letters, digits and `.`, `_`, `:`, `-`, which begins with a letter or digit",
+    URL_PATTERN: "an address that begins with http:// or https://",
+}
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
+Url = Annotated[str, StringConstraints(pattern=URL_PATTERN)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Micros = Annotated[int, Field(ge=0)]
@@ -141,5 +147,5 @@ class Settings(Section):
         default=(Deployment(name="smollm2-135m", model="smollm2-135m-instruct", aliases=("default",)),),
         min_length=1,
         strict=False,
-        description="What is served: one `[[deployment]]` table each.",
+        description="Each table adds one; without any, `smollm2-135m` is served, also as `default`.",
     )
