@@ -1,0 +1,252 @@
+"""The gateway's end of the wire: requests go to a replica, tokens come back to each request's sink.
+
+This is the hot path of the server process. Frames are decoded where they were received, and each emission is one
+plain call: no task, queue or await per token.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import cast
+
+import msgspec
+import structlog
+
+from pileus.core.errors import Unavailable
+from pileus.core.ports import ReplicaSink
+from pileus.core.records import Capabilities, Credit, EngineRequest, EngineStats
+from pileus.engines.replica import wire
+
+_CONNECT_POLL_S = 0.02
+_RATE_INTERVAL_S = 0.4
+
+log = structlog.get_logger(__name__)
+
+
+class _Open:
+    """A request that has not ended: who listens, and how many of its choices are unfinished."""
+
+    __slots__ = ("sink", "unfinished")
+
+    def __init__(self, sink: ReplicaSink, unfinished: int) -> None:
+        self.sink = sink
+        self.unfinished = unfinished
+
+
+class ReplicaLink(asyncio.BufferedProtocol):
+    """One connection to one replica.
+
+    A sink hears `on_started`, then its emissions, then one `on_finish` per choice, in this order; after `cancel`, or
+    once the request was lost, it hears nothing more. `lost` is done, with the reason, when the connection is gone: each
+    open sink has then heard `on_lost` once. `on_change` is called when there may be room for more requests, and when
+    the replica starts to drain.
+    """
+
+    def __init__(self, replica: str, epoch: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.replica = replica
+        self.epoch = epoch
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self.on_change: list[Callable[[], None]] = []
+        self.draining = False
+        self.stats = EngineStats()
+        self.tokens_per_s = 0.0  # over the last interval between two `Stats`
+        self.step_s = 0.0  # mean length of an engine step, over the same
+        self.heard_s = monotonic()  # when the replica last said anything
+        self._greeted: asyncio.Future[wire.Hello] = loop.create_future()
+        self._rated: tuple[float, EngineStats] | None = None  # where the present interval began
+        self._inbox = wire.FrameBuffer()
+        self._open: dict[int, _Open] = {}
+        self._last_id = 0
+        self._credit = Credit(0, 0)
+        self._unseen: deque[Credit] = deque()  # what each submit takes that no credit has counted yet
+        self._unseen_slots = 0
+        self._unseen_blocks = 0
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def connect(cls, address: str, *, replica: str, epoch: int) -> "ReplicaLink":
+        """Wait until the replica listens and has said who it is. Raises `Unavailable` where that is wrong."""
+        path = str(wire.socket_path(address))
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                _, link = await loop.create_unix_connection(lambda: cls(replica, epoch), path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(_CONNECT_POLL_S)
+        try:
+            await link._greeted
+        except asyncio.CancelledError:
+            link.close("nobody waited for it to speak")
+            raise
+        return link
+
+    # --- for the gateway ------------------------------------------------------------------------------------------
+
+    @property
+    def hello(self) -> wire.Hello:
+        return self._greeted.result()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.hello.capabilities
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._open)
+
+    def submit(self, request: EngineRequest, sink: ReplicaSink) -> int:
+        """Send the request under a new id, which is returned. On a lost link the sink hears `on_lost` soon."""
+        self._last_id = request_id = self._last_id + 1
+        if self._transport is None:
+            asyncio.get_running_loop().call_soon(sink.on_lost, self.lost.result())
+            return request_id
+        self._open[request_id] = _Open(sink, len(request.choices))
+        needs = demand(request, self.capabilities.block_size)
+        self._unseen.append(needs)
+        self._unseen_slots += needs.slots
+        self._unseen_blocks += needs.kv_blocks
+        numbered = EngineRequest(
+            request_id, request.prompt, request.params, request.choices, request.salt, request.lane
+        )
+        self._transport.write(wire.pack(wire.Submit(self.epoch, numbered)))
+        return request_id
+
+    def cancel(self, request_id: int) -> None:
+        """End the request; its sink hears nothing more. No-op for one that has ended."""
+        if self._open.pop(request_id, None) and self._transport:
+            self._transport.write(wire.pack(wire.Cancel(request_id)))
+
+    def available(self) -> Credit:
+        """What the replica can take on: its credit, less the submits that it had not counted when it told it."""
+        return Credit(
+            self._credit.slots - self._unseen_slots, self._credit.kv_blocks - self._unseen_blocks, self._credit.seen
+        )
+
+    def close(self, reason: str) -> None:
+        """Give the replica up: each open sink hears `on_lost`, and whatever still comes is dropped."""
+        if self._transport:
+            self._transport.abort()
+        self._lose(reason)
+
+    # --- what the replica says ------------------------------------------------------------------------------------
+
+    def _on_step(self, step: wire.Step) -> None:
+        requests = self._open
+        for started in step.started:
+            if request := requests.get(started.request):
+                request.sink.on_started(started)
+        for emission in step.emissions:
+            if request := requests.get(emission.request):
+                request.sink.on_emission(emission)
+        for finish in step.finishes:
+            if request := requests.get(finish.request):
+                request.unfinished -= 1
+                if not request.unfinished:
+                    del requests[finish.request]
+                request.sink.on_finish(finish)
+        self._on_credit(step.credit)
+
+    def _on_credit(self, credit: Credit) -> None:
+        before, self._credit = self._credit, credit
+        if credit.seen - before.seen > len(self._unseen):
+            raise wire.WireError(f"it has seen {credit.seen} submits, more than were sent")
+        for _ in range(credit.seen - before.seen):
+            needs = self._unseen.popleft()
+            self._unseen_slots -= needs.slots
+            self._unseen_blocks -= needs.kv_blocks
+        if credit.slots > before.slots or credit.kv_blocks > before.kv_blocks or credit.seen > before.seen:
+            self._changed()
+
+    def _on_frame(self, frame: wire.Up) -> None:
+        """What is not on the hot path."""
+        if isinstance(frame, wire.Grant):
+            self._on_credit(frame.credit)
+        elif isinstance(frame, wire.Stats):
+            self._on_stats(frame.stats)
+        elif isinstance(frame, wire.Lost):
+            if request := self._open.pop(frame.request, None):
+                request.sink.on_lost(frame.reason)
+        elif isinstance(frame, wire.Drain):
+            self.draining = True
+            self._changed()
+        elif isinstance(frame, wire.Hello):
+            self._on_hello(frame)
+
+    def _on_hello(self, hello: wire.Hello) -> None:
+        if hello.protocol != wire.PROTOCOL:
+            raise wire.WireError(f"it speaks protocol {hello.protocol}, not {wire.PROTOCOL}")
+        if self._greeted.done():
+            raise wire.WireError("it said hello twice")
+        self._last_id = hello.first_id
+        self._greeted.set_result(hello)
+
+    def _on_stale(self, frame: wire.Up) -> None:
+        """Another epoch's word counts for nothing; as the first word, it tells that the wrong process listens here."""
+        log.warning("stale_frame", replica=self.replica, epoch=frame.epoch, expected=self.epoch)
+        if not self._greeted.done():
+            self.close(f"epoch {frame.epoch} answered instead of {self.epoch}")
+
+    def _on_stats(self, stats: EngineStats) -> None:
+        self.stats = stats
+        now = monotonic()
+        if self._rated is None:
+            self._rated = (now, stats)
+        since_s, before = self._rated
+        if now - since_s < _RATE_INTERVAL_S:
+            return
+        self._rated = (now, stats)
+        self.tokens_per_s = (stats.generated_tokens - before.generated_tokens) / (now - since_s)
+        if stats.steps > before.steps:
+            self.step_s = (stats.step_s - before.step_s) / (stats.steps - before.steps)
+
+    def _changed(self) -> None:
+        for callback in self.on_change:
+            callback()
+
+    def _lose(self, reason: str) -> None:
+        if self.lost.done():
+            return
+        self._transport = None
+        self.lost.set_result(reason)
+        if not self._greeted.done():
+            self._greeted.set_exception(Unavailable(f"replica {self.replica}: {reason}", retry_after_s=1.0))
+        requests, self._open = self._open, {}
+        for request in requests.values():
+            request.sink.on_lost(reason)
+        self._changed()
+
+    # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._inbox.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.heard_s = monotonic()
+        try:
+            for payload in self._inbox.frames(nbytes):
+                frame = wire.decode_up(payload)
+                if frame.epoch != self.epoch:
+                    self._on_stale(frame)
+                elif type(frame) is wire.Step:
+                    self._on_step(frame)
+                else:
+                    self._on_frame(frame)
+        except (wire.WireError, msgspec.MsgspecError) as error:
+            log.warning("malformed_frame", replica=self.replica, error=str(error))
+            self.close(f"malformed frame: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(str(exc) if exc else "the replica closed the connection")
+
+
+def demand(request: EngineRequest, block_size: int) -> Credit:
+    """The slots, and the KV blocks of what is known of a request: its prompt once, and each choice's own tokens."""
+    blocks = -(-len(request.prompt) // block_size)
+    blocks += sum(-(-(len(choice.emitted) + 1) // block_size) for choice in request.choices)
+    return Credit(len(request.choices), blocks)

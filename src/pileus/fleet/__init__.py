@@ -1,0 +1,1 @@
+"""Desired against actual: starts replicas, watches them, and tells who is ready."""

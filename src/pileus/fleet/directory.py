@@ -1,0 +1,91 @@
+"""Who serves what, at this moment: a snapshot in memory that the fleet pushes and requests only look at."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from pileus.core.errors import ConfigError, ModelNotFound
+from pileus.engines.replica.client import ReplicaLink
+from pileus.fleet.records import DeploymentInfo, DeploymentStatus
+
+
+class Directory(Protocol):
+    """What the rooms above need to know of the fleet. Belongs to the event loop's thread."""
+
+    def deployments(self) -> tuple[str, ...]: ...
+
+    def resolve(self, name: str) -> DeploymentInfo:
+        """The deployment of this name or alias. Raises `ModelNotFound`."""
+        ...
+
+    def ready(self, deployment: str) -> Sequence[ReplicaLink]:
+        """Replicas that take requests now: proven by a real generation, and not draining."""
+        ...
+
+    def subscribe(self, deployment: str, callback: Callable[[], None]) -> None:
+        """Call back soon after there may be more room: a replica became ready, or its credit grew."""
+
+    def status(self) -> list[DeploymentStatus]: ...
+
+
+class ServingDirectory:
+    """Meets `Directory`. `status` is the controller's answer, since only it knows replicas that are not ready."""
+
+    def __init__(self, deployments: Iterable[DeploymentInfo], status: Callable[[], list[DeploymentStatus]]) -> None:
+        self._deployments = {info.name: info for info in deployments}
+        self._names = dict(self._deployments)
+        self._status = status
+        self._ready: dict[str, tuple[ReplicaLink, ...]] = dict.fromkeys(self._deployments, ())
+        self._subscribers: dict[str, list[Callable[[], None]]] = {name: [] for name in self._deployments}
+        self._notice_due: set[str] = set()
+        for info in self._deployments.values():
+            for alias in info.aliases:
+                if self._names.setdefault(alias, info) is not info:
+                    raise ConfigError(f"the name {alias!r} stands for two deployments; aliases must be unique")
+
+    def deployments(self) -> tuple[str, ...]:
+        return tuple(self._deployments)
+
+    def resolve(self, name: str) -> DeploymentInfo:
+        try:
+            return self._names[name]
+        except KeyError:
+            offered = ", ".join(self._names)
+            raise ModelNotFound(f"the model {name!r} does not exist; there is: {offered}", param="model") from None
+
+    def ready(self, deployment: str) -> Sequence[ReplicaLink]:
+        return self._ready[deployment]
+
+    def subscribe(self, deployment: str, callback: Callable[[], None]) -> None:
+        self._subscribers[deployment].append(callback)
+
+    def status(self) -> list[DeploymentStatus]:
+        return self._status()
+
+    # --- for the fleet --------------------------------------------------------------------------------------------
+
+    def add(self, deployment: str, link: ReplicaLink) -> None:
+        """Requests may go to this replica, until it drains, is lost, or is removed."""
+        self._ready[deployment] = (*self._ready[deployment], link)
+        link.on_change.append(lambda: self._on_change(deployment, link))
+        self._notify_soon(deployment)
+
+    def remove(self, deployment: str, link: ReplicaLink) -> None:
+        self._ready[deployment] = tuple(other for other in self._ready[deployment] if other is not link)
+        self._notify_soon(deployment)
+
+    def _on_change(self, deployment: str, link: ReplicaLink) -> None:
+        if link.draining or link.lost.done():
+            self.remove(deployment, link)
+        self._notify_soon(deployment)
+
+    def _notify_soon(self, deployment: str) -> None:
+        """Once per turn of the loop, however often the credit changed in it."""
+        if deployment not in self._notice_due:
+            self._notice_due.add(deployment)
+            asyncio.get_running_loop().call_soon(self._notify, deployment)
+
+    def _notify(self, deployment: str) -> None:
+        self._notice_due.discard(deployment)
+        for callback in self._subscribers[deployment]:
+            callback()

@@ -1,0 +1,48 @@
+"""What the fleet is asked for, and what it tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from pileus.core.ports import Price
+from pileus.core.records import EngineStats
+
+
+class DeploymentInfo(Struct, frozen=True, kw_only=True):
+    """A model that this server offers, and under which names."""
+
+    name: str
+    model: str
+    engine: str
+    aliases: tuple[str, ...] = ()
+    price: Price = Price()
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """What shall run: `replicas` processes, each of which reads `spec` (see `core.ports.ReplicaCommand`)."""
+
+    info: DeploymentInfo
+    spec: Mapping[str, Any]
+    replicas: int = 1
+
+
+class ReplicaStatus(Struct, frozen=True, kw_only=True):
+    """One replica, as operators see it. The figures are of its present process."""
+
+    id: str  # deployment/number
+    state: str
+    pid: int | None = None
+    epoch: int = 0
+    restarts: int = 0
+    last_error: str = ""
+    stats: EngineStats = EngineStats()
+    tokens_per_s: float = 0.0
+    step_s: float = 0.0  # mean length of an engine step
+
+
+class DeploymentStatus(Struct, frozen=True, kw_only=True):
+    """One deployment and its replicas."""
+
+    info: DeploymentInfo
+    replicas: tuple[ReplicaStatus, ...]

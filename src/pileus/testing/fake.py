@@ -1,0 +1,331 @@
+"""The fake engine: the engine port without a model, for tests and for calibrated load.
+
+It keeps a real engine's books: slots, KV blocks (reserved for the worst case when a request gets its slots), a prefix
+cache (a set of hashes), credit, counters. What it says is decided in `answers`, how it fails in `options`.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+from pileus.core.ports import EngineDriver, EngineSpec
+from pileus.core.records import (
+    Capabilities,
+    Continuation,
+    Credit,
+    Emission,
+    EngineRequest,
+    EngineStats,
+    Finish,
+    FinishReason,
+    Started,
+    StepOutput,
+)
+from pileus.testing.answers import Answers
+from pileus.testing.options import Break, Die, FakeOptions, Hang, Refuse
+
+
+class EngineBroken(Exception):
+    """The scripted fault `break`."""
+
+
+class _Choice:
+    """One sequence: it says the token at `place`, then at the next place, until `end`."""
+
+    __slots__ = ("blocks", "end", "ending", "first_s", "index", "logprobs", "place", "request_id", "stop_ids")
+
+    def __init__(self, request_id: int, index: int, place: int, end: int, ending: FinishReason, blocks: int) -> None:
+        self.request_id = request_id
+        self.index = index
+        self.place = place
+        self.end = end
+        self.ending = ending
+        self.blocks = blocks  # of its own tokens
+        self.stop_ids: frozenset[int] = frozenset()  # those that it could say
+        self.logprobs: int | None = None
+        self.first_s = 0.0
+
+
+class _Request:
+    """What one request holds until its last choice has ended."""
+
+    __slots__ = ("choices", "prompt_blocks", "received_s", "request")
+
+    def __init__(self, request: EngineRequest, choices: list[_Choice], prompt_blocks: int, received_s: float) -> None:
+        self.request = request
+        self.choices = {choice.index: choice for choice in choices}  # unfinished
+        self.prompt_blocks = prompt_blocks
+        self.received_s = received_s
+
+    @property
+    def blocks(self) -> int:
+        return self.prompt_blocks + sum(choice.blocks for choice in self.choices.values())
+
+
+class FakeEngine:
+    """Meets `core.ports.Engine`."""
+
+    def __init__(self, options: FakeOptions | None = None, model: str = "fake") -> None:
+        self._options = options = options or FakeOptions()
+        self._model = model
+        self._answers = Answers(options)
+        self._refused = frozenset(fault.prompt_token for fault in options.faults if isinstance(fault, Refuse))
+        self._scripted = [fault for fault in options.faults if not isinstance(fault, Refuse)]
+        self._slowness = 1.0
+        self._wake = threading.Condition()
+        self._inbox: list[tuple[float, EngineRequest] | int] = []  # submits, and ids to cancel, in order
+        self._closed = False
+        self._requests: dict[int, _Request] = {}
+        self._waiting: deque[_Request] = deque()
+        self._running: list[_Choice] = []
+        self._finishes: list[Finish] = []  # for the next output
+        self._prefixes: OrderedDict[int, None] = OrderedDict()
+        self._seen = 0
+        self._blocks_used = 0
+        self._steps = self._prompt_tokens = self._hit_tokens = self._generated = 0
+        self._step_s = 0.0
+
+    # --- from any thread ------------------------------------------------------------------------------------------
+
+    def capabilities(self) -> Capabilities:
+        options = self._options
+        return Capabilities(
+            model=self._model,
+            max_context=options.max_context,
+            slots=options.slots,
+            kv_blocks=options.kv_blocks,
+            block_size=options.block_size,
+            continuation=Continuation.CONTINUABLE,
+            vocab_size=options.vocab_size,
+            deterministic=True,
+        )
+
+    def submit(self, request: EngineRequest) -> None:
+        self._put((time.monotonic(), request))
+
+    def cancel(self, request_id: int) -> None:
+        self._put(request_id)
+
+    def close(self) -> None:
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def stats(self) -> EngineStats:
+        options = self._options
+        return EngineStats(
+            running=len(self._running),
+            waiting=sum(len(waiting.choices) for waiting in tuple(self._waiting)),
+            slots=options.slots,
+            kv_blocks=options.kv_blocks,
+            kv_blocks_used=self._blocks_used,
+            kv_blocks_cached=min(len(self._prefixes), options.kv_blocks - self._blocks_used),
+            steps=self._steps,
+            prompt_tokens=self._prompt_tokens,
+            generated_tokens=self._generated,
+            prefix_query_tokens=self._prompt_tokens,
+            prefix_hit_tokens=self._hit_tokens,
+            step_s=self._step_s,
+            infer_s=self._step_s,
+        )
+
+    def _put(self, item: tuple[float, EngineRequest] | int) -> None:
+        with self._wake:
+            self._inbox.append(item)
+            self._wake.notify()
+
+    # --- the engine's thread --------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[StepOutput]:
+        while self._receive():
+            begun_s = time.monotonic()
+            started = self._prefill(self._admit(), begun_s)
+            emissions = self._decode()
+            finishes, self._finishes = tuple(self._finishes), []
+            self._steps += 1
+            self._step_s += time.monotonic() - begun_s
+            yield StepOutput(started, emissions, finishes, self._credit())
+            self._fail_as_scripted()
+
+    def _receive(self) -> bool:
+        """Take what has come, and wait for it while there is nothing to do. False once the engine is closed."""
+        with self._wake:
+            while not (self._inbox or self._running or self._waiting or self._closed):
+                self._wake.wait()
+            received, self._inbox = self._inbox, []
+        for item in received:
+            if isinstance(item, int):
+                self._end(item, FinishReason.CANCELLED)
+            else:
+                self._take(*item)
+        return not self._closed
+
+    def _take(self, received_s: float, request: EngineRequest) -> None:
+        self._seen += 1
+        if error := self._objection(request):
+            self._finishes += [
+                Finish(request.id, choice.index, FinishReason.ERROR, error=error) for choice in request.choices
+            ]
+            return
+        choices = [self._choice(request, choice.index, len(choice.emitted)) for choice in request.choices]
+        taken = _Request(request, choices, self._blocks(len(request.prompt)), received_s)
+        if taken.blocks > self._options.kv_blocks:
+            error = f"it needs {taken.blocks} KV blocks of {self._options.kv_blocks}"
+            self._finishes += [Finish(request.id, index, FinishReason.ERROR, error=error) for index in taken.choices]
+            return
+        self._requests[request.id] = taken
+        self._waiting.append(taken)
+
+    def _objection(self, request: EngineRequest) -> str:
+        """Why the request can never run; empty where it can."""
+        options = self._options
+        if not request.prompt:
+            return "the prompt is empty"
+        longest = len(request.prompt) + max(len(choice.emitted) for choice in request.choices)
+        if longest >= options.max_context:
+            return f"{longest} tokens leave no room in a context of {options.max_context}"
+        if len(request.choices) > options.slots:
+            return f"{len(request.choices)} choices need more than {options.slots} slots"
+        if self._refused.intersection(request.prompt):
+            return "the prompt contains a token that this engine was told to refuse"
+        return ""
+
+    def _choice(self, request: EngineRequest, index: int, emitted: int) -> _Choice:
+        params, answers = request.params, self._answers
+        longest = min(params.max_tokens, self._options.max_context - len(request.prompt))
+        length, ending = longest, FinishReason.LENGTH
+        if answers.length is not None and answers.length <= longest:
+            length, ending = answers.length, FinishReason.STOP
+        begin = answers.beginning(request, index)
+        choice = _Choice(request.id, index, begin + emitted, begin + length, ending, self._blocks(longest))
+        choice.stop_ids = answers.tokens.intersection(params.stop_ids)
+        choice.logprobs = params.logprobs
+        return choice
+
+    def _admit(self) -> list[_Request]:
+        """Give slots and blocks to those that wait, first come first served."""
+        admitted = []
+        while self._waiting:
+            first = self._waiting[0]
+            free_slots = self._options.slots - len(self._running)
+            if len(first.choices) > free_slots or first.blocks > self._options.kv_blocks - self._blocks_used:
+                break
+            admitted.append(self._waiting.popleft())
+            self._blocks_used += first.blocks
+            self._running += first.choices.values()
+        return admitted
+
+    def _prefill(self, admitted: list[_Request], begun_s: float) -> tuple[Started, ...]:
+        """Let the time of a step pass, with the prompts of those just admitted in it."""
+        cached = [self._cached_tokens(request.request) for request in admitted]
+        prompts = sum(len(request.request.prompt) for request in admitted)
+        self._prompt_tokens += prompts
+        self._hit_tokens += sum(cached)
+        if self._running:
+            step_s = self._options.step_s + self._options.prefill_s_per_token * (prompts - sum(cached))
+            if step_s:
+                time.sleep(step_s * self._slowness)
+        if not admitted:
+            return ()
+        now_s = time.monotonic()
+        for request in admitted:
+            for choice in request.choices.values():
+                choice.first_s = now_s
+        return tuple(
+            Started(request.request.id, tokens, begun_s - request.received_s, now_s - begun_s)
+            for request, tokens in zip(admitted, cached, strict=True)
+        )
+
+    def _decode(self) -> tuple[Emission, ...]:
+        """One token for each running choice."""
+        answers = self._answers
+        single, size = answers.single, answers.size
+        emissions = []
+        ended: list[tuple[_Choice, FinishReason]] = []
+        for choice in self._running:
+            place = choice.place
+            if place >= choice.end:  # resumed when it had nothing left to say
+                ended.append((choice, choice.ending))
+                continue
+            tokens = single[place % size]
+            if choice.stop_ids and tokens[0] in choice.stop_ids:
+                ended.append((choice, FinishReason.STOP))
+                continue
+            logprobs = None if choice.logprobs is None else (answers.logprobs(place, choice.logprobs),)
+            emissions.append(Emission(choice.request_id, choice.index, tokens, logprobs))
+            choice.place = place + 1
+            if choice.place >= choice.end:
+                ended.append((choice, choice.ending))
+        self._generated += len(emissions)
+        for choice, reason in ended:
+            self._finish(self._requests[choice.request_id], choice, reason)
+        return tuple(emissions)
+
+    def _end(self, request_id: int, reason: FinishReason) -> None:
+        """End every choice of a request that has not ended."""
+        request = self._requests.get(request_id)
+        if request is None:
+            return
+        if request in self._waiting:
+            self._waiting.remove(request)
+            del self._requests[request_id]
+            self._finishes += [Finish(request_id, index, reason) for index in request.choices]
+            return
+        for choice in tuple(request.choices.values()):
+            self._finish(request, choice, reason)
+
+    def _finish(self, request: _Request, choice: _Choice, reason: FinishReason) -> None:
+        """End a running choice, and free what it held."""
+        self._running.remove(choice)
+        del request.choices[choice.index]
+        self._blocks_used -= choice.blocks
+        if not request.choices:
+            self._blocks_used -= request.prompt_blocks
+            del self._requests[choice.request_id]
+        decode_s = time.monotonic() - choice.first_s
+        self._finishes.append(Finish(choice.request_id, choice.index, reason, decode_s))
+
+    def _credit(self) -> Credit:
+        slots = self._options.slots - len(self._running) - sum(len(waiting.choices) for waiting in self._waiting)
+        blocks = self._options.kv_blocks - self._blocks_used - sum(waiting.blocks for waiting in self._waiting)
+        return Credit(max(0, slots), max(0, blocks), self._seen)
+
+    def _cached_tokens(self, request: EngineRequest) -> int:
+        """How much of the prompt the prefix cache holds, in whole blocks and never all of it; it then holds it."""
+        size, prompt = self._options.block_size, request.prompt
+        chain, cached = hash(request.salt), 0
+        for start in range(0, len(prompt) - size + 1, size):
+            chain = hash((chain, prompt[start : start + size]))
+            if cached == start and chain in self._prefixes:
+                cached = start + size
+            self._prefixes[chain] = None
+            self._prefixes.move_to_end(chain)
+        while len(self._prefixes) > self._options.kv_blocks:
+            self._prefixes.popitem(last=False)
+        return min(cached, (len(prompt) - 1) // size * size)
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self._options.block_size)
+
+    def _fail_as_scripted(self) -> None:
+        for fault in self._scripted:
+            if self._generated < fault.after_tokens:
+                continue
+            if isinstance(fault, Die):
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif isinstance(fault, Break):
+                raise EngineBroken
+            elif isinstance(fault, Hang):
+                threading.Event().wait()
+            else:
+                self._slowness = fault.factor
+
+
+def open_fake(spec: EngineSpec) -> FakeEngine:
+    return FakeEngine(spec.options, spec.model)
+
+
+DRIVER = EngineDriver(name="fake", options=FakeOptions, open=open_fake, needs_model=False)
