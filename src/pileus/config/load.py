@@ -19,8 +19,9 @@ from pileus.config.toml_lines import key_paths, locate
 from pileus.core.errors import ConfigError
 
 PREFIX = "PILEUS_"
-# Read by the command line itself: which server to speak to, with which key, and which file to load.
+# Not settings: the command line reads which server to speak to, with which key, and which file to load.
 CLIENT_VARIABLES = frozenset({"PILEUS_API_KEY", "PILEUS_URL", "PILEUS_CONFIG"})
+TEST_PREFIX = "PILEUS_TEST_"
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -51,7 +52,7 @@ def load_settings(file: Path | None, environ: Mapping[str, str], flags: Mapping[
     if file is not None:
         tree, places = _read_toml(file)
     for name, value in sorted(environ.items()):
-        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES:
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in CLIENT_VARIABLES:
             _put(tree, places, tuple(name.removeprefix(PREFIX).lower().split("__")), _from_text(value), name)
     for key, value in flags.items():
         if value is not None:
@@ -169,7 +170,7 @@ def _name_clashes(settings: Settings) -> Iterator[tuple[Loc, str]]:
         for loc, name in claims:
             seen[name] += 1
             if claimed[name] > 1 and seen[name] > 1:
-                yield loc, f"`{name}` already names a deployment; give each its own names and aliases"
+                yield loc, f"`{name}` already names a deployment; choose another"
 
 
 def _dotted(loc: Loc, settings: Settings) -> str:

@@ -17,6 +17,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "a text in quotes",
@@ -32,7 +33,6 @@ _BOUNDS = {
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
-    "finite_number": "a finite number",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
     "string_too_short": "a text of at least {min_length} character(s)",
@@ -69,7 +69,8 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, not {found}"
     if kind in _BOUNDS:
-        return f"must be {_BOUNDS[kind].format_map(context)}, not {found}"
+        bounds = {name: int(bound) if bound == int(bound) else bound for name, bound in context.items()}
+        return f"must be {_BOUNDS[kind].format_map(bounds)}, not {found}"
     if kind in ("literal_error", "enum"):
         return f"must be {context['expected']}, not {found}" + _near_literal(details["input"], context["expected"])
     if kind == "string_pattern_mismatch":

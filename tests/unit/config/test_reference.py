@@ -1,0 +1,39 @@
+"""The reference page says what the settings are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pileus.config.load import load_settings
+from pileus.config.reference import EXAMPLE, render
+from pileus.config.settings import Settings
+
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+
+def test_the_page_in_the_docs_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), "run `make docs`"
+
+
+def test_every_setting_is_on_the_page() -> None:
+    page = render()
+    for section_name, section in Settings():
+        names = type(section).model_fields if hasattr(section, "model_fields_set") else ()
+        for name in names:
+            assert f"`{section_name}.{name}`" in page
+
+
+def test_the_page_knows_nothing_of_the_machine_it_was_made_on() -> None:
+    assert str(Path.home()) not in render()
+
+
+def test_the_example_on_the_page_loads(tmp_path: Path) -> None:
+    file = tmp_path / "pileus.toml"
+    file.write_text(EXAMPLE, encoding="utf-8")
+    settings = load_settings(file, {}, {}).settings
+    assert settings.deployment[0].price.completion == 200_000
+
+
+def test_the_module_prints_the_page() -> None:
+    command = [sys.executable, "-m", "pileus.config.reference"]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == render()
