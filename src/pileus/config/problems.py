@@ -69,7 +69,10 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, not {found}"
     if kind in _BOUNDS:
-        bounds = {name: int(bound) if bound == int(bound) else bound for name, bound in context.items()}
+        bounds = {
+            name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+            for name, bound in context.items()
+        }
         return f"must be {_BOUNDS[kind].format_map(bounds)}, not {found}"
     if kind in ("literal_error", "enum"):
         return f"must be {context['expected']}, not {found}" + _near_literal(details["input"], context["expected"])
