@@ -1,0 +1,38 @@
+// The few pictures of the console, drawn with one pen: 24 units, 1.6 wide, round ends.
+
+import { s } from "./dom.js";
+
+const PATHS = {
+  pulse: "M3 12.5h4l2.5-7 5 13 2.5-6H21",
+  chat: "M5 5h14a1.5 1.5 0 0 1 1.5 1.5v9A1.5 1.5 0 0 1 19 17h-7l-4.5 3.5V17H5a1.5 1.5 0 0 1-1.5-1.5v-9A1.5 1.5 0 0 1 5 5Z",
+  key: "M14.5 3.5a6 6 0 1 1-4.9 9.4L3.5 19v1.5H7V18h2.5v-2.5h1.6M15.5 8.5h.01",
+  sun: "M12 8a4 4 0 1 1 0 8 4 4 0 0 1 0-8ZM12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4",
+  moon: "M20 14.2A8 8 0 0 1 9.8 4a8 8 0 1 0 10.2 10.2Z",
+  leave: "M14 4.5H6A1.5 1.5 0 0 0 4.5 6v12A1.5 1.5 0 0 0 6 19.5h8M10 12h10.5M17 8l4 4-4 4",
+  send: "M12 19V5M5.5 11.5 12 5l6.5 6.5",
+  stop: "M7.5 7.5h9v9h-9Z",
+  copy: "M9 9h10.5v10.5H9ZM15 9V4.5H4.5V15H9",
+  again: "M19.5 12a7.5 7.5 0 1 1-2.2-5.3L19.5 9M19.5 4v5h-5",
+  check: "M5 12.5 10 17.5 19.5 7",
+  dials: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.8v4.4M9 14.8v4.4",
+  close: "M6 6l12 12M18 6 6 18",
+  plus: "M12 5v14M5 12h14",
+  pause: "M9 6v12M15 6v12",
+  play: "M8 5.5v13l10.5-6.5Z",
+  warning: "M12 4 2.8 19.5h18.4ZM12 10v4.5M12 17h.01",
+  trash: "M5 7h14M10 7V4.5h4V7M7 7l.8 12.5h8.4L17 7",
+};
+
+export function icon(name) {
+  return s("svg", { class: `icon icon-${name}`, viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name] }));
+}
+
+/** The sign of the house: a cumulus, and the cap cloud above it. */
+export function mark() {
+  return s(
+    "svg",
+    { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
+    s("path", { class: "mark-cap", d: "M4.6 12.2C8.2 7.6 11.9 5.4 16 5.4s7.8 2.2 11.4 6.8C23.7 9.4 20 8 16 8s-7.7 1.4-11.4 4.2Z" }),
+    s("path", { class: "mark-cloud", d: "M8.6 27.6a5.2 5.2 0 0 1-1-10.3 5 5 0 0 1 3-3.6 6.2 6.2 0 0 1 10.8 0 5 5 0 0 1 3 3.6 5.2 5.2 0 0 1-1 10.3Z" }),
+  );
+}
