@@ -112,16 +112,24 @@ class Writer:
 
 
 def _attempt(connection: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
-    """One piece of work in its savepoint: its result, or what it raised. The database's own failures go through."""
+    """One piece of work in its savepoint: its result, or what it raised.
+
+    The database's own failures go through, savepoint and all: on a full disk SQLite has rolled the transaction back.
+    """
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            return work(connection), None
-    except IntegrityError as error:
-        return None, error
-    except DatabaseError:
-        raise
+        result = work(connection)
+    except DatabaseError as error:
+        if not isinstance(error, IntegrityError):
+            raise
+        failure: Exception = error
     except Exception as error:  # noqa: BLE001 - the thread's edge: whoever waits for the work gets it
-        return None, error
+        failure = error
+    else:
+        savepoint.commit()
+        return result, None
+    savepoint.rollback()
+    return None, failure
 
 
 def unavailable(doing: str, error: DBAPIError) -> Unavailable:
