@@ -94,14 +94,23 @@ def _has_nul(value: Any) -> bool:
 
 
 def explain(error: ValidationError, data: Any) -> InvalidRequest:
-    """The deepest problem in a sentence: in a union the deepest is the alternative that the caller meant."""
+    """The most telling problem in a sentence.
+
+    Where a field may have several forms, each form complains; the caller meant the one that got furthest.
+    """
     problems = error.errors(include_url=False, include_input=False)
-    worst = max(problems, key=lambda problem: (problem["type"] == "extra_forbidden", len(_path(problem, data))))
+    worst = max(problems, key=lambda problem: _telling(problem, data))
     path = _path(worst, data)
-    return InvalidRequest(_sentence(worst, path), param=path or None)
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    return InvalidRequest(_sentence(worst, name), param=name or None)
 
 
-def _path(problem: ErrorDetails, data: Any) -> str:
+def _telling(problem: ErrorDetails, data: Any) -> tuple[bool, int, bool]:
+    kind = problem["type"]
+    return kind == "extra_forbidden", len(_path(problem, data)), not kind.endswith("_type")
+
+
+def _path(problem: ErrorDetails, data: Any) -> list[str | int]:
     """The place in the caller's own words; pydantic's labels of union members are left out."""
     steps: list[str | int] = []
     for step in problem["loc"]:
@@ -112,17 +121,20 @@ def _path(problem: ErrorDetails, data: Any) -> str:
         steps.append(step)
     if problem["type"] == "missing":
         steps.append(problem["loc"][-1])
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+    return steps
 
 
-def _sentence(problem: ErrorDetails, path: str) -> str:
+def _sentence(problem: ErrorDetails, name: str) -> str:
+    field, message = f"`{name}`" if name else "the body", problem["msg"]
     match problem["type"]:
         case "extra_forbidden":
-            return f"`{path}` is not a field that this endpoint supports"
+            return f"{field} is not a field that this endpoint supports"
         case "missing":
-            return f"`{path}` is required"
+            return f"{field} is required"
         case "value_error":
-            return problem["msg"].removeprefix("Value error, ")
+            return message.removeprefix("Value error, ")
+        case "model_type" | "dict_type":
+            return f"{field} should be an object"
         case _:
-            wanted = problem["msg"].removeprefix("Input should be ")
-            return f"`{path}` should be {wanted}" if path else f"the body should be {wanted}"
+            wanted = message.partition(" should ")[2].partition(" after validation")[0]
+            return f"{field} should {wanted}" if wanted else f"{field}: {message}"

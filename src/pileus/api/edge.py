@@ -19,7 +19,7 @@ from pileus.api.services import Services
 from pileus.core.errors import CallerError, InvalidRequest, PileusError
 from pileus.core.ids import new_id
 from pileus.core.records import AuditEvent, Principal
-from pileus.observability.events import get_logger
+from pileus.observability.events import get_log
 from pileus.security.keys import KeyRefused
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -37,6 +37,8 @@ _HEADERS: Final[RawHeaders] = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _NOTHING_LOADS: Final = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
+
+log = get_log(__name__)
 
 
 class Head(Struct):
@@ -80,7 +82,6 @@ class Edge:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._services = services
-        self._log = get_logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = scope["pileus.head"] = read_head(scope)
@@ -107,13 +108,15 @@ class Edge:
                 raise  # in mid-answer the only honest end is a broken connection
 
     def _note(self, error: Exception, head: Head, target: str) -> None:
-        """Refusals go to the audit and are counted by reason; what should not happen goes to the log."""
+        """Each is counted by its reason; a refusal goes to the audit, what is our fault to the log."""
         services = self._services
         services.metrics.request_refused(error.code if isinstance(error, PileusError) else "internal_error")
         if isinstance(error, CallerError):
             services.audit.refused(_refusal(error, head, target))
-        elif answer(error)[0] == 500:
-            self._log.error("request.failed", request_id=head.request_id, exc_info=error)
+        elif isinstance(error, PileusError):
+            log.warning("request.failed", request_id=head.request_id, code=error.code, reason=error.message)
+        else:
+            log.error("request.crashed", request_id=head.request_id, exc_info=error)
 
 
 def _refusal(error: CallerError, head: Head, target: str) -> AuditEvent:

@@ -1,13 +1,17 @@
 """`/healthz`, `/readyz` and `/metrics`: what a load balancer and a monitoring system ask."""
 
+from typing import Final
+
 from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from pileus.api.route import PUBLIC, Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
-from pileus.observability.metrics import CONTENT_TYPE
 from pileus.security.permission import Permission
+
+
+_PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health(Struct, frozen=True):
@@ -42,7 +46,7 @@ async def readyz(call: Call) -> ASGIApp:
 
 async def metrics(call: Call) -> ASGIApp:
     """Prometheus metrics."""
-    return Response(call.services.metrics.render(), media_type=CONTENT_TYPE)
+    return Response(call.services.metrics.render(), media_type=_PROMETHEUS_TEXT)
 
 
 ROUTES = (

@@ -1,5 +1,6 @@
 """uvicorn, set up for this application. Bootstrap runs it."""
 
+import asyncio
 import socket
 
 import uvicorn
@@ -12,11 +13,16 @@ KEEP_ALIVE_S = 75
 
 
 class ApiServer(uvicorn.Server):
-    """Tells endless streams to end before it waits for connections to close."""
+    """Says when it listens, and tells endless streams to end before it waits for connections to close."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.closing.set()

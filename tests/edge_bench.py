@@ -1,0 +1,112 @@
+"""The HTTP application with real security in front and a scripted pipeline behind."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from fastapi import FastAPI
+from scripted_pipeline import ScriptedPipeline
+
+from pileus.api.app import create_app
+from pileus.api.server import create_server
+from pileus.api.services import Services
+from pileus.config.settings import Settings
+from pileus.core.clock import SystemClock
+from pileus.core.records import EngineStats
+from pileus.fleet.directory import ServingDirectory
+from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
+from pileus.observability.metrics import Metrics
+from pileus.observability.series import Series
+from pileus.security.audit import AuditLog
+from pileus.security.keys import KeyService
+from pileus.security.ledger import UsageLedger
+from pileus.security.pepper import Pepper
+from pileus.security.usage import UsageJournal
+from pileus.store.sqlite import SqliteStore
+
+CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What a test needs to hold in its hands."""
+
+    app: FastAPI
+    pipeline: ScriptedPipeline
+    directory: ServingDirectory
+    services: Services
+    store: SqliteStore
+    admin: str  # secrets of two keys
+    user: str
+    user_id: str
+
+    def bearer(self, role: str = "user") -> dict[str, str]:
+        return {"authorization": f"Bearer {getattr(self, role)}"}
+
+
+@asynccontextmanager
+async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
+    """An application over a fresh data folder, with an admin's and a user's key."""
+    store, clock, metrics = SqliteStore.open(data_dir), SystemClock(), Metrics()
+    try:
+        ledger = UsageLedger(UsageJournal(store))
+        keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
+        directory = ServingDirectory([CLOUDS], lambda: [DeploymentStatus(info=CLOUDS, replicas=(_REPLICA,))])
+        pipeline = ScriptedPipeline(directory)
+        services = Services(
+            settings=Settings(data_dir=data_dir),
+            pipeline=cast(Any, pipeline),
+            directory=directory,
+            keys=keys,
+            audit=AuditLog(store, clock),
+            metrics=metrics,
+            series=Series(metrics),
+            version="1.2.3",
+            started_at=time.time(),
+        )
+        app = create_app(services)
+        _, admin = await keys.create("boss", "admin")
+        user, secret = await keys.create("laptop", "user")
+        yield Bench(
+            app=app,
+            pipeline=pipeline,
+            directory=directory,
+            services=services,
+            store=store,
+            admin=admin,
+            user=secret,
+            user_id=user.id,
+        )
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def listening(bench: Bench) -> AsyncIterator[int]:
+    """The application behind a real server on loopback; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = create_server(bench.app, bench.services.settings.server)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        await server.listening.wait()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await serving
+
+
+_REPLICA = ReplicaStatus(
+    id="clouds/0",
+    state="ready",
+    pid=4711,
+    epoch=2,
+    restarts=1,
+    stats=EngineStats(running=3, slots=8, kv_blocks=100, kv_blocks_used=40, generated_tokens=900),
+    tokens_per_s=123.5,
+    step_s=0.0125,
+)
