@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pileus.core.ports import Price
 from pileus.core.records import EngineStats
@@ -39,6 +40,9 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
     stats: EngineStats = EngineStats()
     tokens_per_s: float = 0.0
     step_s: float = 0.0  # mean length of an engine step
+
+    def with_figures(self, stats: EngineStats, tokens_per_s: float, step_s: float) -> "ReplicaStatus":
+        return replace(self, stats=stats, tokens_per_s=tokens_per_s, step_s=step_s)
 
 
 class DeploymentStatus(Struct, frozen=True, kw_only=True):

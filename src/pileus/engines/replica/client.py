@@ -20,6 +20,7 @@ from pileus.engines.replica import wire
 
 _CONNECT_POLL_S = 0.02
 _RATE_INTERVAL_S = 0.4
+_STEPS_KEPT = 512
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.stats = EngineStats()
         self.tokens_per_s = 0.0  # over the last interval between two `Stats`
         self.step_s = 0.0  # mean length of an engine step, over the same
-        self.heard_s = monotonic()  # when the replica last said anything
+        self.heard_s = self.stepped_s = monotonic()  # when the replica last said anything; when it last ended a step
+        self.steps_s: deque[float] = deque(maxlen=_STEPS_KEPT)  # from step to step, while requests are open
         self._greeted: asyncio.Future[wire.Hello] = loop.create_future()
         self._rated: tuple[float, EngineStats] | None = None  # where the present interval began
         self._inbox = wire.FrameBuffer()
@@ -103,6 +105,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if self._transport is None:
             asyncio.get_running_loop().call_soon(sink.on_lost, self.lost.result())
             return request_id
+        if not self._open:
+            self.stepped_s = monotonic()
         self._open[request_id] = _Open(sink, len(request.choices))
         needs = demand(request, self.capabilities.block_size)
         self._unseen.append(needs)
@@ -134,6 +138,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
     # --- what the replica says ------------------------------------------------------------------------------------
 
     def _on_step(self, step: wire.Step) -> None:
+        self.steps_s.append(self.heard_s - self.stepped_s)
+        self.stepped_s = self.heard_s
         requests = self._open
         for started in step.started:
             if request := requests.get(started.request):
@@ -190,8 +196,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
             self.close(f"epoch {frame.epoch} answered instead of {self.epoch}")
 
     def _on_stats(self, stats: EngineStats) -> None:
+        if stats.steps != self.stats.steps:
+            self.stepped_s = self.heard_s
         self.stats = stats
-        now = monotonic()
+        now = self.heard_s
         if self._rated is None:
             self._rated = (now, stats)
         since_s, before = self._rated

@@ -1,0 +1,41 @@
+"""Health is an answered request: a process that listens may still be unable to generate."""
+
+import asyncio
+
+from pileus.core.errors import Unavailable
+from pileus.core.records import Emission, EngineRequest, Finish, FinishReason, SamplingParams, Started
+from pileus.engines.replica.client import ReplicaLink
+
+_PROBE = EngineRequest(0, (1,), SamplingParams(max_tokens=1, seed=0), salt=b"probe")
+
+
+class _ProbeSink:
+    """Meets `ReplicaSink`."""
+
+    def __init__(self, link: ReplicaLink) -> None:
+        self._link = link
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_started(self, started: Started) -> None: ...
+
+    def on_emission(self, emission: Emission) -> None: ...
+
+    def on_finish(self, finish: Finish) -> None:
+        if finish.reason is FinishReason.ERROR:
+            self.on_lost(f"it cannot generate a token: {finish.error}")
+        elif not self.answered.done():
+            self.answered.set_result(None)
+
+    def on_lost(self, reason: str) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(Unavailable(f"replica {self._link.replica}: {reason}", retry_after_s=1.0))
+
+
+async def prove(link: ReplicaLink) -> None:
+    """Return once the replica has generated one token. Raises `Unavailable` when it could not."""
+    sink = _ProbeSink(link)
+    request_id = link.submit(_PROBE, sink)
+    try:
+        await sink.answered
+    finally:
+        link.cancel(request_id)
