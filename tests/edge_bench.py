@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
-from scripted_pipeline import ScriptedPipeline
 
 from pileus.api.app import create_app
 from pileus.api.server import create_server
@@ -28,6 +27,7 @@ from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import SqliteStore
+from scripted_pipeline import ScriptedPipeline
 
 CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
 

@@ -10,7 +10,6 @@ from pileus.api.route import PUBLIC, Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.security.permission import Permission
 
-
 _PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 

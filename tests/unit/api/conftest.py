@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from edge_bench import Bench, edge_bench
 
 

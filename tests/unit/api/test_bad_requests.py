@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from edge_bench import Bench
 
 CHAT = "/v1/chat/completions"

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from edge_bench import Bench
-from scripted_pipeline import HELLO, spoken
 
+from edge_bench import Bench
 from pileus.api.openai.answers import ChatCompletion, ChatCompletionChunk
 from pileus.core.errors import EngineFailed, Overloaded
 from pileus.core.records import FinishReason, GenerationOptions, Message
 from pileus.gateway.records import Delta
+from scripted_pipeline import HELLO, spoken
 
 URL = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}

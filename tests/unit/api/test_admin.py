@@ -1,0 +1,119 @@
+"""`/admin/v1` and what a load balancer asks."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+
+from edge_bench import Bench
+from pileus.fleet.directory import ServingDirectory
+
+
+async def test_me_tells_whose_key_it_is(bench: Bench, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/admin/v1/me")).json() == {
+        "key_id": bench.user_id,
+        "name": "laptop",
+        "role": "user",
+        "tenant": "default",
+        "permissions": ["generate", "models.read"],
+    }
+
+
+async def test_status_shows_deployments_with_their_replicas(admin: httpx.AsyncClient) -> None:
+    status = (await admin.get("/admin/v1/status")).json()
+    (deployment,) = status["deployments"]
+    (replica,) = deployment["replicas"]
+    assert status["version"] == "1.2.3"
+    assert status["uptime_s"] >= 0
+    assert (deployment["name"], deployment["aliases"], deployment["waiting"]) == ("clouds", ["default"], 0)
+    assert replica == {
+        "id": "clouds/0",
+        "state": "ready",
+        "pid": 4711,
+        "epoch": 2,
+        "restarts": 1,
+        "last_error": "",
+        "running": 3,
+        "waiting": 0,
+        "slots": 8,
+        "kv_blocks": 100,
+        "kv_blocks_used": 40,
+        "kv_blocks_cached": 0,
+        "tokens_per_s": 123.5,
+        "prompt_tokens": 0,
+        "generated_tokens": 900,
+        "prefix_query_tokens": 0,
+        "prefix_hit_tokens": 0,
+        "step_ms": 12.5,
+    }
+
+
+async def test_the_series_begins_where_it_is_asked_to(bench: Bench, admin: httpx.AsyncClient) -> None:
+    for second in range(4):
+        bench.services.series.sample(1000.0 + second, float(second))
+    points = (await admin.get("/admin/v1/series?since=1001.5")).json()["points"]
+    assert [point["t"] for point in points] == [1002.0, 1003.0]
+    assert (await admin.get("/admin/v1/series?since=yesterday")).status_code == 400
+
+
+async def test_a_key_is_made_shown_once_listed_and_revoked(bench: Bench, admin: httpx.AsyncClient) -> None:
+    made = await admin.post("/admin/v1/keys", json={"name": "ci", "role": "user", "token_budget": 1000})
+    assert made.status_code == 201
+    key = made.json()
+    headers = {"authorization": f"Bearer {key['secret']}"}
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(bench.app), base_url="http://pileus", headers=headers
+    ) as ci:
+        assert (await ci.get("/v1/models")).status_code == 200
+        listed = await admin.get("/admin/v1/keys")
+        assert key["secret"] not in listed.text
+        assert {each["name"] for each in listed.json()["data"]} == {"boss", "laptop", "ci"}
+        revoked = await admin.delete(f"/admin/v1/keys/{key['id']}")
+        assert revoked.json()["revoked_at"] is not None
+        assert (await ci.get("/v1/models")).status_code == 401
+
+
+async def test_what_is_wrong_with_a_wish_for_a_key_is_named(admin: httpx.AsyncClient) -> None:
+    for wish, param in (
+        ({}, "name"),
+        ({"name": "a", "role": "god"}, "role"),
+        ({"name": "a", "token_budget": "5"}, "token_budget"),
+        ({"name": "a", "id": "key_mine"}, "id"),
+        ({"name": "a\x1b[2J"}, "name"),
+        ({"name": "a", "expires_at": 5}, "expires_at"),
+    ):
+        response = await admin.post("/admin/v1/keys", json=wish)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
+
+
+async def test_a_key_that_is_not_there_cannot_be_revoked(admin: httpx.AsyncClient) -> None:
+    assert (await admin.delete("/admin/v1/keys/key_none")).status_code == 404
+
+
+async def test_readiness_names_the_deployments_that_cannot_serve(bench: Bench, client: httpx.AsyncClient) -> None:
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["not_ready"] == ["clouds"]
+    assert response.headers["retry-after"] == "1"
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    add_a_replica(bench.directory)
+    assert (await client.get("/readyz")).json() == {"status": "ok", "ready": ["clouds"], "not_ready": []}
+
+
+async def test_metrics_are_prometheus_text(admin: httpx.AsyncClient) -> None:
+    response = await admin.get("/metrics")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "# TYPE pileus_time_to_first_token_seconds histogram" in response.text
+
+
+async def test_models_are_listed_and_shown_by_name_and_alias(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/v1/models")).json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["clouds"]
+    assert (await client.get("/v1/models/default")).json() == listed["data"][0]
+    assert (await client.get("/v1/models/rain")).status_code == 404
+
+
+def add_a_replica(directory: ServingDirectory) -> None:
+    directory.add("clouds", cast(Any, SimpleNamespace(on_change=[])))

@@ -1,0 +1,96 @@
+"""A client that leaves, seen from a real connection."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from edge_bench import Bench, listening
+from scripted_pipeline import HELLO
+
+ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def chat(bench: Bench, path: str = "/v1/chat/completions", **wishes: Any) -> bytes:
+    """A chat request as it travels."""
+    body = json.dumps((ASK if "prompt" not in wishes else {"model": "clouds"}) | wishes).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: pileus\r\nauthorization: Bearer {bench.user}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_before_the_first_token_ends_its_generation(bench: Bench, stream: bool) -> None:
+    bench.pipeline.script = (asyncio.Event(),)
+    async with listening(bench) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, stream=stream))
+        await bench.pipeline.reached.wait()
+        writer.close()
+        await asyncio.wait_for(bench.pipeline.left.wait(), 5)
+    assert len(bench.pipeline.cancelled) == 1
+    assert not bench.pipeline.running
+
+
+async def test_a_client_that_leaves_in_mid_stream_ends_its_generation(bench: Bench) -> None:
+    bench.pipeline.script = (HELLO[0], asyncio.Event())
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, stream=True))
+        await reader.readuntil(b'"content":"Hello"')
+        await bench.pipeline.reached.wait()
+        writer.close()
+        await asyncio.wait_for(bench.pipeline.left.wait(), 5)
+    assert not bench.pipeline.running
+
+
+async def test_a_client_that_leaves_ends_all_prompts_of_its_request(bench: Bench) -> None:
+    bench.pipeline.script = (asyncio.Event(),)
+    async with listening(bench) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, "/v1/completions", prompt=["a", "b", "c"]))
+        while len(bench.pipeline.requests) < 3:
+            await bench.pipeline.reached.wait()
+        writer.close()
+        await asyncio.wait_for(bench.pipeline.left.wait(), 5)
+        assert not bench.pipeline.running
+    assert len(bench.pipeline.cancelled) == 3
+
+
+async def test_a_client_that_stays_has_its_connection_kept(bench: Bench) -> None:
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for stream in (False, True, False):
+            writer.write(chat(bench, stream=stream))
+            await reader.readuntil(b"0\r\n\r\n" if stream else b'"system_fingerprint":null}')
+        writer.close()
+    assert not bench.pipeline.cancelled
+
+
+async def test_a_revoked_key_ends_its_stream_with_an_error_and_no_done(bench: Bench) -> None:
+    bench.pipeline.script = (HELLO[0], asyncio.Event())
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, stream=True))
+        await reader.readuntil(b'"content":"Hello"')
+        await bench.services.keys.revoke(bench.user_id)
+        rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1)
+        assert b"This key was revoked." in rest
+        assert b"[DONE]" not in rest
+        writer.write(chat(bench))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+    assert len(bench.pipeline.cancelled) == 1
+
+
+async def test_live_figures_end_when_the_server_stops(bench: Bench) -> None:
+    bench.services.series.sample(1.0, 1.0)
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /admin/v1/live HTTP/1.1\r\nhost: x\r\nx-api-key: " + bench.admin.encode() + b"\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    assert (await reader.read()).endswith(b"0\r\n\r\n")
+    writer.close()
