@@ -29,7 +29,7 @@ from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatcher
 from pileus.gateway.records import Delta, Timings, TokenText, Usage
 from pileus.gateway.text import TextStream, token_text
-from pileus.observability.metrics import LatencyCounts
+from pileus.observability.latency import LatencyCounts
 
 _MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
 
@@ -178,7 +178,7 @@ class Generation:
         if self._heard_at is None:
             self.ttft_s = now - self._began
         elif now > self._heard_at:
-            self.intervals.record(now - self._heard_at)
+            self.intervals.add(now - self._heard_at)
         self._heard_at = now
         choice = self._choices[emission.choice]
         if choice.finish is None:

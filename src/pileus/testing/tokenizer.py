@@ -18,6 +18,7 @@ class ByteTokenizer:
     """Meets `core.ports.Tokenizer`. Text is encoded to its UTF-8 bytes; ids from `FIRST_WORD` on are whole words."""
 
     vocab_size = FIRST_WORD + len(_WORDS)
+    context_length = 8192
     stop_ids = (_TURN_END, _END)
 
     def encode(self, text: str) -> list[int]:
