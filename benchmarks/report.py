@@ -1,0 +1,132 @@
+"""The record as Markdown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from benchmarks.results import Results
+from benchmarks.summary import GOALS, Goal, NoFigure, Spread, by_round, of, ratio, targets_of, workloads_of
+
+_PAGE = Path(__file__).with_name("page.md")
+
+_ENGINE_FIGURES = {"tokens_per_s": "tokens/s", "ttft_ms": "TTFT ms", "itl_ms": "ITL ms", "stall_ms": "longest stall ms"}
+_GATEWAY_FIGURES = {
+    "requests_per_s": "requests/s",
+    "tokens_per_s": "tokens/s",
+    "latency_p50_ms": "latency p50 ms",
+    "added_p50_ms": "added p50 ms",
+    "ttft_ms": "TTFT ms",
+    "open": "open at once",
+    "rss_mib": "memory MiB",
+}
+
+
+def page(results: Results) -> str:
+    """docs/benchmarks.md."""
+    machine = results.machine
+    return Template(_PAGE.read_text()).substitute(
+        date=results.date,
+        commit=results.commit,
+        command=results.command,
+        processor=machine.processor,
+        cores=machine.cores,
+        memory=f"{machine.memory_gib:g}",
+        system=machine.system,
+        instructions=", ".join(machine.instructions) or "none of interest",
+        goals=goals(results),
+        targets=targets(results),
+        engines=engines(results),
+        gateway=gateway(results),
+        missing=missing(results),
+    )
+
+
+def goals(results: Results) -> str:
+    """What was promised beside what was measured, also where it disappoints."""
+    rows = [_goal(results, goal) for goal in GOALS]
+    return table(("promise", "asked", "measured: median (least to most)", "rounds", ""), rows)
+
+
+def targets(results: Results) -> str:
+    rows = [(each.title, each.version or "-", each.precision, each.settings) for each in results.targets]
+    return table(("what", "version", "precision", "settings"), rows)
+
+
+def engines(results: Results) -> str:
+    """One table per workload; ratios are of tokens per second, round by round, ours to theirs."""
+    parts = []
+    for workload in workloads_of(results, "engines"):
+        rows = []
+        for name in targets_of(results, "engines"):
+            cells = [_cell(results, workload, name, figure) for figure in _ENGINE_FIGURES]
+            rows.append((_title(results, name), *cells, _ratio(results, workload, name)))
+        head = ("", *_ENGINE_FIGURES.values(), "Pileus to it")
+        parts.append(f"### {results.titles[workload]}\n\n{table(head, rows)}")
+    return "\n\n".join(parts) or "Not measured in this run."
+
+
+def gateway(results: Results) -> str:
+    parts = []
+    for workload in workloads_of(results, "gateway"):
+        names = targets_of(results, "gateway")
+        shown = [figure for figure in _GATEWAY_FIGURES if any(by_round(results, workload, n, figure) for n in names)]
+        rows = [
+            (_title(results, name), *(_cell(results, workload, name, figure) for figure in shown))
+            for name in names
+            if any(by_round(results, workload, name, figure) for figure in shown)
+        ]
+        parts.append(f"### {results.titles[workload]}\n\n{table(('', *(_GATEWAY_FIGURES[f] for f in shown)), rows)}")
+    return "\n\n".join(parts) or "Not measured in this run."
+
+
+def missing(results: Results) -> str:
+    lines = [f"- {one.target}, {one.workload}: {one.why}" for one in results.missing]
+    return "\n".join(lines) or "Nothing: every target gave every figure."
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table; the first column is text, the others are figures or text."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Three digits of meaning, and no more."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def shown(value: Spread) -> str:
+    alone = number(value.median)
+    return alone if value.rounds == 1 else f"{alone} ({number(value.low)} to {number(value.high)})"
+
+
+def _goal(results: Results, goal: Goal) -> tuple[str, ...]:
+    asked = f"{'at least' if goal.at_least else 'at most'} {goal.bound:,g} {goal.unit}"
+    try:
+        value = goal.read(results)
+    except NoFigure:
+        return goal.promise, asked, "not measured", "", ""
+    return goal.promise, asked, shown(value), str(value.rounds), "met" if goal.met(value.median) else "**not met**"
+
+
+def _cell(results: Results, workload: str, target: str, figure: str) -> str:
+    try:
+        return shown(of(results, workload, target, figure))
+    except NoFigure:
+        return "-"
+
+
+def _ratio(results: Results, workload: str, target: str) -> str:
+    if target == "pileus":
+        return ""
+    try:
+        ours, theirs = (by_round(results, workload, name, "tokens_per_s") for name in ("pileus", target))
+        return f"{shown(ratio(ours, theirs))} x"
+    except NoFigure:
+        return "-"
+
+
+def _title(results: Results, name: str) -> str:
+    return next(target.title for target in results.targets if target.name == name)

@@ -1,0 +1,67 @@
+"""The record of a run: everything that the report says can be computed from it again."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.figures import Figures
+
+
+class Machine(Struct, frozen=True):
+    """Where it ran."""
+
+    processor: str
+    cores: int
+    memory_gib: float
+    system: str
+    instructions: tuple[str, ...]  # those that matter to matrix products
+
+
+class Target(Struct, frozen=True):
+    """What was measured: version, arithmetic and settings, in words."""
+
+    name: str
+    title: str
+    version: str
+    precision: str
+    settings: str
+
+
+class Measurement(Struct, frozen=True):
+    """One run of one workload on one target. Rounds count from 1; within a round the targets take turns."""
+
+    suite: str
+    workload: str
+    target: str
+    round: int
+    figures: Figures
+
+
+class Missing(Struct, frozen=True):
+    """A target, or one of its workloads, that gave no figure, and why."""
+
+    target: str
+    workload: str
+    why: str
+
+
+class Results(Struct):
+    """One run of the benchmarks."""
+
+    date: str
+    command: str
+    commit: str
+    machine: Machine
+    titles: dict[str, str] = {}  # workload -> what it is
+    targets: list[Target] = []
+    measurements: list[Measurement] = []
+    missing: list[Missing] = []
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def load(path: Path) -> Results:
+    return msgspec.json.decode(path.read_bytes(), type=Results)

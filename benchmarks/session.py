@@ -1,0 +1,99 @@
+"""Brings up who takes part, runs the suites in their order, and takes everything down again, whatever happens."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import gateways
+from benchmarks.answers import BadAnswer
+from benchmarks.engines import Engine, Setting
+from benchmarks.engines.genai import open_genai
+from benchmarks.engines.llamacpp import open_llamacpp
+from benchmarks.engines.pileus import open_pileus
+from benchmarks.engines.vllm import open_vllm
+from benchmarks.peers import PeerUnavailable
+from benchmarks.pileus_server import Weights, pull
+from benchmarks.processes import StartError
+from benchmarks.run import Run
+from benchmarks.suites import engines as engines_suite
+from benchmarks.suites import gateway as gateway_suite
+from benchmarks.suites import inside as inside_suite
+from benchmarks.suites import startup as startup_suite
+from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import quick as shorter
+
+SUITES = ("startup", "engines", "inside", "gateway")
+ENGINES = ("pileus", "genai", "vllm", "llamacpp")
+
+_GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
+
+_Opened = TypeVar("_Opened")
+Opening = Callable[[Setting, Path], Awaitable[Engine]]
+
+
+async def measure(run: Run, setting: Setting, suites: Sequence[str], engines: Sequence[str], *, quick: bool) -> None:
+    """Each suite on a machine that has nothing else of ours on it."""
+    if "startup" in suites:
+        pull(setting.cache, run.say)
+        await _guarded(run, "pileus-up", startup_suite.measure(run, setting))
+    if "engines" in suites or "inside" in suites:
+        await _engines(run, setting, suites, engines, quick=quick)
+        setting.family.close()
+    if "gateway" in suites:
+        await _gateways(run, setting, _GATEWAY_QUICK_S if quick else _GATEWAY_DURATION_S)
+
+
+async def _engines(run: Run, setting: Setting, suites: Sequence[str], names: Sequence[str], *, quick: bool) -> None:
+    weights = pull(setting.cache, run.say)
+    opened = await _guarded(run, "pileus", open_pileus(setting))
+    present: list[Engine] = []
+    if opened:
+        run.take_part(opened[0].target)
+        opened[0].process.pause()
+        present += [opened[0]] if "pileus" in names else []
+    if "engines" in suites:
+        present += await _peers(run, setting, weights, names)
+        workloads = tuple(map(shorter, WORKLOADS)) if quick else WORKLOADS
+        await engines_suite.measure(run, present, workloads)
+    if opened and "inside" in suites:
+        await _guarded(run, "pileus", inside_suite.measure(run, *opened))
+
+
+async def _peers(run: Run, setting: Setting, weights: Weights, names: Sequence[str]) -> list[Engine]:
+    """Everyone else, one after the other; who comes up is paused while the next one starts."""
+    openings: tuple[tuple[str, Opening, Path], ...] = (
+        ("genai", open_genai, weights.artefact),
+        ("vllm", open_vllm, weights.gguf),
+        ("llamacpp", open_llamacpp, weights.gguf),
+    )
+    found: list[Engine] = []
+    for name, opening, model in openings:
+        if name in names and (engine := await _guarded(run, name, opening(setting, model))):
+            engine.process.pause()
+            run.take_part(engine.target)
+            found.append(engine)
+    return found
+
+
+async def _gateways(run: Run, setting: Setting, duration_s: float) -> None:
+    if setting.threads < 2:
+        run.miss("gateway", "everything", "it needs two cores: one for the gateway, one for all else")
+        return
+    bare = await _guarded(run, "bare", gateways.open_bare(setting))
+    ours = await _guarded(run, "pileus-gateway", gateways.open_pileus(setting))
+    litellm = await _guarded(run, "litellm", gateways.open_litellm(setting, bare)) if bare else None
+    present = [gateway for gateway in (bare, ours, litellm) if gateway]
+    for gateway in present:
+        run.take_part(gateway.target)
+    await gateway_suite.measure(run, present, duration_s)
+    if ours:
+        await _guarded(run, "pileus-gateway", gateway_suite.measure_open_streams(run, ours))
+
+
+async def _guarded(run: Run, name: str, work: Awaitable[_Opened]) -> _Opened | None:
+    """A target that does not come up is told, and the others go on without it."""
+    try:
+        return await work
+    except (PeerUnavailable, StartError, BadAnswer, OSError, TimeoutError) as error:
+        run.miss(name, "everything", f"not available: {error or type(error).__name__}")
+        return None

@@ -1,0 +1,1 @@
+"""What is measured: engines against engines, the gateway alone, and the start."""

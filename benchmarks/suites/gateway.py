@@ -1,0 +1,153 @@
+"""The gateway alone: what it adds to a request, and how much of it one core can do."""
+
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+from msgspec import Struct
+
+from benchmarks.answers import BadAnswer, Whole, read_stream, read_whole
+from benchmarks.client import RawAnswer, connect, send_each, send_for
+from benchmarks.figures import Figures, of_stream_load, of_whole_load
+from benchmarks.gateways import INSTANT, OTHER_CORES, PACE_S, PACED, Gateway
+from benchmarks.processes import StartError, on_cores, rss_mib
+from benchmarks.run import Run
+
+SUITE = "gateway"
+OPEN_STREAMS = 2000
+OPEN_TOKENS = 32
+_WARM_UP_S = 1.0
+
+
+class Load(Struct, frozen=True):
+    """A closed loop: `concurrency` connections, each of which asks again as soon as it has its answer."""
+
+    name: str
+    title: str
+    concurrency: int
+    tokens: int
+    streamed: bool
+
+
+LOADS = (
+    Load("sequential", "one after the other, not streamed, 1 token", 1, 1, False),
+    Load("whole-32", "32 concurrent, not streamed, 16 tokens", 32, 16, False),
+    Load("stream-32", "32 concurrent streams of 64 tokens", 32, 64, True),
+    Load("stream-256", "256 concurrent streams of 64 tokens", 256, 64, True),
+)
+OPEN = Load("open-2000", f"{OPEN_STREAMS} streams at once, a token each {PACE_S} s", OPEN_STREAMS, OPEN_TOKENS, True)
+
+
+async def measure(run: Run, gateways: Sequence[Gateway], duration_s: float) -> None:
+    """In turns, the waiting ones paused. The bare ceiling is first in each round: it tells the latency of nothing."""
+    failed: set[tuple[str, str]] = set()
+    _pause(gateways)
+    with on_cores(OTHER_CORES), run.progress("gateway", len(LOADS) * run.rounds * len(gateways)) as step:
+        for load in LOADS:
+            run.results.titles[load.name] = load.title
+            for number in range(1, run.rounds + 1):
+                floor_ms: float | None = None
+                for gateway in gateways:
+                    name = gateway.target.name
+                    step(f"{load.title}, round {number}: {gateway.target.title}")
+                    if (name, load.name) in failed:
+                        continue
+                    try:
+                        with awake(gateway):
+                            figures = await _measure(gateway, load, duration_s, floor_ms)
+                    except (BadAnswer, OSError) as error:
+                        failed.add((name, load.name))
+                        run.miss(name, load.name, str(error))
+                        continue
+                    if name == "bare":
+                        floor_ms = figures.get("latency_p50_ms")
+                    run.keep(SUITE, load.name, name, number, figures)
+
+
+async def measure_open_streams(run: Run, gateway: Gateway) -> None:
+    """Streams by the thousand on the paced fake engine, all open at the same time; all must end whole."""
+    run.results.titles[OPEN.name] = OPEN.title
+    with awake(gateway), on_cores(OTHER_CORES), _open_files(OPEN_STREAMS + 200):
+        request = gateway.endpoint.request(_body(PACED, OPEN.tokens, streamed=True))
+        connections = await connect(gateway.endpoint, OPEN_STREAMS)
+        try:
+            raw = await send_each(connections, [request] * OPEN_STREAMS)
+            figures = of_stream_load([read_stream(answer, OPEN.tokens) for answer in raw])
+            run.keep(SUITE, OPEN.name, gateway.target.name, 1, figures | {"rss_mib": rss_mib(gateway.pid)})
+        except (BadAnswer, OSError) as error:
+            run.miss(gateway.target.name, OPEN.name, str(error))
+        finally:
+            for connection in connections:
+                connection.close()
+
+
+async def _measure(gateway: Gateway, load: Load, duration_s: float, floor_ms: float | None) -> Figures:
+    request = gateway.endpoint.request(_body(INSTANT, load.tokens, streamed=load.streamed))
+    connections = await connect(gateway.endpoint, load.concurrency)
+    try:
+        await send_for(connections, request, min(_WARM_UP_S, duration_s))
+        raw = await send_for(connections, request, duration_s)
+    finally:
+        for connection in connections:
+            connection.close()
+    return _figures(raw, load, floor_ms) | {"rss_mib": rss_mib(gateway.pid)}
+
+
+def _figures(raw: Sequence[RawAnswer], load: Load, floor_ms: float | None) -> Figures:
+    if load.streamed:
+        return of_stream_load([read_stream(answer, load.tokens) for answer in raw])
+    whole = [read_whole(answer, load.tokens) for answer in raw]
+    figures = of_whole_load(whole)
+    return figures if floor_ms is None else figures | {"added_p50_ms": added_p50_ms(whole, floor_ms)}
+
+
+def added_p50_ms(answers: Sequence[Whole], floor_ms: float) -> float:
+    """What the gateway added. Ours tells in its headers how long the engine took: the rest is taken as ours, the
+    client's and the network's share included. Of others the latency without any gateway, `floor_ms`, is subtracted."""
+    engine_ms = [
+        float(answer.headers.get("x-pileus-prefill-ms", 0)) + float(answer.headers.get("x-pileus-decode-ms", 0))
+        for answer in answers
+    ]
+    told = "x-pileus-prefill-ms" in answers[0].headers
+    totals_ms = [1e3 * (answer.done_s - answer.sent_s) for answer in answers]
+    if told:
+        return median(total - engine for total, engine in zip(totals_ms, engine_ms, strict=True))
+    return median(totals_ms) - floor_ms
+
+
+def _body(model: str, tokens: int, *, streamed: bool) -> dict[str, object]:
+    message = {"role": "user", "content": "Say something about clouds, and take your time about it."}
+    body: dict[str, object] = {"model": model, "messages": [message], "max_tokens": tokens}
+    return body | ({"stream": True, "stream_options": {"include_usage": True}} if streamed else {})
+
+
+@contextmanager
+def awake(gateway: Gateway) -> Iterator[None]:
+    """Let it run meanwhile."""
+    for process in gateway.processes:
+        process.resume()
+    try:
+        yield
+    finally:
+        for process in gateway.processes:
+            process.pause()
+
+
+def _pause(gateways: Sequence[Gateway]) -> None:
+    for gateway in gateways:
+        for process in gateway.processes:
+            process.pause()
+
+
+@contextmanager
+def _open_files(count: int) -> Iterator[None]:
+    """Allow this process so many sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count:
+        raise StartError(f"{count} open files are needed, {hard} are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
