@@ -17,15 +17,15 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from pileus.core.ports import Engine
-from pileus.core.records import Credit, Emission, EngineRequest, Finish, FinishReason, Started, StepOutput
+from pileus.core.records import FinishReason, StepOutput
 from pileus.engines.replica import wire
-from pileus.engines.replica.outbox import Outbox, Overflow
+from pileus.engines.replica.switchboard import Gateway, Switchboard
 
 STATS_INTERVAL_S = 0.5
 OUTBOX_BYTES = 8 << 20
@@ -35,24 +35,8 @@ _SWITCH_INTERVAL_S = 0.0005  # how long a busy engine thread may keep the other 
 log = structlog.get_logger(__name__)
 
 
-class _Gateway:
-    """One connection, and the requests on it that have not ended."""
-
-    def __init__(self, number: int, connection: socket.socket, outbox_bytes: int) -> None:
-        self.number = number
-        self.connection = connection
-        self.inbox = wire.FrameBuffer()
-        self.outbox = Outbox(connection, outbox_bytes)
-        self.unfinished: dict[int, int] = {}  # request id -> choices without a finish
-        self.last_id = number << wire.ID_BITS
-        self.seen = 0  # of its submits, those that the engine has counted into its credit
-        self.told = Credit(-1, -1)
-        self.broken = ""  # why it must be closed, found by the engine's thread
-        self.closed = False
-
-
 class Replica:
-    """One engine on one address. `deliver` belongs to the engine's thread; `drain` may be called from anywhere."""
+    """One engine on one address. `start`, `deliver` and `close` are the engine thread's; `drain` is anybody's."""
 
     def __init__(
         self,
@@ -64,99 +48,53 @@ class Replica:
         grace_s: float = 20.0,
         outbox_bytes: int = OUTBOX_BYTES,
     ) -> None:
+        self.failed = False  # "replica-io" ended by an error
         self._engine = engine
         self._replica = replica
-        self._epoch = epoch
         self._grace_s = grace_s
-        self._outbox_bytes = outbox_bytes
-        self._capabilities = engine.capabilities()
-        self._credit = Credit(self._capabilities.slots, self._capabilities.kv_blocks)
-        self._lock = threading.Lock()  # over everything below, and over the gateways' records
-        self._gateways: dict[int, _Gateway] = {}  # also departed ones, until their requests have ended
-        self._next_number = 0
-        self._submitted = 0  # to the engine
-        self._untold: deque[tuple[int, _Gateway]] = deque()  # submits, by their count, that no credit has seen
-        self._frame = bytearray()
+        self._switchboard = Switchboard(
+            replica=replica,
+            epoch=epoch,
+            capabilities=engine.capabilities(),
+            outbox_bytes=outbox_bytes,
+            wake=self._wake,
+        )
         self._drain_asked = False
-        self._drain_until: float | None = None
+        self._drain_until_s: float | None = None
         self._closing = False
         self._path = wire.socket_path(address)
-        self._listener = _listen(address)
+        self._listener = _listen(self._path)
         self._waker, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="replica-io", daemon=True)
-
-    # --- from the engine's thread ---------------------------------------------------------------------------------
+        self._log = log.bind(replica=replica)
 
     def start(self) -> None:
         """Begin to take connections."""
-        for readable in (self._waker, self._woken, self._listener):
-            readable.setblocking(False)
+        for end in (self._waker, self._woken, self._listener):
+            end.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._thread.start()
 
     def deliver(self, output: StepOutput) -> None:
-        """Send each gateway its part of a step."""
-        with self._lock:
-            self._count(output)
-            present = [gateway for gateway in self._gateways.values() if not gateway.closed]
-            alone = len(self._gateways) == 1
-            parts = dict.fromkeys(self._gateways, output) if alone else split(output)
-            for gateway in present:
-                self._tell(gateway, parts.get(gateway.number))
-            if any(finish.reason is FinishReason.CANCELLED for finish in output.finishes):
-                self._send_stats()
-            if self._drain_until is not None:
-                self._wake()
-
-    def close(self) -> None:
-        """Send what is still held, as far as it is taken, and end every connection."""
-        self._closing = True
-        self._wake()
-        self._thread.join()
+        """Send each gateway its part of a step, and new figures when something was cancelled in it."""
+        self._switchboard.deliver(output)
+        if any(finish.reason is FinishReason.CANCELLED for finish in output.finishes):
+            self._switchboard.send_stats(self._engine.stats())
+        if self._drain_asked:
+            self._wake()
 
     def drain(self) -> None:
         """Take nothing new; close the engine when the last request has ended, or when the grace is over."""
         self._drain_asked = True
         self._wake()
 
-    def _count(self, output: StepOutput) -> None:
-        self._credit = output.credit
-        while self._untold and self._untold[0][0] <= output.credit.seen:
-            self._untold.popleft()[1].seen += 1
-        for finish in output.finishes:
-            gateway = self._gateways.get(finish.request >> wire.ID_BITS)
-            if gateway is None or finish.request not in gateway.unfinished:
-                continue
-            gateway.unfinished[finish.request] -= 1
-            if not gateway.unfinished[finish.request]:
-                del gateway.unfinished[finish.request]
-                self._forget_departed(gateway)
-
-    def _tell(self, gateway: _Gateway, part: StepOutput | None) -> None:
-        credit = Credit(self._credit.slots, self._credit.kv_blocks, gateway.seen)
-        if part and (part.emissions or part.finishes or part.started):
-            self._send(gateway, wire.Step(self._epoch, part.started, part.emissions, part.finishes, credit))
-        elif credit != gateway.told:
-            self._send(gateway, wire.Grant(self._epoch, credit))
-        gateway.told = credit
-
-    def _send(self, gateway: _Gateway, frame: wire.Up) -> None:
-        if gateway.broken or gateway.closed:
-            return
-        wire.pack_into(frame, self._frame)
-        try:
-            gateway.outbox.send(self._frame)
-        except (Overflow, OSError) as error:
-            gateway.broken = str(error)
-        if gateway.broken or gateway.outbox.held_bytes:
-            self._wake()
-
-    def _send_stats(self) -> None:
-        frame = wire.Stats(self._epoch, self._engine.stats())
-        for gateway in self._gateways.values():
-            self._send(gateway, frame)
+    def close(self) -> None:
+        """Send what is still held, as far as it is taken, and end every connection."""
+        self._closing = True
+        self._wake()
+        self._thread.join()
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it has been woken often enough
@@ -165,21 +103,24 @@ class Replica:
     # --- the thread "replica-io" ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        next_stats_s = 0.0
-        while not self._closing:
-            if self._drain_asked:
-                self._drain_on()
-            if time.monotonic() >= next_stats_s:
-                next_stats_s = time.monotonic() + STATS_INTERVAL_S
-                with self._lock:
-                    self._send_stats()
-            self._poll(max(0.0, next_stats_s - time.monotonic()))
-        self._end()
+        try:
+            next_stats_s = 0.0
+            while not self._closing:
+                if self._drain_asked:
+                    self._drain_on()
+                if time.monotonic() >= next_stats_s:
+                    next_stats_s = time.monotonic() + STATS_INTERVAL_S
+                    self._switchboard.send_stats(self._engine.stats())
+                self._poll(max(0.0, next_stats_s - time.monotonic()))
+        except Exception:  # this thread's edge: without it the replica is deaf, so the process must end
+            log.exception("replica_io_failed", replica=self._replica)
+            self.failed = True
+            self._engine.close()
+        finally:
+            self._end()
 
     def _poll(self, timeout_s: float) -> None:
-        with self._lock:
-            gateways = [gateway for gateway in self._gateways.values() if not gateway.closed]
-        for gateway in gateways:
+        for gateway in self._switchboard.present():
             if gateway.broken:
                 self._part(gateway, gateway.broken)
             else:
@@ -191,7 +132,7 @@ class Replica:
             elif key.fileobj is self._woken:
                 self._woken.recv(4096)
             else:
-                self._serve(key.data, events)
+                self._attend(key.data, events)
 
     def _accept(self) -> None:
         try:
@@ -199,106 +140,60 @@ class Replica:
         except (BlockingIOError, ConnectionAbortedError):
             return
         connection.setblocking(False)
-        gateway = _Gateway(self._next_number, connection, self._outbox_bytes)
-        self._next_number += 1
+        gateway = self._switchboard.join(connection)
         self._selector.register(connection, selectors.EVENT_READ, gateway)
-        log.info("gateway_connected", replica=self._replica, gateway=gateway.number)
-        hello = wire.Hello(wire.PROTOCOL, self._epoch, self._replica, gateway.last_id, self._capabilities)
-        with self._lock:
-            self._gateways[gateway.number] = gateway
-            self._send(gateway, hello)
-            self._tell(gateway, None)
-            if self._drain_until is not None:
-                self._send(gateway, wire.Drain(self._epoch))
+        self._log.info("gateway_connected", gateway=gateway.number)
 
-    def _serve(self, gateway: _Gateway, events: int) -> None:
+    def _attend(self, gateway: Gateway, events: int) -> None:
         try:
             if events & selectors.EVENT_WRITE:
-                with self._lock:
-                    gateway.outbox.flush()
+                self._switchboard.flush(gateway)
             if events & selectors.EVENT_READ:
                 received = gateway.connection.recv_into(gateway.inbox.room())
-                if not received:
-                    self._part(gateway, "it closed the connection")
-                    return
                 for payload in gateway.inbox.frames(received):
                     self._take(gateway, wire.decode_down(payload))
+                if not received:
+                    self._part(gateway, "it closed the connection")
         except BlockingIOError:
             return
         except OSError as error:
             self._part(gateway, str(error))
         except (wire.WireError, msgspec.MsgspecError) as error:
-            log.warning("malformed_frame", replica=self._replica, gateway=gateway.number, error=str(error))
+            self._log.warning("malformed_frame", gateway=gateway.number, error=str(error))
             self._part(gateway, f"malformed frame: {error}")
 
-    def _take(self, gateway: _Gateway, frame: wire.Down) -> None:
-        if isinstance(frame, wire.Cancel):
-            if frame.request in gateway.unfinished:
-                self._engine.cancel(frame.request)
-        elif frame.epoch != self._epoch:
-            self._refuse(gateway, frame.request, f"this is epoch {self._epoch}, not {frame.epoch}")
-        elif self._drain_until is not None:
-            self._refuse(gateway, frame.request, "the replica is draining")
-        else:
-            self._submit(gateway, frame.request)
+    def _take(self, gateway: Gateway, frame: wire.Down) -> None:
+        if isinstance(frame, wire.Submit):
+            if request := self._switchboard.enter(gateway, frame):
+                self._engine.submit(request)
+        elif frame.request in gateway.unfinished:
+            self._engine.cancel(frame.request)
 
-    def _submit(self, gateway: _Gateway, request: EngineRequest) -> None:
-        self._check_id(gateway, request.id)
-        if not request.choices:
-            raise wire.WireError(f"request {request.id} has no choices")
-        with self._lock:
-            gateway.unfinished[request.id] = len(request.choices)
-            self._submitted += 1
-            self._untold.append((self._submitted, gateway))
-        self._engine.submit(request)
-
-    def _refuse(self, gateway: _Gateway, request: EngineRequest, reason: str) -> None:
-        self._check_id(gateway, request.id)
-        with self._lock:
-            self._untold.append((self._submitted, gateway))
-            self._send(gateway, wire.Lost(self._epoch, request.id, reason))
-
-    def _check_id(self, gateway: _Gateway, request_id: int) -> None:
-        """Rising, and in the connection's own range: so no id is used twice, and none is another gateway's."""
-        if request_id <= gateway.last_id or request_id >> wire.ID_BITS != gateway.number:
-            raise wire.WireError(f"request id {request_id} after {gateway.last_id}")
-        gateway.last_id = request_id
-
-    def _part(self, gateway: _Gateway, reason: str) -> None:
+    def _part(self, gateway: Gateway, reason: str) -> None:
         """End the connection, and all that was asked for on it."""
-        log.info("gateway_left", replica=self._replica, gateway=gateway.number, reason=reason)
+        self._log.info("gateway_left", gateway=gateway.number, reason=reason)
         self._selector.unregister(gateway.connection)
-        with self._lock:
-            gateway.closed = True
-            orphans = list(gateway.unfinished)
-            self._forget_departed(gateway)
+        orphans = self._switchboard.leave(gateway)
         gateway.connection.close()
         for request in orphans:
             self._engine.cancel(request)
 
-    def _forget_departed(self, gateway: _Gateway) -> None:
-        if gateway.closed and not gateway.unfinished:
-            self._gateways.pop(gateway.number, None)
-
     def _drain_on(self) -> None:
         """Begin to drain, or see whether it is over."""
-        with self._lock:
-            if self._drain_until is None:
-                self._drain_until = time.monotonic() + self._grace_s
-                log.info("draining", replica=self._replica, grace_s=self._grace_s)
-                for gateway in self._gateways.values():
-                    self._send(gateway, wire.Drain(self._epoch))
-            busy = any(gateway.unfinished for gateway in self._gateways.values())
-        if not busy or time.monotonic() >= self._drain_until:
+        if self._drain_until_s is None:
+            self._drain_until_s = time.monotonic() + self._grace_s
+            self._log.info("draining", grace_s=self._grace_s)
+            self._switchboard.drain()
+        if not self._switchboard.busy() or time.monotonic() >= self._drain_until_s:
             self._engine.close()
 
     def _end(self) -> None:
         until_s = time.monotonic() + _FLUSH_S
-        for gateway in list(self._gateways.values()):
+        for gateway in self._switchboard.present():
             with contextlib.suppress(OSError):
-                gateway.connection.settimeout(max(0.01, until_s - time.monotonic()))
-                while gateway.outbox.held_bytes and time.monotonic() < until_s:
-                    gateway.outbox.flush()
+                while gateway.outbox.held_bytes and (left_s := until_s - time.monotonic()) > 0:
+                    gateway.connection.settimeout(left_s)
+                    self._switchboard.flush(gateway)
             gateway.connection.close()
         self._selector.close()
         for end in (self._listener, self._waker, self._woken):
@@ -321,27 +216,11 @@ def serve(engine: Engine, *, address: str, replica: str, epoch: int, grace_s: fl
         return 1
     finally:
         served.close()
-    return 0
+    return 1 if served.failed else 0
 
 
-def split(output: StepOutput) -> dict[int, StepOutput]:
-    """A step's parts by the number of the gateway that they are for."""
-    items: tuple[Started | Emission | Finish, ...] = (*output.started, *output.emissions, *output.finishes)
-    numbers = {item.request >> wire.ID_BITS for item in items}
-    return {
-        number: StepOutput(
-            tuple(item for item in output.started if item.request >> wire.ID_BITS == number),
-            tuple(item for item in output.emissions if item.request >> wire.ID_BITS == number),
-            tuple(item for item in output.finishes if item.request >> wire.ID_BITS == number),
-            output.credit,
-        )
-        for number in numbers
-    }
-
-
-def _listen(address: str) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     """A listening Unix socket that only this user can open; a file that a dead process left there goes."""
-    path = wire.socket_path(address)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)
