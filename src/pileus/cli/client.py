@@ -1,6 +1,7 @@
 """Speaks to a running Pileus over HTTP, and turns what can go wrong there into one line that says what to do."""
 
 import os
+import re
 from collections.abc import Generator
 from json import loads
 from types import TracebackType
@@ -23,14 +24,18 @@ _CONNECT_S = 5.0
 
 
 class Client:
-    """One server and one key. Use it as a context manager."""
+    """One server, spoken to with the key of the environment. Use it as a context manager."""
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(self, url: str) -> None:
         import httpx
 
-        key = key or os.environ.get(KEY_VARIABLE, "")
+        key = os.environ.get(KEY_VARIABLE, "").strip()
         if not key:
             raise OperatorError(_NO_KEY)
+        if not (key.isascii() and key.isprintable()):
+            raise OperatorError(f"{KEY_VARIABLE} holds characters that no key has: copy the key again")
+        if not re.fullmatch(r"https?://[^\s/]+\S*", url):
+            raise OperatorError(f"{url!r} is no server's address: it looks like {DEFAULT_URL}")
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url,

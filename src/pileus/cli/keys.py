@@ -4,13 +4,12 @@ With a key (`PILEUS_API_KEY`) the running server is asked. Without one, the data
 only while no server owns it: so whoever owns the folder can always make a new admin key.
 """
 
-import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -19,10 +18,6 @@ from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url, Yes
 from pileus.security.permission import Role
-
-if TYPE_CHECKING:
-    from pileus.security.keys import KeyService
-    from pileus.store.tables import ApiKey
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
@@ -64,31 +59,13 @@ class ServerKeyring:
         self._client.delete(f"{_PATH}/{key_id}")
 
 
-class LocalKeyring:
-    """The keys of a data folder that no server owns."""
-
-    def __init__(self, service: "KeyService", runner: asyncio.Runner) -> None:
-        self._service = service
-        self._runner = runner
-
-    def create(self, wishes: dict[str, Any]) -> dict[str, Any]:
-        key, secret = self._runner.run(self._service.create(**wishes))
-        return _plain(key) | {"secret": secret}
-
-    def list(self) -> list[dict[str, Any]]:
-        return [_plain(key) for key in self._runner.run(self._service.list())]
-
-    def revoke(self, key_id: str) -> None:
-        self._runner.run(self._service.revoke(key_id))
-
-
 @contextmanager
 def _keyring(*, local: bool, url: str, config: Path | None, data: Path | None) -> Iterator[Keyring]:
     if local or not os.environ.get(KEY_VARIABLE):
         from pileus import bootstrap
 
-        with bootstrap.open_keys(load(config, {"data_dir": data}).settings) as service, asyncio.Runner() as runner:
-            yield LocalKeyring(service, runner)
+        with bootstrap.open_keyring(load(config, {"data_dir": data}).settings) as keyring:
+            yield keyring
     else:
         with Client(url) as client:
             yield ServerKeyring(client)
@@ -178,13 +155,6 @@ def revoke(
     with _keyring(local=local, url=url, config=config, data=data) as keyring:
         keyring.revoke(key_id)
     output.line(f"{key_id} is revoked.")
-
-
-def _plain(key: "ApiKey") -> dict[str, Any]:
-    from msgspec import to_builtins
-
-    record: dict[str, Any] = to_builtins(key)
-    return record
 
 
 def _used(key: dict[str, Any]) -> str:

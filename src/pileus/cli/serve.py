@@ -41,7 +41,10 @@ def serve(host: Host = None, port: Port = None, data: Data = None, config: Confi
 
 
 def _run(greeter: "Greeter | None", host: str | None, port: int | None, data: Path | None, config: Path | None) -> None:
-    loaded = load(config, {"server.host": host, "server.port": port, "data_dir": data})
+    flags = {"server.host": host, "server.port": port, "data_dir": data}
+    loaded = load(config, flags)
+    if greeter and loaded.origin["log.level"] == "default":
+        loaded = load(config, flags | {"log.level": "warning"})  # the greeter tells the rest
 
     from pileus import bootstrap
 

@@ -25,6 +25,18 @@ def test_without_a_server_one_line_tells_how_to_start_one(pileus: Pileus, monkey
     )
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://a\nb", ""])
+def test_what_is_no_address_is_told(pileus: Pileus, stub: Stub, url: str) -> None:
+    ran = pileus("ps", "--url", url)
+    assert ran.status == 1
+    assert "is no server's address" in ran.err
+
+
+def test_a_key_that_was_copied_with_something_else_is_told(pileus: Pileus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILEUS_API_KEY", "sk-pileus-…")
+    assert "copy the key again" in pileus("ps").err
+
+
 def test_the_key_is_sent_and_the_servers_own_words_are_shown(pileus: Pileus, stub: Stub) -> None:
     stub.refuse("GET", "/admin/v1/status", 403, "This key may not do that.")
     ran = pileus("status")
