@@ -1,8 +1,17 @@
 // An error in the reader's words: what happened, and what to do about it.
 
 const KNOWN = new Set([
-  "unreachable", "invalid_api_key", "permission_denied", "model_not_found", "context_length_exceeded", "request_too_large",
-  "insufficient_quota", "overloaded", "unavailable", "deadline_exceeded", "engine_failed",
+  "unreachable",
+  "invalid_api_key",
+  "permission_denied",
+  "model_not_found",
+  "context_length_exceeded",
+  "request_too_large",
+  "insufficient_quota",
+  "overloaded",
+  "unavailable",
+  "deadline_exceeded",
+  "engine_failed",
 ]);
 
 export function advice(error, { t, format }) {

@@ -46,7 +46,13 @@ export class Api {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response;
     try {
-      response = await fetch(new URL(path, ROOT), { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+      response = await fetch(new URL(path, ROOT), {
+        method,
+        headers,
+        body: body && JSON.stringify(body),
+        signal,
+        cache: "no-store",
+      });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new ApiError(error.message, { code: "unreachable" });

@@ -115,7 +115,8 @@ export class LineChart {
     const value = (point) => point[key];
     const runs = stretches(this.#points, value).map((run) => run.map((point) => [x(point.t), y(value(point))]));
     // A lone point is drawn as a line of no length, which round caps turn into a dot.
-    const outline = (run) => `M${run.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}${run.length === 1 ? "h0" : ""}`;
+    const outline = (run) =>
+      `M${run.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}${run.length === 1 ? "h0" : ""}`;
     set(path, "d", runs.map(outline).join(""));
     const floor = y(0).toFixed(1);
     if (area) set(area, "d", runs.map((run) => `${outline(run)}V${floor}H${run[0][0].toFixed(1)}Z`).join(""));
@@ -126,7 +127,10 @@ export class LineChart {
   #pointAt(clientX) {
     if (!this.#points.length) return;
     const box = this.plot.getBoundingClientRect();
-    const t = linear([MARGIN.left, this.#size.width - MARGIN.right], [this.#span.from, this.#span.to])(clientX - box.left);
+    const t = linear(
+      [MARGIN.left, this.#size.width - MARGIN.right],
+      [this.#span.from, this.#span.to],
+    )(clientX - box.left);
     this.#moveTo(this.#points[nearest(this.#points, t)].t);
   }
 
@@ -159,13 +163,24 @@ export class LineChart {
     for (const { key, dot } of this.paths) {
       const shown = point && point[key] != null;
       set(dot, "visibility", shown ? "visible" : "hidden");
-      if (shown) for (const [name, at] of [["cx", x(point.t)], ["cy", y(point[key])]]) set(dot, name, at);
+      if (shown)
+        for (const [name, at] of [
+          ["cx", x(point.t)],
+          ["cy", y(point[key])],
+        ])
+          set(dot, name, at);
     }
     if (point) this.#drawReadout(point, x(point.t));
   }
 
   #drawReadout(point, px) {
-    for (const [name, at] of [["x1", px], ["x2", px], ["y1", MARGIN.top], ["y2", this.#size.height - MARGIN.bottom]]) set(this.rule, name, at);
+    for (const [name, at] of [
+      ["x1", px],
+      ["x2", px],
+      ["y1", MARGIN.top],
+      ["y2", this.#size.height - MARGIN.bottom],
+    ])
+      set(this.rule, name, at);
     const [time, ...values] = this.#describe(point);
     this.readout.replaceChildren(h("time", {}, time), ...values.map((text) => h("span", {}, text)));
     const left = px > this.#size.width / 2;
@@ -177,7 +192,14 @@ export class LineChart {
 /** A legend of a chart's lines; the swatch repeats the dash pattern, so that colour is never the only sign. */
 export function legend(lines) {
   const swatch = ({ className }) =>
-    s("svg", { viewBox: "0 0 18 8", "aria-hidden": "true" }, s("path", { class: `chart-line ${className}`, d: "M1 4H17" }));
-  return h("div.chart-legend", {}, lines.map((line) => h("span", {}, swatch(line), line.label)));
+    s(
+      "svg",
+      { viewBox: "0 0 18 8", "aria-hidden": "true" },
+      s("path", { class: `chart-line ${className}`, d: "M1 4H17" }),
+    );
+  return h(
+    "div.chart-legend",
+    {},
+    lines.map((line) => h("span", {}, swatch(line), line.label)),
+  );
 }
-

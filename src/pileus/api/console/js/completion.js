@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 import { serverSentEvents } from "./sse.js";
 
-/** Where one answer's time went. Times are in milliseconds as this browser saw them; `*Ms` of the server from its headers. */
+/** Where one answer's time went. TTFT and speed are as this browser saw them, queue and prefill as the server did. */
 export class Figures {
   ttftMs = null;
   tokens = 0; // pieces received while it streams, the server's count once it is known
@@ -44,7 +44,7 @@ export class Figures {
   }
 }
 
-/** Yields pieces of the answer's text; fills `figures` on the way. Raises ApiError, also for an error within the stream. */
+/** Yields pieces of the answer's text; fills `figures`. Raises ApiError, also for an error within the stream. */
 export async function* streamChat(api, body, figures, signal) {
   const request = { ...body, stream: true, stream_options: { include_usage: true } };
   const response = await api.request("POST", "v1/chat/completions", { body: request, signal });

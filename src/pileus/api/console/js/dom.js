@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** `h("button.primary", { type: "submit", onclick: send }, "Send")`; false, null and undefined children are left out. */
+/** `h("button.primary", { type: "submit", onclick: send }, "Send")`; children that are false or null are left out. */
 export function h(selector, props = {}, ...children) {
   const [tag, ...classes] = selector.split(".");
   return fill(document.createElement(tag), classes, props, children);

@@ -31,7 +31,9 @@ export class Format {
   /** `[figure, unit]`, so that the unit can be set smaller. */
   milliseconds(ms) {
     if (ms == null) return [DASH, "ms"];
-    return ms >= 1000 ? [this.number(ms / 1000), "s"] : [this.number(ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)), "ms"];
+    return ms >= 1000
+      ? [this.number(ms / 1000), "s"]
+      : [this.number(ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)), "ms"];
   }
 
   duration(seconds) {
@@ -41,12 +43,17 @@ export class Format {
       [Math.floor(seconds / 60) % 60, "minute"],
       [Math.floor(seconds) % 60, "second"],
     ];
-    const first = Math.max(0, parts.findIndex(([count]) => count > 0));
+    const first = Math.max(
+      0,
+      parts.findIndex(([count]) => count > 0),
+    );
     const from = parts.some(([count]) => count > 0) ? first : 3;
     return parts
       .slice(from, from + 2)
       .filter(([count], index) => count > 0 || index === 0)
-      .map(([value, unit]) => new Intl.NumberFormat(this.#locale, { style: "unit", unit, unitDisplay: "narrow" }).format(value))
+      .map(([value, unit]) =>
+        new Intl.NumberFormat(this.#locale, { style: "unit", unit, unitDisplay: "narrow" }).format(value),
+      )
       .join(" ");
   }
 
@@ -56,6 +63,8 @@ export class Format {
 
   date(unixSeconds) {
     if (unixSeconds == null) return DASH;
-    return new Intl.DateTimeFormat(this.#locale, { dateStyle: "medium", timeStyle: "short" }).format(unixSeconds * 1000);
+    return new Intl.DateTimeFormat(this.#locale, { dateStyle: "medium", timeStyle: "short" }).format(
+      unixSeconds * 1000,
+    );
   }
 }

@@ -24,7 +24,11 @@ const PATHS = {
 };
 
 export function icon(name) {
-  return s("svg", { class: `icon icon-${name}`, viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name] }));
+  return s(
+    "svg",
+    { class: `icon icon-${name}`, viewBox: "0 0 24 24", "aria-hidden": "true" },
+    s("path", { d: PATHS[name] }),
+  );
 }
 
 /** The sign of the house: a cumulus, and the cap cloud above it. */
@@ -32,7 +36,13 @@ export function mark() {
   return s(
     "svg",
     { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
-    s("path", { class: "mark-cap", d: "M4.6 12.2C8.2 7.6 11.9 5.4 16 5.4s7.8 2.2 11.4 6.8C23.7 9.4 20 8 16 8s-7.7 1.4-11.4 4.2Z" }),
-    s("path", { class: "mark-cloud", d: "M8.6 27.6a5.2 5.2 0 0 1-1-10.3 5 5 0 0 1 3-3.6 6.2 6.2 0 0 1 10.8 0 5 5 0 0 1 3 3.6 5.2 5.2 0 0 1-1 10.3Z" }),
+    s("path", {
+      class: "mark-cap",
+      d: "M4.6 12.2C8.2 7.6 11.9 5.4 16 5.4s7.8 2.2 11.4 6.8C23.7 9.4 20 8 16 8s-7.7 1.4-11.4 4.2Z",
+    }),
+    s("path", {
+      class: "mark-cloud",
+      d: "M8.6 27.6a5.2 5.2 0 0 1-1-10.3 5 5 0 0 1 3-3.6 6.2 6.2 0 0 1 10.8 0 5 5 0 0 1 3 3.6 5.2 5.2 0 0 1-1 10.3Z",
+    }),
   );
 }

@@ -26,7 +26,12 @@ function render(reason = null) {
 session.changed.on((reason) => {
   workplace?.conversation.stop();
   const { api } = session;
-  workplace = api && { api, live: new LiveFeed(api), conversation: new Conversation(api), parameters: new Parameters() };
+  workplace = api && {
+    api,
+    live: new LiveFeed(api),
+    conversation: new Conversation(api),
+    parameters: new Parameters(),
+  };
   render(reason);
 });
 

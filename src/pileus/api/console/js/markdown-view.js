@@ -29,7 +29,11 @@ export class MarkdownView {
 function build(block) {
   switch (block.type) {
     case "heading":
-      return h("p.heading", { dataset: { level: block.level }, role: "heading", "aria-level": Math.min(6, block.level + 2) }, inline(block.text));
+      return h(
+        "p.heading",
+        { dataset: { level: block.level }, role: "heading", "aria-level": Math.min(6, block.level + 2) },
+        inline(block.text),
+      );
     case "code":
       return h("pre", { tabindex: "0", "aria-label": block.language || null }, h("code", {}, block.text));
     case "list":
@@ -51,7 +55,8 @@ const TAGS = { code: "code", strong: "strong", emphasis: "em" };
 function inline(text) {
   return parseInline(text).map((span) => {
     if (span.type === "text") return span.text;
-    if (span.type === "link") return h("span.inert-link", { title: span.target }, span.text || span.target, h("small", {}, ` ${span.target}`));
+    if (span.type === "link")
+      return h("span.inert-link", { title: span.target }, span.text || span.target, h("small", {}, ` ${span.target}`));
     return h(TAGS[span.type], {}, span.text);
   });
 }

@@ -31,7 +31,11 @@ export class Parameters {
 
   /** How many dials are not where they were. */
   get moved() {
-    return DIALS.filter(({ key, neutral }) => this.values[key] !== neutral).length + (this.stops.length > 0) + (this.system !== "");
+    return (
+      DIALS.filter(({ key, neutral }) => this.values[key] !== neutral).length +
+      (this.stops.length > 0) +
+      (this.system !== "")
+    );
   }
 
   /** Fields of a request: only what differs, so that a deployment's own defaults hold for the rest. */

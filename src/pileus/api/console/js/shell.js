@@ -15,10 +15,18 @@ const VIEWS = [
 
 /** `place` is what the views work with: i18n, session, api, live, conversation, parameters. */
 export function showShell(root, place) {
-  const { i18n: { t }, session } = place;
+  const {
+    i18n: { t },
+    session,
+  } = place;
   const views = VIEWS.filter(({ needs }) => session.may(needs));
   const tabs = views.map((view) =>
-    h("a.tab", { href: `#/${view.name}`, dataset: { view: view.name } }, icon(view.icon), h("span", {}, t(`nav.${view.name}`))),
+    h(
+      "a.tab",
+      { href: `#/${view.name}`, dataset: { view: view.name } },
+      icon(view.icon),
+      h("span", {}, t(`nav.${view.name}`)),
+    ),
   );
   const main = h("main", { id: "main", tabindex: "-1" });
   root.replaceChildren(
@@ -70,7 +78,12 @@ export function preferences(i18n) {
   label();
   const language = h(
     "button.icon-button.language",
-    { type: "button", lang: other === "zh" ? "zh-CN" : "en", title: t("language.other"), onclick: () => i18n.use(other) },
+    {
+      type: "button",
+      lang: other === "zh" ? "zh-CN" : "en",
+      title: t("language.other"),
+      onclick: () => i18n.use(other),
+    },
     t("language.other.short"),
   );
   return [language, theme];
@@ -80,6 +93,15 @@ function account(session, t) {
   const { name, role } = session.me;
   return [
     name && h("span.account", { title: t("account.role", { role }) }, name),
-    h("button.icon-button", { type: "button", "aria-label": t("account.signout"), title: t("account.signout"), onclick: () => session.signOut() }, icon("leave")),
+    h(
+      "button.icon-button",
+      {
+        type: "button",
+        "aria-label": t("account.signout"),
+        title: t("account.signout"),
+        onclick: () => session.signOut(),
+      },
+      icon("leave"),
+    ),
   ];
 }

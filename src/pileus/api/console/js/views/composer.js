@@ -21,8 +21,14 @@ export class Composer {
     this.button = h("button.primary.round", { type: "submit" });
     this.element = h(
       "form.composer",
-      { onsubmit: (event) => (event.preventDefault(), this.#busy ? stop() : this.#submit(send)) },
-      h("div.composer-box", {}, h("label.visually-hidden", { for: "composer" }, t("chat.message")), this.field, this.button),
+      { onsubmit: (event) => (event.preventDefault(), this.#busy ? stop() : this.#submit(send), this.focus()) },
+      h(
+        "div.composer-box",
+        {},
+        h("label.visually-hidden", { for: "composer" }, t("chat.message")),
+        this.field,
+        this.button,
+      ),
       h("p.hint", { id: "composer-hint" }, t("chat.keys")),
     );
     this.busy = false;
@@ -44,7 +50,6 @@ export class Composer {
     const text = this.field.value.trim();
     if (text && send(text)) this.field.value = "";
     this.#fit();
-    this.focus();
   }
 
   #onKey(event) {

@@ -15,8 +15,15 @@ export class DeploymentList {
   update(status) {
     if (!status) return;
     const { t } = this.#i18n;
-    if (!status.deployments.length && !this.element.childElementCount) this.element.append(h("p.empty", {}, t("overview.none")));
-    keep(this.#cards, this.element, status.deployments, ({ name }) => name, () => new DeploymentCard(this.#i18n));
+    if (!status.deployments.length && !this.element.childElementCount)
+      this.element.append(h("p.empty", {}, t("overview.none")));
+    keep(
+      this.#cards,
+      this.element,
+      status.deployments,
+      ({ name }) => name,
+      () => new DeploymentCard(this.#i18n),
+    );
   }
 }
 
@@ -51,7 +58,15 @@ class DeploymentCard {
     this.#i18n = i18n;
     const { t } = i18n;
     const columns = ["replica", "state", "load", "kv", "prefix", "speed", "restarts"];
-    const head = h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: `col-${column}` }, t(`replica.${column}`)))));
+    const head = h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        columns.map((column) => h("th", { scope: "col", class: `col-${column}` }, t(`replica.${column}`))),
+      ),
+    );
     this.element = h(
       "article.card.deployment",
       {},
@@ -68,7 +83,13 @@ class DeploymentCard {
     if (this.#aliases.childElementCount !== aliases.length) {
       this.#aliases.replaceChildren(...aliases.map((alias) => h("span.chip", { title: t("deployment.alias") }, alias)));
     }
-    keep(this.#rows, this.#body, replicas, ({ id }) => id, () => new ReplicaRow(this.#i18n));
+    keep(
+      this.#rows,
+      this.#body,
+      replicas,
+      ({ id }) => id,
+      () => new ReplicaRow(this.#i18n),
+    );
   }
 }
 
@@ -115,10 +136,21 @@ class ReplicaRow {
     set(cells.state, "data-state", replica.state);
     setText(cells.state, t(`state.${replica.state}`));
     setText(cells.error, replica.last_error ?? "");
-    const load = waiting ? t("replica.load.waiting", { running, slots, waiting }) : t("replica.load.value", { running, slots });
+    const load = waiting
+      ? t("replica.load.waiting", { running, slots, waiting })
+      : t("replica.load.value", { running, slots });
     cells.load.update([share(running, slots)], load);
-    cells.kv.update([share(used, blocks), share(cached, blocks)], t("replica.kv.value", { used: format.percent(share(used, blocks)), cached: format.percent(share(cached, blocks)) }));
-    setText(cells.prefix, format.percent(replica.prefix_query_tokens ? replica.prefix_hit_tokens / replica.prefix_query_tokens : null));
+    cells.kv.update(
+      [share(used, blocks), share(cached, blocks)],
+      t("replica.kv.value", {
+        used: format.percent(share(used, blocks)),
+        cached: format.percent(share(cached, blocks)),
+      }),
+    );
+    setText(
+      cells.prefix,
+      format.percent(replica.prefix_query_tokens ? replica.prefix_hit_tokens / replica.prefix_query_tokens : null),
+    );
     setText(cells.speed, t("replica.speed.value", { speed: format.number(replica.tokens_per_s) }));
     setText(cells.total, t("replica.speed.total", { total: format.compact(replica.generated_tokens) }));
     setText(cells.restarts, format.number(replica.restarts));

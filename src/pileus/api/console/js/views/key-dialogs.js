@@ -8,14 +8,28 @@ const DAY_S = 86_400;
 
 /** The fields of a new key. */
 export function askForKey({ t }) {
-  const name = h("input", { id: "key-name", required: true, maxlength: "128", autocomplete: "off", placeholder: t("key.name.example") });
-  const role = h("select", { id: "key-role" }, ROLES.map((each) => h("option", { value: each }, t(`role.${each}.long`))));
+  const name = h("input", {
+    id: "key-name",
+    required: true,
+    maxlength: "128",
+    autocomplete: "off",
+    placeholder: t("key.name.example"),
+  });
+  const role = h(
+    "select",
+    { id: "key-role" },
+    ROLES.map((each) => h("option", { value: each }, t(`role.${each}.long`))),
+  );
   const budget = h("input", { id: "key-budget", type: "number", min: "1", step: "1", placeholder: t("key.unlimited") });
   const days = h("input", { id: "key-days", type: "number", min: "1", step: "1", placeholder: t("key.never") });
   const field = (input, label) => h("div.field", {}, h("label", { for: input.id }, label), input);
   return ask({
     title: t("key.create"),
-    body: [field(name, t("key.name")), field(role, t("key.role")), h("div.field-pair", {}, field(budget, t("key.budget.long")), field(days, t("key.days")))],
+    body: [
+      field(name, t("key.name")),
+      field(role, t("key.role")),
+      h("div.field-pair", {}, field(budget, t("key.budget.long")), field(days, t("key.days"))),
+    ],
     confirm: t("key.create"),
     cancel: t("dialog.cancel"),
     answer: () => ({
@@ -29,14 +43,26 @@ export function askForKey({ t }) {
 
 /** The secret, this one time. */
 export function showSecret({ t }, { name, secret }) {
-  const value = h("input", { id: "key-secret", readonly: true, value: secret, "aria-describedby": "key-secret-hint", onfocus: () => value.select() });
+  const value = h("input", {
+    id: "key-secret",
+    readonly: true,
+    value: secret,
+    "aria-describedby": "key-secret-hint",
+    onfocus: () => value.select(),
+  });
   const label = h("span", { "aria-live": "polite" }, t("chat.copy"));
   const onclick = async () => (await copy(secret), setText(label, t("chat.copied")));
   return ask({
     title: t("key.made", { name }),
     body: [
       h("p", { id: "key-secret-hint" }, t("key.once")),
-      h("div.secret", {}, h("label.visually-hidden", { for: "key-secret" }, t("key.secret")), value, h("button.primary", { type: "button", onclick }, icon("copy"), label)),
+      h(
+        "div.secret",
+        {},
+        h("label.visually-hidden", { for: "key-secret" }, t("key.secret")),
+        value,
+        h("button.primary", { type: "button", onclick }, icon("copy"), label),
+      ),
     ],
     confirm: t("dialog.done"),
     look: "plain",

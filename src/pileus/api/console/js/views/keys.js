@@ -10,7 +10,12 @@ export function showKeys(root, { i18n, api, session }) {
   const body = h("tbody");
   const complaint = h("p.complaint", { role: "alert", hidden: true });
   const columns = ["name", "role", "budget", "created", "expires", "state"];
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col" }, t(`key.${column}`))), h("td"));
+  const head = h(
+    "tr",
+    {},
+    columns.map((column) => h("th", { scope: "col" }, t(`key.${column}`))),
+    h("td"),
+  );
 
   async function load() {
     await guarded(async () => {
@@ -60,13 +65,28 @@ export function showKeys(root, { i18n, api, session }) {
     return h(
       `tr.${state}`,
       {},
-      h("th", { scope: "row" }, h("span.key-name", {}, key.name, own && h("span.chip", {}, t("key.own"))), h("code", {}, key.id)),
+      h(
+        "th",
+        { scope: "row" },
+        h("span.key-name", {}, key.name, own && h("span.chip", {}, t("key.own"))),
+        h("code", {}, key.id),
+      ),
       cell("role", t(`role.${key.role}`)),
       cell("budget", used(key)),
       cell("created", format.date(key.created_at)),
       cell("expires", key.expires_at ? format.date(key.expires_at) : t("key.never")),
       cell("state", h("span.state", { dataset: { state } }, t(`key.${state}`))),
-      h("td.row-act", {}, state === "active" && h("button.small.danger", { type: "button", onclick: () => revoke(key), "aria-label": t("key.revoke.named", { name: key.name }) }, icon("trash"), t("key.revoke"))),
+      h(
+        "td.row-act",
+        {},
+        state === "active" &&
+          h(
+            "button.small.danger",
+            { type: "button", onclick: () => revoke(key), "aria-label": t("key.revoke.named", { name: key.name }) },
+            icon("trash"),
+            t("key.revoke"),
+          ),
+      ),
     );
   }
 
@@ -74,9 +94,18 @@ export function showKeys(root, { i18n, api, session }) {
     h(
       "div.page",
       {},
-      h("div.page-head", {}, h("div", {}, h("h1", {}, t("nav.keys")), h("p.lead", {}, t("keys.lead"))), h("button.primary", { type: "button", onclick: create }, icon("plus"), t("key.create"))),
+      h(
+        "div.page-head",
+        {},
+        h("div", {}, h("h1", {}, t("nav.keys")), h("p.lead", {}, t("keys.lead"))),
+        h("button.primary", { type: "button", onclick: create }, icon("plus"), t("key.create")),
+      ),
       complaint,
-      h("div.card.table-card", {}, h("table.keys", {}, h("caption.visually-hidden", {}, t("nav.keys")), h("thead", {}, head), body)),
+      h(
+        "div.card.table-card",
+        {},
+        h("table.keys", {}, h("caption.visually-hidden", {}, t("nav.keys")), h("thead", {}, head), body),
+      ),
     ),
   );
   load();

@@ -24,7 +24,9 @@ export class MessageView {
     this.element = h(
       `article.message.${message.role}`,
       { "aria-label": t(mine ? "chat.you" : "chat.answer") },
-      mine ? h("p.said", {}, message.content) : [this.#prose.element, this.#complaint, h("footer", {}, this.#figures, this.#actions)],
+      mine
+        ? h("p.said", {}, message.content)
+        : [this.#prose.element, this.#complaint, h("footer", {}, this.#figures, this.#actions)],
     );
     this.draw();
   }
@@ -50,18 +52,28 @@ export class MessageView {
   #drawFigures() {
     const { t, format } = this.#i18n;
     const { figures, state } = this.#message;
-    const early = ENDINGS[state] ?? (figures.finishReason === "length" ? "length" : null); // a natural end needs no word
+    // A natural end needs no word.
+    const early = ENDINGS[state] ?? (figures.finishReason === "length" ? "length" : null);
     const ms = (value) => format.milliseconds(value).join(" ");
     const shown = [
       ["speed", figures.tokensPerSecond, (value) => t("answer.speed.value", { speed: format.number(value) })],
       ["ttft", figures.ttftMs, ms],
       ["queue", figures.queueMs, ms],
       ["prefill", figures.prefillMs, ms],
-      ["prompt", figures.promptTokens, (value) => t("answer.prompt.value", { count: format.number(value), cached: format.number(figures.cachedTokens ?? 0) })],
+      [
+        "prompt",
+        figures.promptTokens,
+        (value) =>
+          t("answer.prompt.value", { count: format.number(value), cached: format.number(figures.cachedTokens ?? 0) }),
+      ],
       ["tokens", figures.tokens || null, (value) => t("answer.tokens.value", { count: format.number(value) })],
       ["end", early, (value) => t(`finish.${value}`)],
     ].filter(([, value]) => value != null);
-    this.#figures.replaceChildren(...shown.map(([name, value, show]) => h("div", { dataset: { figure: name } }, h("dt", {}, t(`answer.${name}`)), h("dd", {}, show(value)))));
+    this.#figures.replaceChildren(
+      ...shown.map(([name, value, show]) =>
+        h("div", { dataset: { figure: name } }, h("dt", {}, t(`answer.${name}`)), h("dd", {}, show(value))),
+      ),
+    );
   }
 
   #copyButton() {

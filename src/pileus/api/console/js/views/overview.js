@@ -18,7 +18,11 @@ export function showOverview(root, { i18n, live }) {
   const summary = h("p.lead");
   const pause = h("button.quiet", { type: "button", onclick: () => (live.paused = !live.paused) });
   const windows = WINDOWS_S.map((each) =>
-    h("button", { type: "button", onclick: () => ((seconds = each), draw()), "aria-pressed": "false" }, t("overview.minutes", { count: each / 60 })),
+    h(
+      "button",
+      { type: "button", onclick: () => ((seconds = each), draw()), "aria-pressed": "false" },
+      t("overview.minutes", { count: each / 60 }),
+    ),
   );
 
   function draw() {
@@ -44,9 +48,29 @@ export function showOverview(root, { i18n, live }) {
     h(
       "div.page",
       {},
-      h("div.page-head", {}, h("div", {}, h("h1", {}, t("nav.overview")), summary), h("div.page-tools", {}, pulse, pause, h("div.segmented", { role: "group", "aria-label": t("overview.window") }, windows))),
-      h("section.figures", { "aria-label": t("overview.figures") }, cards.map(({ element }) => element)),
-      h("section.deployments", { "aria-labelledby": "deployments-title" }, h("h2", { id: "deployments-title" }, t("overview.deployments")), deployments.element),
+      h(
+        "div.page-head",
+        {},
+        h("div", {}, h("h1", {}, t("nav.overview")), summary),
+        h(
+          "div.page-tools",
+          {},
+          pulse,
+          pause,
+          h("div.segmented", { role: "group", "aria-label": t("overview.window") }, windows),
+        ),
+      ),
+      h(
+        "section.figures",
+        { "aria-label": t("overview.figures") },
+        cards.map(({ element }) => element),
+      ),
+      h(
+        "section.deployments",
+        { "aria-labelledby": "deployments-title" },
+        h("h2", { id: "deployments-title" }, t("overview.deployments")),
+        deployments.element,
+      ),
     ),
   );
   const leave = live.changed.on(draw);
@@ -60,7 +84,6 @@ export function showOverview(root, { i18n, live }) {
       root.classList.remove("waiting");
     },
   };
-
 }
 
 /** One figure: its value now, and a chart of its last minutes. */
@@ -100,5 +123,9 @@ function figureCard(panel, { t, format }) {
 function sentence({ deployments, uptime_s: uptime, version }, { t, format }) {
   const replicas = deployments.flatMap((deployment) => deployment.replicas);
   const ready = replicas.filter(({ state }) => state === "ready").length;
-  return [t("overview.ready", { ready, count: replicas.length }), t("overview.up", { time: format.duration(uptime) }), t("overview.version", { version })].join(" · ");
+  return [
+    t("overview.ready", { ready, count: replicas.length }),
+    t("overview.up", { time: format.duration(uptime) }),
+    t("overview.version", { version }),
+  ].join(" · ");
 }

@@ -1,6 +1,6 @@
 // What the overview shows of the series, and how each figure is put into words.
 
-/** Each: `name`, `label`, `lines`, `format`, `atLeast` or `top`, `headline(points) -> [figure, unit, more]`, `words(points)`. */
+/** The options of each `LineChart`, with its `name` and `headline(points)`: the figure, its unit, and what goes with it. */
 export function panels({ t, format }) {
   const number = (value) => format.number(value);
   const words = (key, show) => (points) => summary(points, key, show, t);
@@ -15,7 +15,10 @@ export function panels({ t, format }) {
       headline: (points) => [
         number(points.at(-1)?.tokens_per_s),
         t("unit.tokens_per_s"),
-        t("figure.tokens.more", { requests: number(points.at(-1)?.requests_per_s), errors: number(points.at(-1)?.errors_per_s) }),
+        t("figure.tokens.more", {
+          requests: number(points.at(-1)?.requests_per_s),
+          errors: number(points.at(-1)?.errors_per_s),
+        }),
       ],
       words: words("tokens_per_s", number),
     },
@@ -29,7 +32,10 @@ export function panels({ t, format }) {
       format: ms,
       tickText: number,
       atLeast: 100,
-      headline: (points) => [...format.milliseconds(latest(points, "ttft_p50_ms")), t("figure.ttft.more", { p95: ms(latest(points, "ttft_p95_ms")) })],
+      headline: (points) => [
+        ...format.milliseconds(latest(points, "ttft_p50_ms")),
+        t("figure.ttft.more", { p95: ms(latest(points, "ttft_p95_ms")) }),
+      ],
       words: words("ttft_p50_ms", ms),
     },
     {
@@ -57,7 +63,11 @@ export function panels({ t, format }) {
       ],
       format: (value) => format.percent(value),
       top: 1,
-      headline: (points) => [format.percent(points.at(-1)?.kv_used_ratio), t("unit.kv"), t("figure.kv.more", { hits: format.percent(latest(points, "prefix_hit_ratio")) })],
+      headline: (points) => [
+        format.percent(points.at(-1)?.kv_used_ratio),
+        t("unit.kv"),
+        t("figure.kv.more", { hits: format.percent(latest(points, "prefix_hit_ratio")) }),
+      ],
       words: words("kv_used_ratio", (value) => format.percent(value)),
     },
   ];

@@ -54,7 +54,8 @@ export function showSignIn(root, { i18n, session, reason }) {
         h(
           "form",
           { onsubmit: submit, novalidate: true },
-          h("input", { type: "text", name: "username", autocomplete: "username", value: "pileus", hidden: true }), // for password managers
+          // Password managers want to know whose it is.
+          h("input", { type: "text", name: "username", autocomplete: "username", value: "pileus", hidden: true }),
           h("label", { for: "signin-key" }, t("signin.key")),
           field,
           h("p.hint", { id: "signin-hint" }, t("signin.hint")),
