@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from platformdirs import user_cache_path
 
 from pileus.config.settings import Models
 from pileus.models.catalogue import Catalogue
+
+# An example that runs beside other work may be slow; that is no failure.
+settings.register_profile("pileus", deadline=None)
+settings.load_profile("pileus")
 
 
 @pytest.fixture(scope="session")

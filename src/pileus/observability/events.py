@@ -11,7 +11,7 @@ out, API keys are cut, and fields that could carry a prompt are dropped. Lines o
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -82,12 +82,14 @@ def escape(text: str, keep: str = "") -> str:
 def _safe(value: Any, *, lines: bool = False, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, Mapping) and depth < _DEPTH:
+    if isinstance(value, Mapping | list | tuple) and depth == _DEPTH:
+        return "..."
+    if isinstance(value, Mapping):
         return {
             escape(str(name)): "[not shown]" if name in _NEVER_SHOWN else _safe(inner, depth=depth + 1)
             for name, inner in value.items()
         }
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and depth < _DEPTH:
+    if isinstance(value, list | tuple):
         return [_safe(inner, depth=depth + 1) for inner in value]
     text = escape(str(value), keep="\n").replace("\n", "\n    ") if lines else escape(str(value))
     return _API_KEY.sub(r"\1***", text)
