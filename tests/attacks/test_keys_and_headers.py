@@ -1,0 +1,74 @@
+"""Attacks 1, 2, 3, 4, 9 and 12: who is calling, and what they claim to be."""
+
+import time
+
+from attacks.target import CHAT, Target
+
+
+def test_1_sql_in_a_key_is_just_a_wrong_key(target: Target) -> None:
+    with target.http("' OR '1'='1") as client:
+        response = client.get("/v1/models")
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_2_a_path_in_the_host_header_opens_nothing(target: Target) -> None:
+    for host in ("x/healthz?", "x/healthz#", "x@y", "x y", "x\\y", "../healthz", 'x"y'):
+        for path in ("/v1/models", "/healthz"):
+            answer = target.raw(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+            assert answer.status == 400, (host, answer.text)
+    absolute = target.raw(b"GET http://x/healthz/../v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert absolute.status in (401, 404)
+
+
+def test_2_two_hosts_are_refused(target: Target) -> None:
+    assert target.raw(b"GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").status == 400
+
+
+def test_3_the_two_headers_are_one_policy_and_the_query_is_refused(target: Target) -> None:
+    with target.http() as client:
+        del client.headers["authorization"]
+        for key, status in ((target.user, 200), ("sk-pileus-wrong", 401)):
+            for headers in ({"x-api-key": key}, {"authorization": f"Bearer {key}"}):
+                assert client.get("/v1/models", headers=headers).status_code == status
+                refused = client.get("/admin/v1/keys", headers=headers).status_code
+                assert refused == (403 if status == 200 else 401)
+        for name in ("key", "api_key", "access_token", "whatever"):
+            answer = client.get("/v1/models", params={name: target.user})
+            assert answer.status_code == 400
+            assert target.user not in answer.text
+
+
+def test_4_two_conflicting_keys_are_refused(target: Target) -> None:
+    good, bad = f"Bearer {target.user}", "Bearer sk-pileus-other"
+    for first, second in ((good, bad), (bad, good), (good, good)):
+        lines = f"authorization: {first}\r\nauthorization: {second}"
+        assert target.raw(f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n".encode()).status == 400
+    lines = f"authorization: {good}\r\nx-api-key: sk-pileus-other"
+    assert target.raw(f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n".encode()).status == 400
+
+
+def test_9_nobody_gives_himself_a_role_a_tenant_or_a_price(target: Target) -> None:
+    for claim in ({"role": "admin"}, {"tenant_id": "other"}, {"tenant": "other"}, {"price": 0}, {"key_id": "key_0"}):
+        response = target.ask(**claim)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == next(iter(claim))
+    with target.http() as client:
+        assert client.post("/admin/v1/keys", json={"name": "me", "role": "admin"}).status_code == 403
+
+
+def test_12_a_revoked_key_loses_its_stream_within_a_second(target: Target) -> None:
+    with target.http(target.server.admin_key) as admin:
+        made = admin.post("/admin/v1/keys", json={"name": "short"}).json()
+        body = {"model": "slow", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 1000}
+        with target.http(made["secret"]) as client, client.stream("POST", CHAT, json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            admin.delete(f"/admin/v1/keys/{made['id']}").raise_for_status()
+            revoked_at = time.monotonic()
+            rest = "".join(lines)
+        assert time.monotonic() - revoked_at < 1.0
+        assert "This key was revoked." in rest
+        assert "[DONE]" not in rest
+    with target.http(made["secret"]) as client:
+        assert client.post(CHAT, json=body).status_code == 401
