@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ def _measure(options: argparse.Namespace) -> None:
     run = Run(record, folder, 1 if options.quick and not options.rounds else options.rounds or 5)
     cache = user_cache_path("pileus", appauthor=False) / "benchmarks"
     cache.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop from outside takes everything down too
     with Family() as family:
         setting = Setting(len(os.sched_getaffinity(0)), cache, run.logs, run.say, family)
         uvloop.run(measure(run, setting, options.only, options.engines, quick=options.quick))

@@ -21,6 +21,7 @@ from pileus import __version__
 GATEWAY_CORES, OTHER_CORES = {0}, {1}
 
 INSTANT, PACED = "instant", "paced"
+_LITELLM_KEY = "sk-benchmarks"
 PACE_S = 0.25
 
 # Room for every stream of every workload at once, so that nothing ever waits in a queue.
@@ -77,7 +78,7 @@ async def open_bare(setting: Setting) -> Gateway:
 
 
 async def open_litellm(setting: Setting, upstream: Gateway) -> Gateway:
-    """LiteLLM's proxy in front of the instant upstream: one worker, no database, no keys, logging off."""
+    """LiteLLM's proxy in front of the instant upstream: one worker, no database, one key, logging off."""
     peer = environment(LITELLM, setting.cache, setting.say)
     port = free_port()
     config = setting.logs / "litellm.yaml"
@@ -103,12 +104,19 @@ async def open_litellm(setting: Setting, upstream: Gateway) -> Gateway:
         "LiteLLM proxy, on an instant upstream",
         peer.versions("litellm"),
         "no model",
-        "one worker, no database, no keys, production mode, logging of errors only",
+        "one worker, no database, its master key, production mode, logging of errors only",
     )
-    return Gateway(target, (process, *upstream.processes), Endpoint(port, "/v1/chat/completions"), process.pid)
+    endpoint = Endpoint(port, "/v1/chat/completions", key=_LITELLM_KEY)
+    return Gateway(target, (process, *upstream.processes), endpoint, process.pid)
 
 
 def _litellm_environ(folder: Path) -> Mapping[str, str]:
-    quiet = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **quiet, "NO_DOCS": "True", "PATH": path}
+    return {
+        **os.environ,
+        "LITELLM_MASTER_KEY": _LITELLM_KEY,
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "NO_DOCS": "True",
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }

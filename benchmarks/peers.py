@@ -111,7 +111,8 @@ def _uv(*arguments: str, say: Say) -> None:
     lines = []
     assert process.stderr is not None
     for line in process.stderr:
-        lines.append(line.strip())
-        say(line.strip()[:100])
+        if not line.startswith(" + "):  # every package that came with it
+            lines.append(line.strip())
+            say(lines[-1][:100])
     if process.wait():
         raise StartError(" ".join(lines[-6:])[-600:])

@@ -143,6 +143,12 @@ def rss_mib(pid: int) -> float:
     raise StartError(f"process {pid} has no memory: it has ended")
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time that one process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as listener:

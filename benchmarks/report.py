@@ -17,6 +17,7 @@ _GATEWAY_FIGURES = {
     "added_p50_ms": "added p50 ms",
     "ttft_ms": "TTFT ms",
     "open": "open at once",
+    "cpu_ms_per_request": "CPU ms/request",
     "rss_mib": "memory MiB",
 }
 

@@ -20,7 +20,7 @@ class Run:
         self.results = results
         self.folder = folder
         self.rounds = rounds
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, soft_wrap=True)
 
     @property
     def logs(self) -> Path:
@@ -40,7 +40,7 @@ class Run:
         self.results.measurements.append(Measurement(suite, workload, target, number, figures))
         self.results.save(self.file)
         shown = "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
-        self._console.print(f"{workload:<18}{target:<10}round {number}  {shown}")
+        self._console.print(f"{workload:<17}{target:<16}round {number}  {shown}")
 
     def miss(self, target: str, workload: str, why: str) -> None:
         self.results.missing.append(Missing(target, workload, why[:500]))

@@ -95,5 +95,5 @@ async def _guarded(run: Run, name: str, work: Awaitable[_Opened]) -> _Opened | N
     try:
         return await work
     except (PeerUnavailable, StartError, BadAnswer, OSError, TimeoutError) as error:
-        run.miss(name, "everything", f"not available: {error or type(error).__name__}")
+        run.miss(name, "everything", f"not available: {str(error) or type(error).__name__}")
         return None

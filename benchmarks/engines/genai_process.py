@@ -28,7 +28,12 @@ def main(model: str, sequences: str, step_tokens: str, kv_gib: str, threads: str
 
 
 def _run(pipeline: openvino_genai.ContinuousBatchingPipeline, order: Order) -> list[Timeline]:
-    config = openvino_genai.GenerationConfig(max_new_tokens=order.output_tokens, ignore_eos=True, do_sample=False)
+    config = openvino_genai.GenerationConfig(
+        max_new_tokens=order.output_tokens,
+        do_sample=False,
+        ignore_eos=True,
+        eos_token_id=0,  # it insists on having one
+    )
     inputs = [openvino.Tensor(np.array([prompt], dtype=np.int64)) for prompt in order.prompts]
     sent_s = perf_counter()
     handles = [pipeline.add_request(number, tensor, config) for number, tensor in enumerate(inputs)]

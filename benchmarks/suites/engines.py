@@ -2,6 +2,7 @@
 whoever waits is paused: so a machine that warms up or slows down does it to all of them."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from benchmarks.answers import BadAnswer
 from benchmarks.engines import Engine
@@ -11,6 +12,8 @@ from benchmarks.workloads import Workload, prompts
 
 SUITE = "engines"
 _WAKE_TOKENS = 4
+
+_Engine = TypeVar("_Engine")
 
 
 async def measure(run: Run, engines: Sequence[Engine], workloads: Sequence[Workload]) -> None:
@@ -28,7 +31,7 @@ async def measure(run: Run, engines: Sequence[Engine], workloads: Sequence[Workl
                         failed.add(engine.target.name)
 
 
-def turns(engines: Sequence[Engine], number: int) -> list[Engine]:
+def turns(engines: Sequence[_Engine], number: int) -> list[_Engine]:
     """The order of a round: everyone moves up by one place."""
     start = (number - 1) % len(engines)
     return [*engines[start:], *engines[:start]]

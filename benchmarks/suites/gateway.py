@@ -11,12 +11,12 @@ from benchmarks.answers import BadAnswer, Whole, read_stream, read_whole
 from benchmarks.client import RawAnswer, connect, send_each, send_for
 from benchmarks.figures import Figures, of_stream_load, of_whole_load
 from benchmarks.gateways import INSTANT, OTHER_CORES, PACE_S, PACED, Gateway
-from benchmarks.processes import StartError, on_cores, rss_mib
+from benchmarks.processes import StartError, cpu_s, on_cores, rss_mib
 from benchmarks.run import Run
 
 SUITE = "gateway"
 OPEN_STREAMS = 2000
-OPEN_TOKENS = 32
+OPEN_TOKENS = 64
 _WARM_UP_S = 1.0
 
 
@@ -87,11 +87,14 @@ async def _measure(gateway: Gateway, load: Load, duration_s: float, floor_ms: fl
     connections = await connect(gateway.endpoint, load.concurrency)
     try:
         await send_for(connections, request, min(_WARM_UP_S, duration_s))
+        begun_s = cpu_s(gateway.pid)
         raw = await send_for(connections, request, duration_s)
+        used_s = cpu_s(gateway.pid) - begun_s
     finally:
         for connection in connections:
             connection.close()
-    return _figures(raw, load, floor_ms) | {"rss_mib": rss_mib(gateway.pid)}
+    of_process = {"cpu_ms_per_request": 1e3 * used_s / len(raw), "rss_mib": rss_mib(gateway.pid)}
+    return _figures(raw, load, floor_ms) | of_process
 
 
 def _figures(raw: Sequence[RawAnswer], load: Load, floor_ms: float | None) -> Figures:
