@@ -18,7 +18,7 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"  # the only file that an artefact may lack: a base model has none
 
 REQUIRED = (MODEL_XML, MODEL_BIN, TOKENIZER, GENERATION)
-FORMAT = 1
+FORMAT = 2  # of what the converter writes: an artefact of an older one is made anew
 
 
 class FileDigest(Struct, frozen=True):
@@ -47,7 +47,6 @@ class Generation(Struct, frozen=True, kw_only=True):
     bos_id: int | None = None
     bos_token: str = ""
     eos_token: str = ""
-    add_bos: bool = False  # whether plain prompts begin with it; a chat template writes its own
 
 
 class Artefact(Struct, frozen=True, kw_only=True):
@@ -67,6 +66,10 @@ class Artefact(Struct, frozen=True, kw_only=True):
         return self.manifest.licence
 
     @property
+    def is_current(self) -> bool:
+        return self.manifest.format == FORMAT
+
+    @property
     def size_bytes(self) -> int:
         return sum(entry.size for entry in self.manifest.files.values())
 
@@ -77,10 +80,6 @@ _Record = TypeVar("_Record", Manifest, Generation)
 def load_artefact(path: Path) -> Artefact:
     """Read the folder's records. Raises `ModelRefused` where they are missing or malformed; hashes no file."""
     manifest = _read(path / MANIFEST, Manifest)
-    if manifest.format != FORMAT:
-        raise ModelRefused(
-            f"{path / MANIFEST} has format {manifest.format}, not {FORMAT}: remove the model and pull it again"
-        )
     return Artefact(name=manifest.name, path=path, manifest=manifest, generation=read_generation(path))
 
 
@@ -91,6 +90,8 @@ def read_generation(path: Path) -> Generation:
 def verify(path: Path) -> Artefact:
     """Check every file of the artefact against its manifest. Raises `ModelRefused`, naming the file."""
     artefact = load_artefact(path)
+    if not artefact.is_current:
+        raise ModelRefused(f"{path} was made by another version of Pileus: pull or import the model again")
     files = artefact.manifest.files
     for name in REQUIRED:
         if name not in files:

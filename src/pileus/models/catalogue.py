@@ -60,12 +60,14 @@ class Catalogue:
         Raises `OperatorError` where that is not possible. The hashes of an installed artefact are checked by whoever
         loads it, just before.
         """
-        if artefact := self.installed(name):
+        artefact = self.installed(name)
+        if artefact and artefact.is_current:
             return artefact
         if (model := self._known.get(name)) is None:
-            raise self._unknown(name)
+            raise self._unknown(name) if artefact is None else _outdated(name)
         with self._store.hold(name, progress):
-            if artefact := self.installed(name):  # another process was faster
+            artefact = self.installed(name)
+            if artefact and artefact.is_current:  # another process was faster
                 return artefact
             blob = fetch(model, self._store, self._settings, progress)
             return convert(blob, name, self._store, progress, licence=model.licence, source_id=f"sha256:{model.sha256}")
@@ -95,6 +97,10 @@ class Catalogue:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
         return OperatorError(f"there is no model {name!r}: {hint}")
+
+
+def _outdated(name: str) -> OperatorError:
+    return OperatorError(f"{name} was imported by another version of Pileus: remove it and import it again")
 
 
 def _checked(name: str) -> str:

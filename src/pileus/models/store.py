@@ -101,10 +101,11 @@ class ModelStore:
         return found
 
     def install(self, folder: Path, name: str) -> Artefact:
-        """Let a finished folder appear under its name, durable before it is seen."""
+        """Let a finished folder appear under its name, durable before it is seen; an older one goes."""
         for file in folder.iterdir():
             sync_file(file)
         sync_folder(folder)
+        self.remove(name)
         target = self._artefacts / name
         folder.rename(target)
         sync_folder(self._artefacts)

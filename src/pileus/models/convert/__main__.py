@@ -13,13 +13,13 @@ def main() -> int:
     source, folder = Path(sys.argv[1]), Path(sys.argv[2])
     try:
         _report(Report(stage="converting"))
-        from pileus.models.convert.dispatch import convert  # the heavy imports, after the first sign of life
+        from pileus.models.convert.dispatch import CONVERTER, convert  # heavy: after the first sign of life
 
-        converter = convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
+        convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
     except ModelRefused as refusal:
         _report(Report(refused=refusal.message))
         return 1
-    _report(Report(finished=converter))
+    _report(Report(finished=CONVERTER))
     return 0
 
 
