@@ -125,6 +125,15 @@ def test_a_write_beyond_the_queue_is_refused_at_once(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_blocking_write_waits_no_longer_than_its_bound(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pileus.store.sqlite.WRITE_WAIT_S", 0.01)
+    hold = Hold(store)
+    with pytest.raises(Unavailable, match="disk does not answer"):
+        store.write_blocking(lambda tx: put("x", tx))
+    hold.let_go()
+    assert actions(store) == []
+
+
 async def test_a_write_once_queued_happens_also_when_its_caller_leaves(store: SqliteStore) -> None:
     hold = Hold(store)
     caller = asyncio.ensure_future(store.write(lambda tx: put("x", tx)))
