@@ -187,6 +187,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if self._greeted.done():
             raise wire.WireError("it said hello twice")
         self._last_id = hello.first_id
+        self._credit = hello.credit
         self._greeted.set_result(hello)
 
     def _on_stale(self, frame: wire.Up) -> None:

@@ -34,7 +34,7 @@ class Gateway:
         self.unfinished: dict[int, int] = {}  # request id -> choices without a finish
         self.last_id = number << wire.ID_BITS
         self.seen = 0  # of its submits, those that the engine has counted into its credit
-        self.told = Credit(-1, -1)
+        self.told = Credit(0, 0)  # the last credit that was sent
         self.broken = ""  # why the connection must be closed
         self.departed = False  # the connection is closed; its requests are being cancelled
 
@@ -84,9 +84,12 @@ class Switchboard:
             gateway = Gateway(self._next_number, connection, self._outbox_bytes)
             self._next_number += 1
             self._gateways[gateway.number] = gateway
-            hello = wire.Hello(wire.PROTOCOL, self.epoch, self._replica, gateway.last_id, self._capabilities)
-            self._send(gateway, hello)
-            self._tell(gateway, None)
+            gateway.told = Credit(self._credit.slots, self._credit.kv_blocks)
+            first_id, capabilities = gateway.last_id, self._capabilities
+            self._send(
+                gateway,
+                wire.Hello(wire.PROTOCOL, self.epoch, self._replica, first_id, capabilities, gateway.told),
+            )
             if self._draining:
                 self._send(gateway, wire.Drain(self.epoch))
             return gateway

@@ -57,6 +57,7 @@ class Hello(Struct, frozen=True, array_like=True, tag=16):
     replica: str
     first_id: int
     capabilities: Capabilities
+    credit: Credit
 
 
 class Step(Struct, frozen=True, array_like=True, tag=17):
