@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge_bench import Bench, edge_bench
+from unit.api.bench import Bench, edge_bench
 
 
 @pytest.fixture

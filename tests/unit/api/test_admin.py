@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import httpx
 
-from edge_bench import Bench
 from pileus.fleet.directory import ServingDirectory
+from unit.api.bench import Bench
 
 
 async def test_me_tells_whose_key_it_is(bench: Bench, client: httpx.AsyncClient) -> None:

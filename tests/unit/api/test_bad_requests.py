@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge_bench import Bench
+from unit.api.bench import Bench
 
 CHAT = "/v1/chat/completions"
 COMPLETE = "/v1/completions"

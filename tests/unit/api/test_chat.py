@@ -7,12 +7,12 @@ import httpx
 import msgspec
 import pytest
 
-from edge_bench import Bench
 from pileus.api.openai.answers import ChatCompletion, ChatCompletionChunk
 from pileus.core.errors import EngineFailed, Overloaded
 from pileus.core.records import FinishReason, GenerationOptions, Message
 from pileus.gateway.records import Delta
-from scripted_pipeline import HELLO, spoken
+from unit.api.bench import Bench
+from unit.api.scripted import HELLO, spoken
 
 URL = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from edge_bench import Bench
 from pileus.core.errors import EngineFailed, InvalidRequest
 from pileus.core.records import FinishReason
 from pileus.gateway.records import Delta
-from scripted_pipeline import spoken
+from unit.api.bench import Bench
+from unit.api.scripted import spoken
 
 URL = "/v1/completions"
 ASK: dict[str, Any] = {"model": "clouds", "prompt": "once"}
@@ -88,7 +88,9 @@ async def test_a_stream_of_several_prompts_has_all_their_choices(bench: Bench, c
     assert response.text.endswith("data: [DONE]\n\n")
 
 
-async def test_where_one_prompt_is_refused_none_goes_on(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_where_one_prompt_is_refused_none_goes_on(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = bench.pipeline.start
 
     async def refuse_the_second(principal: Any, request: Any) -> Any:
@@ -96,7 +98,7 @@ async def test_where_one_prompt_is_refused_none_goes_on(bench: Bench, client: ht
             raise InvalidRequest("no", param="prompt")
         return await started(principal, request)
 
-    bench.pipeline.start = refuse_the_second  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.pipeline, "start", refuse_the_second)
     response = await client.post(URL, json=ASK | {"prompt": ["good", "bad", "fine"]})
     assert response.status_code == 400
     assert not bench.pipeline.running

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from edge_bench import Bench, listening
 from pileus.api import body, connection
 from pileus.gateway.records import Delta
+from unit.api.bench import Bench, listening
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
-from edge_bench import Bench
 from pileus.api.app import refuse_unguarded
 from pileus.api.route import PUBLIC, Call, GuardedRoute, Public
 from pileus.security.permission import Permission
+from unit.api.bench import Bench
 
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -63,10 +64,12 @@ async def test_an_unknown_method_is_told_with_those_there_are(client: httpx.Asyn
 
 async def test_a_crash_tells_the_caller_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.pipeline.script = (ZeroDivisionError("the secret is 42"),)
-    response = await client.post("/v1/chat/completions", json=ASK)
+    with capture_logs() as events:
+        response = await client.post("/v1/chat/completions", json=ASK)
     assert response.status_code == 500
     assert "42" not in response.text
     assert response.json()["error"]["code"] == "internal_error"
+    assert [event["event"] for event in events] == ["request.crashed"]
 
 
 # --- keys ---
@@ -158,7 +161,7 @@ async def test_every_guarded_route_asks_for_a_key(bench: Bench) -> None:
         for route in bench.app.routes:
             assert isinstance(route, GuardedRoute)
             if isinstance(route.permission, Permission):
-                (method,) = route.methods or ()
+                (method,) = route.methods or {"GET"}
                 path = route.path.replace("{model:path}", "clouds").replace("{key_id}", bench.user_id)
                 response = await stranger.request(method, path)
                 assert response.status_code == 401, path

@@ -5,8 +5,8 @@ import re
 import httpx
 import pytest
 
-from edge_bench import Bench
 from pileus.api.route import GuardedRoute
+from unit.api.bench import Bench
 
 
 async def test_the_console_is_served_with_its_policy_and_asked_about_again(client: httpx.AsyncClient) -> None:

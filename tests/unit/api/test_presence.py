@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edge_bench import Bench, listening
-from scripted_pipeline import HELLO
+from unit.api.bench import Bench, listening
+from unit.api.scripted import HELLO
 
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}
 

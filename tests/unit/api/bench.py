@@ -27,7 +27,7 @@ from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import SqliteStore
-from scripted_pipeline import ScriptedPipeline
+from unit.api.scripted import ScriptedPipeline
 
 CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
 
