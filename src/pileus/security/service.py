@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pileus.core.clock import Clock
+from pileus.observability.events import get_log
 from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
@@ -13,6 +14,8 @@ from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
 from pileus.store.port import Store
 from pileus.store.tables import KeyTable
+
+log = get_log(__name__)
 
 FLUSH_INTERVAL_S = 1.0
 
@@ -46,4 +49,7 @@ class Security:
     def close(self) -> int:
         """Write what waits; the number of usage rows that could not be written."""
         self.audit.close()
-        return self.usage.close()
+        lost = self.usage.close()
+        if lost:
+            log.error("usage.lost", rows=lost)
+        return lost

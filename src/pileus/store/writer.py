@@ -17,7 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 
 from pileus.core.errors import Unavailable
+from pileus.observability.events import get_log
 from pileus.store.port import Result, Work
+
+log = get_log(__name__)
 
 GROUP_LIMIT = 512  # pieces of work in one commit
 RETRY_AFTER_S = 2.0
@@ -89,6 +92,7 @@ class Writer:
         except DBAPIError as error:
             self._give_up_connection()
             reason = unavailable("write to", error)
+            log.error("store.write_failed", reason=str(error.orig), refused=len(units))
             for unit in units:
                 unit.future.set_exception(reason)
             return

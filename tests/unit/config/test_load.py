@@ -198,6 +198,10 @@ def test_an_unknown_engine_is_told_with_its_line_and_the_nearest_name(write: Wri
     assert error.message == ("pileus.toml:4: deployment.a.engine: there is no engine `nativ`; did you mean `native`?")
 
 
+def test_a_tilde_in_the_data_folder_is_the_home_folder() -> None:
+    assert load_settings(None, {"PILEUS_DATA_DIR": "~/pileus"}, {}).settings.data_dir == Path.home() / "pileus"
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().server.port = 1

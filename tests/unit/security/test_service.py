@@ -1,0 +1,46 @@
+"""The room as a whole: it writes every second, and everything at its end."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from pileus.core.records import AuditEvent, Lane, UsageRecord
+from pileus.security.service import Security
+from pileus.store.sqlite import SqliteStore
+from pileus.store.tables import AuditTable, UsageTable
+
+USAGE = UsageRecord(request_id="r", key_id="k", tenant="t", deployment="d", lane=Lane.ON_DEMAND, outcome="stop", at=0.0)
+REFUSAL = AuditEvent(at=0.0, actor="k", tenant="t", action="request.refused", outcome="permission_denied")
+
+
+async def test_usage_and_refusals_are_written_while_it_runs(
+    security: Security, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pileus.security.service.FLUSH_INTERVAL_S", 0)
+    security.usage.append(USAGE)
+    security.audit.refused(REFUSAL)
+    running = asyncio.create_task(security.run())
+    for _ in range(3):  # turns of the loop: the task begins, wakes, and hands over
+        await asyncio.sleep(0)
+    await store.write(lambda tx: None)
+    running.cancel()
+    assert await store.read(partial(UsageTable().latest, limit=9)) == [USAGE]
+    assert await security.audit.latest(9) == [(1, REFUSAL)]
+
+
+def test_closing_writes_what_waits(security: Security, store: SqliteStore) -> None:
+    security.usage.append(USAGE)
+    security.audit.refused(REFUSAL)
+    assert security.close() == 0
+    assert store.read_blocking(partial(UsageTable().latest, limit=9)) == [USAGE]
+    assert store.read_blocking(AuditTable().count) == 1
+
+
+def test_what_could_not_be_written_at_the_end_is_told(
+    security: Security, store: SqliteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    security.usage.append(USAGE)
+    store.close()
+    assert security.close() == 1
+    assert "usage.lost" in capsys.readouterr().out
