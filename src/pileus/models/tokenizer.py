@@ -41,6 +41,7 @@ class ModelTokenizer:
 
     def __init__(self, definition: Mapping[str, Any], generation: Generation, template: str | None) -> None:
         self.vocab_size = generation.vocab_size
+        self.context_length = generation.context_length
         self.stop_ids = generation.stop_ids
         self._encoder = HuggingFaceTokenizer.from_str(json.dumps(definition))
         self._encoder.encode_special_tokens = True

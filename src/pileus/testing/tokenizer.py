@@ -19,7 +19,7 @@ class ByteTokenizer:
 
     vocab_size = FIRST_WORD + len(_WORDS)
     context_length = 8192
-    stop_ids = (_TURN_END, _END)
+    stop_ids: tuple[int, ...] = (_TURN_END, _END)
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
