@@ -1,25 +1,29 @@
 """Takes the README's pictures of the console: `PYTHONPATH=tests python -m acceptance.pictures docs/images`.
 
-The server, the model and the load are real; the load comes and goes in waves for a minute, so that the charts have
-something to tell.
+The server, the model and the load are real; the load comes and goes in waves, so that the charts have something to
+tell.
 """
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
-from typing import Final, Literal
+from threading import Event
+from typing import Final
 
 from openai import OpenAI
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from acceptance.browser import Visit, chromium, visit
 from acceptance.process import Server, running_server
 from pileus.config.settings import Models
 from pileus.models.catalogue import Catalogue
 
-_MODEL: Final = "smollm2-135m"
 _WAVES: Final = (2, 6, 12, 24, 16, 8, 3, 10, 20, 12, 5)  # simultaneous requests
+_WINDOW_S: Final = 60.0  # what the pictures show
 _CONFIG: Final = """
 [[deployment]]
 name = "smollm2-135m"
@@ -37,35 +41,53 @@ def main(folder: Path) -> None:
         config = Path(data, "pileus.toml")
         config.write_text(_CONFIG)
         Catalogue(Path(data, "models"), Models()).ensure("smollm2-135m-instruct")
-        with running_server(Path(data), "--config", str(config)) as server, chromium() as browser:
-            make_waves(server)
-            for theme, suffix in (("light", ""), ("dark", "-dark")):
-                take(browser, server, theme, suffix, folder)  # type: ignore[arg-type]
+        with running_server(Path(data), "--config", str(config)) as server:
+            take(server, folder)
 
 
-def make_waves(server: Server) -> None:
-    with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key) as client, ThreadPoolExecutor(32) as pool:
+def take(server: Server, folder: Path) -> None:
+    with chromium() as browser, visit(browser, server.base_url, reduced_motion="reduce") as guest:
+        guest.sign_in(server.admin_key)
+        with waves(server) as stopped:
+            stopped.wait(_WINDOW_S)
+            overview(guest, folder / "console-overview.png")
+            guest.page.emulate_media(color_scheme="dark")
+            overview(guest, folder / "console-overview-dark.png")
+        guest.page.emulate_media(color_scheme="light")
+        playground(guest, folder / "console-playground.png")
+
+
+@contextmanager
+def waves(server: Server) -> Iterator[Event]:
+    """Load that grows and shrinks until the block is left."""
+    stopped = Event()
+    with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key) as client, ThreadPoolExecutor() as pool:
 
         def ask(number: int) -> None:
             content = f"Tell a story about {_TOPICS[number % len(_TOPICS)]}."
             client.chat.completions.create(
-                model=_MODEL, messages=[{"role": "user", "content": content}], max_tokens=40 + 7 * (number % 9)
+                model="default", messages=[{"role": "user", "content": content}], max_tokens=40 + 7 * (number % 9)
             )
 
-        for width in _WAVES:
-            list(pool.map(ask, range(width)))
+        def make() -> None:
+            for width in cycle(_WAVES):
+                if stopped.is_set():
+                    return
+                with ThreadPoolExecutor(width) as wave:
+                    list(wave.map(ask, range(width)))
 
-
-def take(browser: Browser, server: Server, theme: Literal["light", "dark"], suffix: str, folder: Path) -> None:
-    with visit(browser, server.base_url, theme=theme, reduced_motion="reduce") as guest:
-        guest.sign_in(server.admin_key)
-        overview(guest, folder / f"console-overview{suffix}.png")
-        playground(guest, folder / f"console-playground{suffix}.png")
+        made = pool.submit(make)
+        try:
+            yield stopped
+        finally:
+            stopped.set()
+            made.result()
 
 
 def overview(guest: Visit, path: Path) -> None:
     expect(guest.page.locator(".pulse")).to_have_attribute("data-phase", "live")
     guest.page.get_by_role("button", name="1 min").click()
+    guest.page.mouse.move(0, 0)
     guest.page.screenshot(path=path)
 
 

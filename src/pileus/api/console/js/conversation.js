@@ -11,6 +11,7 @@ export class Conversation {
   /** Emits a message whose text, figures or state changed. */
   grew = new Signal();
   messages = [];
+  draft = ""; // written, and not yet sent
   #api;
   #stop = null;
 

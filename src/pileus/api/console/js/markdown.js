@@ -8,9 +8,9 @@ const QUOTE = /^ {0,3}> ?(.*)$/;
 const RULE = /^ {0,3}([-*_])( *\1){2,}\s*$/;
 
 /**
- * Blocks: `{ type: "paragraph" | "quote", text }`, `{ type: "heading", level, text }`, `{ type: "code", language, text }`,
- * `{ type: "list", ordered, start, items }`, `{ type: "rule" }`. An unfinished fence is code to the end: it is still
- * being written.
+ * Blocks: `{ type: "paragraph" | "quote", text }`, `{ type: "heading", level, text }`,
+ * `{ type: "code", language, text }`, `{ type: "list", ordered, start, items }`, `{ type: "rule" }`.
+ * An unfinished fence is code to the end: it is still being written.
  */
 export function parseBlocks(source) {
   const lines = source.split("\n");

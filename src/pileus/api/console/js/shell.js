@@ -2,7 +2,7 @@
 
 import { announce, h, set } from "./dom.js";
 import { icon, mark } from "./icons.js";
-import { currentTheme, toggleTheme } from "./theme.js";
+import { toggleTheme } from "./theme.js";
 import { showKeys } from "./views/keys.js";
 import { showOverview } from "./views/overview.js";
 import { showPlayground } from "./views/playground.js";
@@ -69,13 +69,7 @@ export function showShell(root, place) {
 export function preferences(i18n) {
   const { t } = i18n;
   const other = i18n.language === "zh" ? "en" : "zh";
-  const theme = h("button.icon-button", { type: "button", onclick: () => (toggleTheme(), label()) });
-  const label = () => {
-    const next = currentTheme() === "dark" ? "light" : "dark";
-    theme.replaceChildren(icon(next === "dark" ? "moon" : "sun"));
-    for (const name of ["aria-label", "title"]) set(theme, name, t(`theme.${next}`));
-  };
-  label();
+  const theme = iconButton("theme", t("theme"), toggleTheme);
   const language = h(
     "button.icon-button.language",
     {
@@ -93,15 +87,10 @@ function account(session, t) {
   const { name, role } = session.me;
   return [
     name && h("span.account", { title: t("account.role", { role }) }, name),
-    h(
-      "button.icon-button",
-      {
-        type: "button",
-        "aria-label": t("account.signout"),
-        title: t("account.signout"),
-        onclick: () => session.signOut(),
-      },
-      icon("leave"),
-    ),
+    iconButton("leave", t("account.signout"), () => session.signOut()),
   ];
+}
+
+function iconButton(name, title, onclick) {
+  return h("button.icon-button", { type: "button", "aria-label": title, title, onclick }, icon(name));
 }

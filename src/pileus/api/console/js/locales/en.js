@@ -2,8 +2,7 @@ export default {
   "language.other": "中文",
   "language.other.short": "中",
   "language.changed": "Language changed to English.",
-  "theme.dark": "Use the dark theme",
-  "theme.light": "Use the light theme",
+  theme: "Switch between light and dark",
 
   "nav.label": "Console",
   "nav.home": "Pileus, home",

@@ -2,8 +2,7 @@ export default {
   "language.other": "English",
   "language.other.short": "EN",
   "language.changed": "语言已切换为中文。",
-  "theme.dark": "使用深色主题",
-  "theme.light": "使用浅色主题",
+  theme: "切换浅色与深色",
 
   "nav.label": "控制台",
   "nav.home": "Pileus 首页",

@@ -5,14 +5,17 @@ import { icon } from "../icons.js";
 
 export class Composer {
   #t;
+  #conversation;
   #busy = false;
 
-  /** `send(text)` tells whether it took the text; `stop()` ends the answer on its way. */
-  constructor({ t }, { send, stop }) {
+  /** `send(text)` tells whether it took the text. */
+  constructor({ t }, conversation, send) {
     this.#t = t;
+    this.#conversation = conversation;
     this.field = h("textarea", {
       id: "composer",
       rows: "1",
+      value: conversation.draft,
       placeholder: t("chat.placeholder"),
       "aria-describedby": "composer-hint",
       oninput: () => this.#fit(),
@@ -21,7 +24,7 @@ export class Composer {
     this.button = h("button.primary.round", { type: "submit" });
     this.element = h(
       "form.composer",
-      { onsubmit: (event) => (event.preventDefault(), this.#busy ? stop() : this.#submit(send), this.focus()) },
+      { onsubmit: (event) => this.#onSubmit(event, send) },
       h(
         "div.composer-box",
         {},
@@ -44,12 +47,15 @@ export class Composer {
 
   focus() {
     this.field.focus();
+    this.#fit();
   }
 
-  #submit(send) {
+  #onSubmit(event, send) {
+    event.preventDefault();
     const text = this.field.value.trim();
-    if (text && send(text)) this.field.value = "";
-    this.#fit();
+    if (this.#busy) this.#conversation.stop();
+    else if (text && send(text)) this.field.value = "";
+    this.focus();
   }
 
   #onKey(event) {
@@ -59,6 +65,7 @@ export class Composer {
   }
 
   #fit() {
+    this.#conversation.draft = this.field.value;
     this.field.style.height = "auto";
     this.field.style.height = `${this.field.scrollHeight}px`;
   }

@@ -1,6 +1,6 @@
 // What the overview shows of the series, and how each figure is put into words.
 
-/** The options of each `LineChart`, with its `name` and `headline(points)`: the figure, its unit, and what goes with it. */
+/** Options of each `LineChart`, with its `name` and `headline(points)`: the figure, its unit, and what goes with it. */
 export function panels({ t, format }) {
   const number = (value) => format.number(value);
   const words = (key, show) => (points) => summary(points, key, show, t);

@@ -9,7 +9,7 @@ import { Transcript } from "./transcript.js";
 
 export function showPlayground(root, { i18n, api, conversation, parameters }) {
   const { t } = i18n;
-  const composer = new Composer(i18n, { send, stop: () => conversation.stop() });
+  const composer = new Composer(i18n, conversation, send);
   const transcript = new Transcript(i18n, conversation, { ask: send, regenerate });
   const dials = new Dials(i18n, parameters);
   const models = h("select", { id: "chat-model", onchange: () => (parameters.model = models.value) });
