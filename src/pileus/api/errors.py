@@ -3,7 +3,7 @@
 Only what the caller may know is told: an error that is not a `PileusError` has one fixed sentence.
 """
 
-from collections.abc import Mapping
+from math import ceil
 
 from msgspec import Struct
 from msgspec.json import encode
@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 
 from pileus.core.errors import (
     CallerError,
-    ContextLengthExceeded,
     DeadlineExceeded,
     NotFound,
     Overloaded,
@@ -37,6 +36,10 @@ class MethodNotAllowed(CallerError):
 
     code = "method_not_allowed"
 
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
 
 class BodyTooSlow(CallerError):
     """The request body did not arrive in time."""
@@ -54,7 +57,6 @@ _ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
     (TooLarge, 413, "invalid_request_error"),
     (UnsupportedMediaType, 415, "invalid_request_error"),
     (QuotaExceeded, 429, "insufficient_quota"),
-    (ContextLengthExceeded, 400, "invalid_request_error"),
     (CallerError, 400, "invalid_request_error"),
     (Overloaded, 503, "server_error"),
     (DeadlineExceeded, 504, "server_error"),
@@ -91,7 +93,9 @@ def answer_headers(error: Exception, status: int) -> RawHeaders:
     """What beside the body tells the caller how to go on."""
     headers: RawHeaders = []
     if isinstance(error, Overloaded | QuotaExceeded):
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s + 0.499))))
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allowed.encode("ascii")))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
@@ -105,6 +109,6 @@ def event(error: Exception) -> bytes:
 def from_router(error: HTTPException, method: str, path: str) -> PileusError:
     """What the router says of paths and methods that it does not have."""
     if error.status_code == 405:
-        allowed: Mapping[str, str] = error.headers or {}
-        return MethodNotAllowed(f"{path} does not have {method}; it has {allowed.get('Allow', 'others')}")
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowed(f"{path} does not have {method}; it has {allowed}", allowed)
     return NotFound(f"there is no {method} {path}")

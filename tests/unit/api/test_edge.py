@@ -60,6 +60,7 @@ async def test_an_unknown_method_is_told_with_those_there_are(client: httpx.Asyn
     response = await client.delete("/v1/models")
     assert response.status_code == 405
     assert "it has GET" in response.json()["error"]["message"]
+    assert response.headers["allow"] == "GET"
 
 
 async def test_a_crash_tells_the_caller_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
