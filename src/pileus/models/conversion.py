@@ -19,12 +19,13 @@ _SPACE_FACTOR = 2
 
 
 class Report(Struct, frozen=True, omit_defaults=True):
-    """One line that the converter prints: how far it is, that it is done, or why it refuses."""
+    """One line that the converter prints: how far it is, that it is done, or why it is not."""
 
     stage: str = ""
     done: int = 0
     total: int = 0
     refused: str = ""
+    failed: str = ""
     finished: str = ""  # the converter and its version
 
 
@@ -37,7 +38,7 @@ def convert(
         folder = scratch / "artefact"
         folder.mkdir()
         converter = _run(source, folder, scratch, progress)
-        progress("verifying", 0, 0)
+        progress("installing", 0, 0)
         files = {file.name: digest_file(file) for file in sorted(folder.iterdir())}
         manifest = Manifest(name=name, licence=licence, source=source_id, converter=converter, files=files)
         write_record(folder / MANIFEST, manifest)
@@ -54,27 +55,29 @@ def _run(source: Path, folder: Path, scratch: Path, progress: Progress) -> str:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=scratch
         )
     try:
-        return _follow(process, source, progress)
-    except OperatorError as error:
-        if isinstance(error, ModelRefused):
-            raise
-        raise OperatorError(f"{error}: {_last_line(log)}") from error
+        if converter := _follow(process, source, progress):
+            return converter
+        status = process.wait()
     finally:
         process.kill()
         process.wait()
+    raise OperatorError(f"the conversion of {source.name} ended with status {status}: {_last_line(log)}")
 
 
 def _follow(process: "subprocess.Popen[bytes]", source: Path, progress: Progress) -> str:
+    """Read its reports until the end; returns what converted, or nothing if it ended before it was done."""
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:
             report = msgspec.json.decode(line, type=Report)
             if report.refused:
                 raise ModelRefused(f"{source.name} is refused: {report.refused}")
+            if report.failed:
+                raise OperatorError(report.failed)
             if report.finished:
                 return report.finished
             progress(report.stage, report.done, report.total)
-    raise OperatorError(f"the conversion of {source.name} ended with status {process.wait()}")
+    return ""
 
 
 def _size_of(source: Path) -> int:

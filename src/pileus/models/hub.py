@@ -8,7 +8,6 @@ import httpx
 
 from pileus.models.progress import Progress
 
-_CHUNK_BYTES = 1 << 20
 _TRIES = 3
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
@@ -59,7 +58,7 @@ def _continue(client: httpx.Client, url: str, target: Path, size_bytes: int, pro
 def _receive(response: httpx.Response, file: BinaryIO, size_bytes: int, progress: Progress) -> None:
     have = file.seek(0, 2)
     progress("downloading", have, size_bytes)
-    for chunk in response.iter_bytes(_CHUNK_BYTES):
+    for chunk in response.iter_raw():  # as it comes, so that nothing of it is lost if the connection breaks
         have += len(chunk)
         if have > size_bytes:
             file.truncate(0)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from pileus.core.errors import ModelRefused
+from pileus.core.errors import ModelRefused, OperatorError
 from pileus.models.conversion import Report
+from pileus.models.store import told_to_operator
 
 
 def main() -> int:
@@ -15,9 +16,13 @@ def main() -> int:
         _report(Report(stage="converting"))
         from pileus.models.convert.dispatch import CONVERTER, convert  # heavy: after the first sign of life
 
-        convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
+        with told_to_operator(folder):
+            convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
     except ModelRefused as refusal:
         _report(Report(refused=refusal.message))
+        return 1
+    except OperatorError as failure:
+        _report(Report(failed=failure.message))
         return 1
     _report(Report(finished=CONVERTER))
     return 0

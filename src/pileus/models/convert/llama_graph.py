@@ -14,6 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from openvino.op.util import Variable, VariableInfo
 
+from pileus.core.errors import ModelRefused
 from pileus.models.convert.weights import Weights, to_node
 from pileus.models.progress import Progress
 
@@ -32,8 +33,11 @@ class LlamaShape(Struct, frozen=True, kw_only=True):
 
 
 def build(shape: LlamaShape, weights: Weights, progress: Progress) -> ov.Model:
-    """Raises `ModelRefused` where a weight is missing or has a wrong shape."""
-    return _Builder(shape, weights).build(progress)
+    """Raises `ModelRefused` where a weight is missing, or the weights do not fit together."""
+    try:
+        return _Builder(shape, weights).build(progress)
+    except RuntimeError as error:  # OpenVINO checks the shapes of each operation
+        raise ModelRefused(f"its weights do not fit together: {str(error).strip().splitlines()[-1]}") from error
 
 
 class _Builder:

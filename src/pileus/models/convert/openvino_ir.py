@@ -1,11 +1,11 @@
 """Write a graph as openvino_model.xml and .bin, and look over one that somebody else wrote."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import openvino as ov
 
-from pileus.core.errors import ModelRefused
+from pileus.core.errors import ModelRefused, OperatorError
 from pileus.models.artefact import MODEL_BIN, MODEL_XML
 from pileus.models.progress import Progress
 
@@ -18,12 +18,16 @@ def write(model: ov.Model, folder: Path, expected_bytes: int, progress: Progress
     # Lets 16-bit activations of a GPU not overflow; the same value as OpenVINO's own exporters write.
     model.set_rt_info("8.0", ["runtime_options", "ACTIVATIONS_SCALE_FACTOR"])
     weights = folder / MODEL_BIN
-    writer = threading.Thread(target=ov.serialize, args=(model, folder / MODEL_XML, weights), daemon=True)
-    writer.start()
-    while writer.is_alive():
-        writer.join(_POLL_S)
-        written = weights.stat().st_size if weights.exists() else 0
-        progress("writing", min(written, expected_bytes), expected_bytes)
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(ov.serialize, model, folder / MODEL_XML, weights)
+        while not writing.done():
+            written = weights.stat().st_size if weights.exists() else 0
+            progress("writing", min(written, expected_bytes), expected_bytes)
+            wait([writing], _POLL_S)
+        try:
+            writing.result()
+        except RuntimeError as error:  # OpenVINO does not tell why
+            raise OperatorError(f"cannot write {weights}: is the disk full? Free some space and try again") from error
 
 
 def check(xml: Path) -> None:
