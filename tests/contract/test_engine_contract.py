@@ -38,7 +38,8 @@ def engine(shared_engine: RunningEngine) -> Iterator[RunningEngine]:
 def ask(
     prompt: tuple[int, ...] = PROMPT, *, choices: int | tuple[ChoiceState, ...] = 1, **wishes: Any
 ) -> EngineRequest:
-    params = SamplingParams(**{"max_tokens": 8, "seed": 7, "temperature": 0.8, **wishes})
+    """A request that draws among likely tokens: those of the far tail lie closer together than float32 can tell."""
+    params = SamplingParams(**{"max_tokens": 8, "seed": 7, "temperature": 0.8, "top_k": 20, **wishes})
     if isinstance(choices, int):
         choices = tuple(ChoiceState(index) for index in range(choices))
     return EngineRequest(0, prompt, params, choices)
