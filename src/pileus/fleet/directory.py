@@ -32,16 +32,18 @@ class ServingDirectory:
     """Meets `Directory`. `status` is the controller's answer, since only it knows replicas that are not ready."""
 
     def __init__(self, deployments: Iterable[DeploymentInfo], status: Callable[[], list[DeploymentStatus]]) -> None:
-        self._deployments = {info.name: info for info in deployments}
-        self._names = dict(self._deployments)
+        self._deployments: dict[str, DeploymentInfo] = {}
+        self._names: dict[str, DeploymentInfo] = {}  # aliases too
+        for info in deployments:
+            self._deployments[info.name] = info
+            for name in dict.fromkeys((info.name, *info.aliases)):
+                if name in self._names:
+                    raise ConfigError(f"the name {name!r} is given to two deployments; names and aliases are unique")
+                self._names[name] = info
         self._status = status
         self._ready: dict[str, tuple[ReplicaLink, ...]] = dict.fromkeys(self._deployments, ())
         self._subscribers: dict[str, list[Callable[[], None]]] = {name: [] for name in self._deployments}
         self._notice_due: set[str] = set()
-        for info in self._deployments.values():
-            for alias in info.aliases:
-                if self._names.setdefault(alias, info) is not info:
-                    raise ConfigError(f"the name {alias!r} stands for two deployments; aliases must be unique")
 
     def deployments(self) -> tuple[str, ...]:
         return tuple(self._deployments)

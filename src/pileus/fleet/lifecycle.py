@@ -82,14 +82,13 @@ def died(life: Life, now: float, reason: str, *, refused: bool = False) -> Life:
     stable = life.phase is Phase.READY and now - life.since_s >= STABLE_S
     recent = tuple(at for at in life.deaths if now - at < LOOP_WINDOW_S)
     deaths = (*recent, now)[-LOOP_DEATHS:]
-    looping = refused or len(deaths) >= LOOP_DEATHS
-    if looping:
+    if refused or len(deaths) >= LOOP_DEATHS:
         delay_s = LONGEST_DELAY_S
     elif stable or not life.delay_s:
         delay_s = FIRST_DELAY_S
     else:
         delay_s = min(2 * life.delay_s, LONGEST_DELAY_S)
-    phase = Phase.CRASH_LOOP if looping else Phase.BACKOFF
+    phase = Phase.BACKOFF if delay_s < LONGEST_DELAY_S else Phase.CRASH_LOOP
     return replace(life, phase=phase, since_s=now, delay_s=delay_s, deaths=deaths, last_error=reason)
 
 

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pileus.core.errors import OperatorError
@@ -81,6 +81,7 @@ def test_a_buffer_that_is_used_again_holds_the_same_frame() -> None:
         assert bytes(buffer) == wire.pack(frame)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=20), st.lists(st.integers(1, 40), min_size=1))
 def test_frames_come_out_whole_however_the_stream_is_cut(payloads: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
@@ -105,6 +106,7 @@ def test_a_frame_that_is_too_large_is_refused_by_its_length_alone() -> None:
         receive(wire.FrameBuffer(), (wire.MAX_FRAME_BYTES + 1).to_bytes(4, "big"))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_frame_are_refused_as_such(payload: bytes) -> None:
     for decode in (wire.decode_up, wire.decode_down):
