@@ -95,9 +95,11 @@ class Replica:
         self._closing = True
         self._wake()
         self._thread.join()
+        self._waker.close()
+        self._woken.close()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+        with contextlib.suppress(OSError):  # it has been woken often enough, or sleeps for ever
             self._waker.send(b"\0")
 
     # --- the thread "replica-io" ----------------------------------------------------------------------------------
@@ -196,8 +198,7 @@ class Replica:
                     self._switchboard.flush(gateway)
             gateway.connection.close()
         self._selector.close()
-        for end in (self._listener, self._waker, self._woken):
-            end.close()
+        self._listener.close()
         self._path.unlink(missing_ok=True)
 
 
