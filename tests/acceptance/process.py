@@ -67,13 +67,12 @@ def running_server(data: Path, *arguments: str, **variables: str) -> Iterator[Se
     log = data / "server.log"
     with log.open("w") as stderr, started(data, *arguments, stderr=stderr, **variables) as process:
         server = Server(process, data, greeting(process, log))
-        try:
-            yield server
-            children = server.children()
-        finally:
-            if process.poll() is None:
-                status = server.interrupt()
-        assert status == 0, log.read_text()
+        children = set(server.children())
+        yield server
+        if process.poll() is None:
+            children.update(server.children())
+            server.interrupt()
+        assert process.returncode == 0, log.read_text()
         left = [pid for pid in children if Path(f"/proc/{pid}").exists()]
         assert not left, f"processes {left} outlived the server"
 
