@@ -110,7 +110,10 @@ class Edge:
     def _note(self, error: Exception, head: Head, target: str) -> None:
         """Each is counted by its reason; a refusal goes to the audit, what is our fault to the log."""
         services = self._services
-        services.metrics.request_refused(error.code if isinstance(error, PileusError) else "internal_error")
+        if not isinstance(error, PileusError):
+            services.metrics.request_refused("internal_error")
+        elif not error.settled:
+            services.metrics.request_refused(error.code)
         if isinstance(error, CallerError):
             services.audit.refused(_refusal(error, head, target))
         elif isinstance(error, PileusError):

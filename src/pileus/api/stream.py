@@ -28,7 +28,7 @@ STREAM_HEADERS: RawHeaders = [
 class Source(Protocol):
     """An answer in the making: a `Generation`, or several as one."""
 
-    async def next(self) -> list[Delta]: ...
+    async def next(self, *, whole: bool = False) -> list[Delta]: ...
 
     def cancel(self) -> None: ...
 
@@ -98,7 +98,7 @@ async def collect(source: Source) -> list[Delta]:
     """All deltas of an answer; if it is interrupted, so is the work on it."""
     found: list[Delta] = []
     try:
-        while deltas := await source.next():
+        while deltas := await source.next(whole=True):
             found += deltas
     except BaseException:
         source.cancel()

@@ -28,6 +28,7 @@ class PileusError(Exception):
     """Something went wrong."""
 
     code = "error"
+    settled = False  # it is on the books as a request's ending, and need not be counted again
 
     def __init__(self, message: str = "") -> None:
         self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]

@@ -1,11 +1,12 @@
 """Identifiers that people see: a prefix that names the kind, then 120 random bits in base 32."""
 
 import secrets
+from base64 import b32encode
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+# Crockford's alphabet in lower case: no letter that is taken for a digit.
+_READABLE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
 def new_id(kind: str) -> str:
     """A fresh identifier such as `req_4t0q...`; unique without coordination."""
-    bits = secrets.randbits(120)
-    return kind + "_" + "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(0, 120, 5))
+    return f"{kind}_{b32encode(secrets.token_bytes(15)).translate(_READABLE).decode()}"

@@ -93,6 +93,7 @@ class Generation:
         self._error: PileusError | None = None
         self._ended_at: float | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._patient = False  # the reader waits for the end
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._queued_at = began
         self._heard_at: float | None = None
@@ -100,10 +101,16 @@ class Generation:
 
     # --- for the edge -----------------------------------------------------------------------------------------------
 
-    async def next(self) -> list[Delta]:
-        """Everything that has come since the last call; waits for something; empty at the end. Raises the failure."""
+    async def next(self, *, whole: bool = False) -> list[Delta]:
+        """Everything that has come since the last call; empty at the end. Raises the failure.
+
+        Waits for something or, with `whole`, for the end: a reader that shows nothing before is not woken for each
+        token. (Stop strings must be looked for as tokens come, so with these it is.)
+        """
+        self._patient = whole and not self._work.request.options.stop
         while True:
-            self._collect()
+            if not self._patient or self._ended_at is not None:
+                self._collect()
             if self._ready:
                 deltas, self._ready = self._ready, []
                 return deltas
@@ -185,7 +192,8 @@ class Generation:
             choice.emitted += emission.tokens
             if emission.logprobs is not None:
                 choice.logprobs += emission.logprobs
-            self._wake()
+            if not self._patient:
+                self._wake()
 
     def on_finish(self, finish: Finish) -> None:
         choice = self._choices[finish.choice]
@@ -195,10 +203,12 @@ class Generation:
         if finish.reason in (FinishReason.ERROR, FinishReason.CANCELLED):
             self._fail(EngineFailed(finish.error or "The engine gave this request up."))
             return
-        self._collect()
+        if self._work.request.options.stop:
+            self._collect()  # the last tokens may complete a stop string, which is then the reason
         if choice.finish is None:
             self._close(choice, finish.reason)
-        self._wake()
+        if not self._patient:
+            self._wake()
 
     def on_lost(self, reason: str) -> None:
         """Resume elsewhere from prompt and emitted tokens, where the engine can and it is not this request's fault."""
@@ -264,7 +274,6 @@ class Generation:
 
     def _expire(self, timeout_s: float) -> None:
         self._deadline = None
-        self._leave()
         self._fail(DeadlineExceeded(f"The request did not finish within {timeout_s:.0f} s."))
 
     def _leave(self) -> None:
@@ -277,6 +286,7 @@ class Generation:
 
     def _fail(self, error: PileusError) -> None:
         if self._ended_at is None:
+            error.settled = True
             self._error = error
             self._leave()
             self._end(error.code)

@@ -76,6 +76,7 @@ class Pipeline:
         try:
             generation.start(request.deadline_s or self._limits.request_timeout_s)
         except PileusError as error:
+            error.settled = True
             self._settlement.settle(reservation, deployment.price, request, generation, error.code)
             raise
         return generation

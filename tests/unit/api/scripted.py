@@ -35,7 +35,7 @@ class ScriptedGeneration:
         self._script = list(script)
         pipeline.running.add(self)
 
-    async def next(self) -> list[Delta]:
+    async def next(self, *, whole: bool = False) -> list[Delta]:
         while self._script:
             match self._script.pop(0):
                 case asyncio.Event() as event:

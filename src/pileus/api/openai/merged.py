@@ -38,14 +38,14 @@ class Merged:
         self.deployment = generations[0].deployment
         self.created = generations[0].created
 
-    async def next(self) -> list[Delta]:
+    async def next(self, *, whole: bool = False) -> list[Delta]:
         if not self._begun:
             self._begun = True
             for index in range(len(self._generations)):
-                self._await_next(index)
+                self._await_next(index, whole)
         while self._waiting:
             done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-            found = [delta for task in done for delta in self._take(task)]
+            found = [delta for task in done for delta in self._take(task, whole)]
             if found:
                 return found
         return []
@@ -70,12 +70,12 @@ class Merged:
         """Of the slowest: the prompts run side by side."""
         return max((generation.timings for generation in self._generations), key=lambda timings: timings.total_s)
 
-    def _await_next(self, index: int) -> None:
-        self._waiting[asyncio.ensure_future(self._generations[index].next())] = index
+    def _await_next(self, index: int, whole: bool) -> None:
+        self._waiting[asyncio.ensure_future(self._generations[index].next(whole=whole))] = index
 
-    def _take(self, task: asyncio.Task[list[Delta]]) -> list[Delta]:
+    def _take(self, task: asyncio.Task[list[Delta]], whole: bool) -> list[Delta]:
         index = self._waiting.pop(task)
         deltas = task.result()
         if deltas:
-            self._await_next(index)
+            self._await_next(index, whole)
         return [replace(delta, choice=delta.choice + index * self._n) for delta in deltas]

@@ -1,0 +1,247 @@
+"""One request's life between the queue and its settlement, against a replica that does what the test says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+
+from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded
+from pileus.core.ports import ReplicaSink
+from pileus.core.records import (
+    Capabilities,
+    Continuation,
+    Credit,
+    Emission,
+    EngineRequest,
+    Finish,
+    FinishReason,
+    GenerationOptions,
+    GenerationRequest,
+    SamplingParams,
+    Started,
+)
+from pileus.engines.replica.client import ReplicaLink
+from pileus.gateway.dispatch import Dispatched, Dispatcher
+from pileus.gateway.generation import Generation, Work
+from pileus.gateway.records import Delta, Usage
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.testing.clock import ManualClock
+from pileus.testing.tokenizer import ByteTokenizer
+
+PROMPT = (1, 2, 3)
+
+
+class Replica:
+    """What a dispatcher and a generation use of a `ReplicaLink`."""
+
+    def __init__(self, slots: int = 4, continuation: Continuation = Continuation.CONTINUABLE) -> None:
+        self.capabilities = Capabilities(
+            model="m",
+            max_context=100,
+            slots=slots,
+            kv_blocks=100,
+            block_size=32,
+            continuation=continuation,
+            vocab_size=2000,
+        )
+        self.requests: list[EngineRequest] = []
+        self.cancelled: list[int] = []
+        self.free_slots = slots
+
+    def available(self) -> Credit:
+        return Credit(self.free_slots, 100)
+
+    def submit(self, request: EngineRequest, sink: ReplicaSink) -> int:
+        self.requests.append(request)
+        self.free_slots -= len(request.choices)
+        return len(self.requests)
+
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
+
+
+class House:
+    """A dispatcher over replicas, and the endings of what went through it."""
+
+    def __init__(self, *replicas: Replica, max_wait_s: float = 60.0) -> None:
+        self.replicas = list(replicas)
+        self.clock = ManualClock()
+        queue: AdmissionQueue[Dispatched] = AdmissionQueue(10, 10_000, max_wait_s)
+        self.dispatcher = Dispatcher("d", lambda: cast(list[ReplicaLink], self.replicas), queue, self.clock)
+        self.endings: list[str] = []
+
+    def generation(self, timeout_s: float = 60.0, **wishes: Any) -> Generation:
+        options = GenerationOptions(**wishes)
+        request = GenerationRequest(id="req_1", model="d", options=options, prompt="x")
+        params = SamplingParams(max_tokens=50, seed=1, logprobs=options.logprobs)
+        generation = Generation(
+            Work(request, "d", PROMPT, params, b""),
+            ByteTokenizer(),
+            self.dispatcher,
+            self.clock,
+            lambda _, ending: self.endings.append(ending),
+            self.clock.monotonic(),
+        )
+        generation.start(timeout_s)
+        return generation
+
+
+def say(generation: Generation, text: str, choice: int = 0) -> None:
+    for letter in text.encode():
+        generation.on_emission(Emission(1, choice, (letter,)))
+
+
+def finish(generation: Generation, reason: FinishReason = FinishReason.STOP, choice: int = 0, error: str = "") -> None:
+    generation.on_finish(Finish(1, choice, reason, 0.5, error))
+
+
+async def read(generation: Generation) -> list[Delta]:
+    found: list[Delta] = []
+    while deltas := await generation.next():
+        found += deltas
+    return found
+
+
+def text_of(deltas: list[Delta], choice: int = 0) -> str:
+    return "".join(delta.text for delta in deltas if delta.choice == choice)
+
+
+async def test_what_comes_while_the_reader_is_busy_is_one_delta() -> None:
+    house = House(Replica())
+    generation = house.generation()
+    generation.on_started(Started(1, 2, 0.1, 0.2))
+    say(generation, "hel")
+    assert [delta.text for delta in await generation.next()] == ["hel"]
+    say(generation, "lo")
+    finish(generation)
+    assert [(d.text, d.tokens, d.finish_reason) for d in await read(generation)] == [("lo", 2, FinishReason.STOP)]
+    assert house.endings == ["stop"]
+    assert generation.usage == Usage(3, 2, 5)
+    assert generation.timings.prefill_s == pytest.approx(0.3)
+
+
+async def test_a_reader_of_the_whole_is_woken_once() -> None:
+    house = House(Replica())
+    generation = house.generation()
+    reading = asyncio.create_task(cast(Any, generation.next(whole=True)))
+    await asyncio.sleep(0)
+    say(generation, "hello")
+    await asyncio.sleep(0)
+    assert not reading.done()
+    finish(generation, FinishReason.LENGTH)
+    assert [delta.text for delta in await reading] == ["hello"]
+    assert await generation.next(whole=True) == []
+
+
+async def test_a_stop_string_over_two_tokens_ends_the_answer_and_the_engines_work() -> None:
+    replica = Replica()
+    house = House(replica)
+    generation = house.generation(stop=("END",))
+    say(generation, "one ENDless")
+    deltas = await read(generation)
+    assert text_of(deltas) == "one "
+    assert deltas[-1].finish_reason is FinishReason.STOP
+    assert replica.cancelled == [1]
+    assert generation.usage.completion_tokens == len("one END")
+    assert house.endings == ["stop"]
+
+
+async def test_leaving_frees_the_slot_and_settles_what_was_delivered_once() -> None:
+    replica = Replica()
+    house = House(replica)
+    generation = house.generation()
+    say(generation, "abc")
+    await generation.next()
+    generation.cancel()
+    generation.cancel()
+    assert replica.cancelled == [1]
+    assert house.endings == ["cancelled"]
+    assert generation.usage.completion_tokens == 3
+
+
+async def test_leaving_the_queue_gives_the_place_to_the_next() -> None:
+    replica = Replica(slots=1)
+    house = House(replica)
+    house.generation()
+    queued, patient = house.generation(), house.generation()
+    assert house.dispatcher.waiting == 2
+    queued.cancel()
+    assert house.dispatcher.waiting == 1
+    replica.free_slots = 1
+    house.dispatcher.pump()
+    assert len(replica.requests) == 2
+    patient.cancel()
+    assert house.endings == ["cancelled", "cancelled"]
+
+
+async def test_a_lost_replica_is_replaced_with_an_exact_seam() -> None:
+    first, second = Replica(), Replica()
+    house = House(first)
+    generation = house.generation(n=2)
+    say(generation, "ab", 0)
+    say(generation, "xyz", 1)
+    finish(generation, choice=1)
+    house.replicas = [second]
+    generation.on_lost("killed")
+    [resumed] = second.requests
+    assert resumed.prompt == PROMPT
+    assert [(choice.index, choice.emitted) for choice in resumed.choices] == [(0, tuple(b"ab"))]
+    say(generation, "cd", 0)
+    finish(generation)
+    deltas = await read(generation)
+    assert (text_of(deltas, 0), text_of(deltas, 1)) == ("abcd", "xyz")
+    assert house.endings == ["stop"]
+
+
+async def fails(wait: Callable[[], Awaitable[object]], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await wait()
+
+
+async def test_a_request_that_saw_two_deaths_is_not_tried_a_third_time() -> None:
+    house = House(Replica())
+    generation = house.generation()
+    generation.on_lost("killed")
+    generation.on_lost("killed again")
+    await fails(generation.next, EngineFailed)
+    assert house.endings == ["engine_failed"]
+
+
+async def test_an_engine_that_cannot_continue_is_not_asked_to() -> None:
+    house = House(Replica(continuation=Continuation.RESTARTABLE))
+    quiet, heard = house.generation(), house.generation()
+    say(heard, "a")
+    await heard.next()
+    quiet.on_lost("killed")
+    heard.on_lost("killed")
+    await fails(heard.next, EngineFailed)
+    assert house.endings == ["engine_failed"]
+    assert len(house.replicas[0].requests) == 3
+
+
+async def test_an_engines_error_is_the_requests_error() -> None:
+    house = House(Replica())
+    generation = house.generation()
+    finish(generation, FinishReason.ERROR, error="no room")
+    with pytest.raises(EngineFailed, match="no room"):
+        await generation.next()
+    assert house.endings == ["engine_failed"]
+
+
+async def test_the_deadline_ends_a_request_that_runs() -> None:
+    house = House(Replica())
+    generation = house.generation(timeout_s=0.0)
+    await fails(generation.next, DeadlineExceeded)
+    assert house.replicas[0].cancelled == [1]
+    assert house.endings == ["deadline_exceeded"]
+
+
+async def test_what_waited_too_long_is_refused_with_a_time_to_retry_after() -> None:
+    house = House(max_wait_s=0.0)
+    generation = house.generation()
+    with pytest.raises(Overloaded) as refused:
+        await generation.next()
+    assert refused.value.retry_after_s > 0
+    assert refused.value.settled
+    assert house.endings == ["overloaded"]
