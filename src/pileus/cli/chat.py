@@ -78,7 +78,7 @@ def chat(
         str | None, typer.Option("--system", "-s", help="Instruction for the whole conversation.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same draw.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show the speed of each answer.")] = False,
     url: Url = DEFAULT_URL,
