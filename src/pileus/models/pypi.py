@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from pileus.models.hub import SourceFailed
 from pileus.models.known import PackagePart
 from pileus.models.progress import Progress
+from pileus.models.source import SourceFailed
 
 _POLL_S = 0.2
 _CHUNK_BYTES = 1 << 20

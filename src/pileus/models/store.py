@@ -45,8 +45,7 @@ class ModelStore:
             except BlockingIOError:
                 progress("waiting for another pull", 0, 0)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in self._work.glob(f"{name}.*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(self._work / name, ignore_errors=True)
             with told_to_operator(self.root):
                 yield
         finally:
@@ -55,7 +54,9 @@ class ModelStore:
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
         """A new folder on the same file system, removed at the end unless it was installed."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self._work))
+        work = self._work / name
+        work.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=work))
         try:
             yield folder
         finally:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -100,12 +102,13 @@ def test_whoever_waits_for_another_pull_says_so(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_pull_left_behind_is_swept(world: World) -> None:
-    leftover = world.models_dir / "work" / "tiny-llama.killed"
-    leftover.mkdir(parents=True)
-    (leftover / "half.bin").write_bytes(bytes(100))
+    work = world.models_dir / "work"
+    for name in ("tiny-llama", "tiny-llama.2"):
+        (work / name / "killed").mkdir(parents=True)
+        (work / name / "killed" / "half.bin").write_bytes(bytes(100))
     world.catalogue().ensure("tiny-llama")
-    assert not leftover.exists()
-    assert list((world.models_dir / "work").iterdir()) == []
+    assert list((work / "tiny-llama").iterdir()) == []
+    assert list((work / "tiny-llama.2").iterdir())  # another model's, perhaps at work right now
 
 
 def test_removing_frees_everything(world: World) -> None:
@@ -180,3 +183,10 @@ def test_a_converter_that_dies_is_told_with_its_last_words(
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(OperatorError, match=r"the conversion of tiny\.gguf ended with status 1"):
         world.catalogue().import_folder(tiny_gguf, "m")
+
+
+def test_neither_the_catalogue_nor_the_tokenizer_loads_what_only_the_converter_needs() -> None:
+    heavy = {"openvino", "openvino_genai", "torch", "transformers", "gguf", "numpy", "httpx"}
+    script = "import sys, pileus.models.catalogue, pileus.models.tokenizer; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert heavy.isdisjoint(loaded)

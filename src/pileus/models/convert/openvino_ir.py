@@ -18,6 +18,7 @@ def write(model: ov.Model, folder: Path, expected_bytes: int, progress: Progress
     # Lets 16-bit activations of a GPU not overflow; the same value as OpenVINO's own exporters write.
     model.set_rt_info("8.0", ["runtime_options", "ACTIVATIONS_SCALE_FACTOR"])
     weights = folder / MODEL_BIN
+    progress("writing", 0, expected_bytes)
     with ThreadPoolExecutor(1) as thread:
         writing = thread.submit(ov.serialize, model, folder / MODEL_XML, weights)
         while not writing.done():
