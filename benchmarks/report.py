@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from benchmarks.goals import GOALS, Goal
 from benchmarks.results import Results
-from benchmarks.summary import GOALS, Goal, NoFigure, Spread, by_round, of, ratio, targets_of, workloads_of
+from benchmarks.summary import NoFigure, Spread, by_round, of, ratio, targets_of, workloads_of
 
 _PAGE = Path(__file__).with_name("page.md")
 
@@ -13,9 +14,11 @@ _ENGINE_FIGURES = {"tokens_per_s": "tokens/s", "ttft_ms": "TTFT ms", "itl_ms": "
 _GATEWAY_FIGURES = {
     "requests_per_s": "requests/s",
     "tokens_per_s": "tokens/s",
+    "events_per_s": "events/s",
     "latency_p50_ms": "latency p50 ms",
     "added_p50_ms": "added p50 ms",
     "ttft_ms": "TTFT ms",
+    "itl_ms": "ITL ms",
     "open": "open at once",
     "cpu_ms_per_request": "CPU ms/request",
     "rss_mib": "memory MiB",
@@ -104,12 +107,11 @@ def shown(value: Spread) -> str:
 
 
 def _goal(results: Results, goal: Goal) -> tuple[str, ...]:
-    asked = f"{'at least' if goal.at_least else 'at most'} {goal.bound:,g} {goal.unit}"
     try:
         value = goal.read(results)
     except NoFigure:
-        return goal.promise, asked, "not measured", "", ""
-    return goal.promise, asked, shown(value), str(value.rounds), "met" if goal.met(value.median) else "**not met**"
+        return goal.promise, goal.asked, "not measured", "", ""
+    return goal.promise, goal.asked, shown(value), str(value.rounds), "met" if goal.met(value.median) else "**not met**"
 
 
 def _cell(results: Results, workload: str, target: str, figure: str) -> str:

@@ -12,28 +12,32 @@ import gguf
 import numpy as np
 from gguf.quants import dequantize, quantize
 
-from benchmarks.peers import TRANSFORMERS, PeerUnavailable, Say, environment
+from benchmarks.peers import Environment, PeerUnavailable, Say
 
 _TO_FOLDER = """
 import sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 source, name, folder = sys.argv[1:]
 AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
-AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16).save_pretrained(folder)
+dense = GgufConfig(dequantize=True)
+model = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16, quantization_config=dense)
+model.save_pretrained(folder)
 """
 
 
-def bf16_folder(source: Path, cache: Path, say: Say) -> Path:
-    """A Hugging Face folder in bfloat16, for vLLM."""
+def bf16_folder(source: Path, cache: Path, peer: Environment, say: Say) -> Path:
+    """A Hugging Face folder in bfloat16, for vLLM, whose environment also holds the converter."""
     folder = cache / "weights" / f"{source.stem}-bf16"
     if folder.exists():
         return folder
-    python = environment(TRANSFORMERS, cache, say).python
     say(f"dequantising {source.name} to bf16")
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     made = subprocess.run(
-        [python, "-c", _TO_FOLDER, source.parent, source.name, partial], capture_output=True, text=True, check=False
+        [peer.python, "-c", _TO_FOLDER, source.parent, source.name, partial],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode:
         raise PeerUnavailable(f"no bf16 folder could be made: {made.stderr.strip().splitlines()[-1]}")

@@ -24,7 +24,7 @@ _ENVIRON = {
 
 async def open_vllm(setting: Setting, gguf: Path) -> Engine:
     peer = environment(VLLM, setting.cache, setting.say)
-    model = bf16_folder(gguf, setting.cache, setting.say)
+    model = bf16_folder(gguf, setting.cache, peer, setting.say)
     port = free_port()
     setting.say("starting vLLM: about a minute and a half")
     process = setting.family.start(

@@ -10,13 +10,12 @@ from msgspec import Struct
 from benchmarks.answers import BadAnswer, Whole, read_stream, read_whole
 from benchmarks.client import RawAnswer, connect, send_each, send_for
 from benchmarks.figures import Figures, of_stream_load, of_whole_load
-from benchmarks.gateways import INSTANT, OTHER_CORES, PACE_S, PACED, Gateway
+from benchmarks.gateways import INSTANT, OTHER_CORES, PACED, STEADY_32, STEADY_256, STEP_S, Gateway
 from benchmarks.processes import StartError, cpu_s, on_cores, rss_mib
 from benchmarks.run import Run
 
 SUITE = "gateway"
 OPEN_STREAMS = 2000
-OPEN_TOKENS = 64
 _WARM_UP_S = 1.0
 
 
@@ -28,6 +27,13 @@ class Load(Struct, frozen=True):
     concurrency: int
     tokens: int
     streamed: bool
+    model: str = INSTANT
+
+
+def _steady(streams: int, model: str) -> str:
+    step_s = STEP_S[model]
+    offered = streams / step_s
+    return f"{streams} concurrent streams of 64 tokens, one each {1e3 * step_s:g} ms: {offered:,.0f}/s are offered"
 
 
 LOADS = (
@@ -35,8 +41,12 @@ LOADS = (
     Load("whole-32", "32 concurrent, not streamed, 16 tokens", 32, 16, False),
     Load("stream-32", "32 concurrent streams of 64 tokens", 32, 64, True),
     Load("stream-256", "256 concurrent streams of 64 tokens", 256, 64, True),
+    Load("steady-32", _steady(32, STEADY_32), 32, 64, True, STEADY_32),
+    Load("steady-256", _steady(256, STEADY_256), 256, 64, True, STEADY_256),
 )
-OPEN = Load("open-2000", f"{OPEN_STREAMS} streams at once, a token each {PACE_S} s", OPEN_STREAMS, OPEN_TOKENS, True)
+OPEN = Load(
+    "open-2000", f"{OPEN_STREAMS} streams at once, a token each in {STEP_S[PACED]} s", OPEN_STREAMS, 64, True, PACED
+)
 
 
 async def measure(run: Run, gateways: Sequence[Gateway], duration_s: float) -> None:
@@ -51,7 +61,7 @@ async def measure(run: Run, gateways: Sequence[Gateway], duration_s: float) -> N
                 for gateway in gateways:
                     name = gateway.target.name
                     step(f"{load.title}, round {number}: {gateway.target.title}")
-                    if (name, load.name) in failed:
+                    if (name, load.name) in failed or load.model not in gateway.models:
                         continue
                     try:
                         with awake(gateway):
@@ -69,7 +79,7 @@ async def measure_open_streams(run: Run, gateway: Gateway) -> None:
     """Streams by the thousand on the paced fake engine, all open at the same time; all must end whole."""
     run.results.titles[OPEN.name] = OPEN.title
     with awake(gateway), on_cores(OTHER_CORES), _open_files(OPEN_STREAMS + 200):
-        request = gateway.endpoint.request(_body(PACED, OPEN.tokens, streamed=True))
+        request = gateway.endpoint.request(_body(OPEN))
         connections = await connect(gateway.endpoint, OPEN_STREAMS)
         try:
             raw = await send_each(connections, [request] * OPEN_STREAMS)
@@ -83,18 +93,23 @@ async def measure_open_streams(run: Run, gateway: Gateway) -> None:
 
 
 async def _measure(gateway: Gateway, load: Load, duration_s: float, floor_ms: float | None) -> Figures:
-    request = gateway.endpoint.request(_body(INSTANT, load.tokens, streamed=load.streamed))
-    connections = await connect(gateway.endpoint, load.concurrency)
+    request = gateway.endpoint.request(_body(load))
+    await _send_for(gateway, load.concurrency, request, min(_WARM_UP_S, duration_s))
+    begun_s = cpu_s(gateway.pid)
+    raw = await _send_for(gateway, load.concurrency, request, duration_s)
+    used_s = cpu_s(gateway.pid) - begun_s
+    of_process = {"cpu_ms_per_request": 1e3 * used_s / len(raw), "rss_mib": rss_mib(gateway.pid)}
+    return _figures(raw, load, floor_ms) | of_process
+
+
+async def _send_for(gateway: Gateway, concurrency: int, request: bytes, duration_s: float) -> list[RawAnswer]:
+    """The closed loop on connections of its own: servers close those that were idle for some seconds."""
+    connections = await connect(gateway.endpoint, concurrency)
     try:
-        await send_for(connections, request, min(_WARM_UP_S, duration_s))
-        begun_s = cpu_s(gateway.pid)
-        raw = await send_for(connections, request, duration_s)
-        used_s = cpu_s(gateway.pid) - begun_s
+        return await send_for(connections, request, duration_s)
     finally:
         for connection in connections:
             connection.close()
-    of_process = {"cpu_ms_per_request": 1e3 * used_s / len(raw), "rss_mib": rss_mib(gateway.pid)}
-    return _figures(raw, load, floor_ms) | of_process
 
 
 def _figures(raw: Sequence[RawAnswer], load: Load, floor_ms: float | None) -> Figures:
@@ -119,10 +134,10 @@ def added_p50_ms(answers: Sequence[Whole], floor_ms: float) -> float:
     return median(totals_ms) - floor_ms
 
 
-def _body(model: str, tokens: int, *, streamed: bool) -> dict[str, object]:
+def _body(load: Load) -> dict[str, object]:
     message = {"role": "user", "content": "Say something about clouds, and take your time about it."}
-    body: dict[str, object] = {"model": model, "messages": [message], "max_tokens": tokens}
-    return body | ({"stream": True, "stream_options": {"include_usage": True}} if streamed else {})
+    body: dict[str, object] = {"model": load.model, "messages": [message], "max_tokens": load.tokens}
+    return body | ({"stream": True, "stream_options": {"include_usage": True}} if load.streamed else {})
 
 
 @contextmanager

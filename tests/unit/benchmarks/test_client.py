@@ -38,7 +38,7 @@ class _Cutter:
 @asynccontextmanager
 async def upstream(kind: type[Upstream]) -> AsyncIterator[Endpoint]:
     server = await asyncio.get_running_loop().create_server(kind, "127.0.0.1", 0)
-    async with server:
+    async with server, asyncio.timeout(20):
         yield Endpoint(server.sockets[0].getsockname()[1], "/v1/chat/completions")
 
 

@@ -1,0 +1,69 @@
+"""What was promised, and how it is read off a record. Nothing fails when a goal is missed: the page says so."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from benchmarks.results import Results
+from benchmarks.summary import Spread, by_round, of, ratio
+
+Read = Callable[[Results], Spread]
+
+
+class Goal(Struct, frozen=True):
+    """One promise. Exactly one of the bounds is set; `read` raises `NoFigure` where nothing was measured."""
+
+    promise: str
+    unit: str
+    read: Read
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def asked(self) -> str:
+        bound = f"at least {self.at_least:,g}" if self.at_least is not None else f"at most {self.at_most:,g}"
+        return f"{bound} {self.unit}"
+
+    def met(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+def _against(other: str) -> Read:
+    """Tokens per second at 32 concurrent, ours to theirs."""
+
+    def read(results: Results) -> Spread:
+        ours, theirs = (by_round(results, "concurrent-32", name, "tokens_per_s") for name in ("pileus", other))
+        return ratio(ours, theirs)
+
+    return read
+
+
+def _uncached_to_cached(results: Results) -> Spread:
+    uncached, cached = (by_round(results, name, "pileus", "total_s") for name in ("prefix-uncached", "prefix-cached"))
+    return ratio(uncached, cached)
+
+
+def _of(target: str, workload: str, figure: str) -> Read:
+    return lambda results: of(results, workload, target, figure)
+
+
+def _gateway(workload: str, figure: str) -> Read:
+    return _of("pileus-gateway", workload, figure)
+
+
+GOALS = (
+    Goal("32 concurrent, Pileus over HTTP to raw OpenVINO GenAI in-process", "x", _against("genai"), at_least=1.0),
+    Goal("32 concurrent, Pileus to vLLM (CPU, bf16)", "x", _against("vllm"), at_least=1.05),
+    Goal("32 concurrent, Pileus to llama.cpp (Q8_0)", "x", _against("llamacpp"), at_least=2.0),
+    Goal("32 on a shared prefix: uncached to cached, in time", "x", _uncached_to_cached, at_most=1.35),
+    Goal("Python's share of a decode step", "%", _of("pileus", "decode-share", "python_percent"), at_most=5),
+    Goal("`make up` to the first token", "s", _of("pileus-up", "make-up", "first_token_s"), at_most=6),
+    Goal("idle memory of the server", "MiB", _of("pileus-up", "make-up", "server_rss_mib"), at_most=300),
+    Goal("gateway, not streamed", "requests/s", _gateway("whole-32", "requests_per_s"), at_least=1_500),
+    Goal("gateway, 32 streams", "tokens/s", _gateway("stream-32", "tokens_per_s"), at_least=40_000),
+    Goal("gateway, 256 streams", "tokens/s", _gateway("stream-256", "tokens_per_s"), at_least=25_000),
+    Goal("the same, steady, in events: 32", "events/s", _gateway("steady-32", "events_per_s"), at_least=40_000),
+    Goal("the same, steady, in events: 256", "events/s", _gateway("steady-256", "events_per_s"), at_least=25_000),
+    Goal("gateway, added in sequence (p50)", "ms", _gateway("sequential", "added_p50_ms"), at_most=1),
+    Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
+)
