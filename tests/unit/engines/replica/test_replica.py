@@ -115,6 +115,17 @@ async def test_a_lost_connection_is_told_once_to_each_open_sink(tmp_path: Path) 
     assert late.losses == [link.lost.result()]
 
 
+async def test_a_link_is_given_up_once_however_often_it_is_closed(tmp_path: Path) -> None:
+    with hosted(tmp_path, PACED) as host:
+        link = await host.link()
+        sink = RecordingSink()
+        link.submit(ask(LONG), sink)
+        link.close("first")
+        link.close("second")
+        assert sink.losses == ["first"]
+        assert link.lost.result() == "first"
+
+
 async def test_when_a_gateway_goes_its_requests_end_and_the_others_go_on(tmp_path: Path) -> None:
     with hosted(tmp_path, PACED) as host:
         leaves, stays = await host.link(), await host.link()
