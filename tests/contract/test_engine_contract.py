@@ -189,7 +189,7 @@ def test_more_requests_than_slots_all_end(engine: RunningEngine) -> None:
     count = 3 * engine.capabilities.slots
     answers = engine.run(*(ask(seed=seed) for seed in range(count)))
     assert all(len(answer.only) == 8 for answer in answers)
-    assert all(output.credit.slots >= 0 for output in engine.outputs)
+    assert all(output.credit.slots <= engine.capabilities.slots for output in engine.outputs)
 
 
 def test_credit_counts_the_submits_that_it_has_seen(engine: RunningEngine) -> None:
@@ -208,14 +208,14 @@ def test_the_counters_add_up(engine: RunningEngine) -> None:
     assert after.step_s >= before.step_s
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_storm_of_cancels_leaves_nothing_behind(engine: RunningEngine, seed: int) -> None:
     storm = random.Random(seed)
     answers: list[Answer] = []
-    for _ in range(60):
-        length = storm.randrange(1, 200)
+    for _ in range(30):
+        length = storm.randrange(1, 100)
         prompt = tuple(storm.randrange(100, 200) for _ in range(length))
-        answers.append(engine.submit(ask(prompt, choices=storm.randrange(1, 4), max_tokens=storm.randrange(1, 40))))
+        answers.append(engine.submit(ask(prompt, choices=storm.randrange(1, 4), max_tokens=storm.randrange(1, 20))))
         if storm.random() < 0.7:
             engine.cancel(storm.choice(answers))
         if storm.random() < 0.1:
