@@ -93,7 +93,7 @@ export class LineChart {
   }
 
   #gridLines(ticks, y) {
-    const tickText = this.#options.tickText ?? this.#options.format;
+    const { format, tickText = format } = this.#options;
     return ticks.flatMap((tick) => [
       s("line", { x1: MARGIN.left, x2: this.#size.width - MARGIN.right, y1: y(tick), y2: y(tick) }),
       s("text", { x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick)),

@@ -54,19 +54,19 @@ export class MessageView {
     const { figures, state } = this.#message;
     // A natural end needs no word.
     const early = ENDINGS[state] ?? (figures.finishReason === "length" ? "length" : null);
+    const tokens = (cached) => (count) =>
+      t(cached ? "answer.tokens.cached" : "answer.tokens.value", {
+        count: format.number(count),
+        cached: format.number(cached),
+      });
     const ms = (value) => format.milliseconds(value).join(" ");
     const shown = [
       ["speed", figures.tokensPerSecond, (value) => t("answer.speed.value", { speed: format.number(value) })],
       ["ttft", figures.ttftMs, ms],
       ["queue", figures.queueMs, ms],
       ["prefill", figures.prefillMs, ms],
-      [
-        "prompt",
-        figures.promptTokens,
-        (value) =>
-          t("answer.prompt.value", { count: format.number(value), cached: format.number(figures.cachedTokens ?? 0) }),
-      ],
-      ["tokens", figures.tokens || null, (value) => t("answer.tokens.value", { count: format.number(value) })],
+      ["prompt", figures.promptTokens, tokens(figures.cachedTokens)],
+      ["tokens", figures.tokens || null, tokens(0)],
       ["end", early, (value) => t(`finish.${value}`)],
     ].filter(([, value]) => value != null);
     this.#figures.replaceChildren(

@@ -30,7 +30,7 @@ export function panels({ t, format }) {
         { key: "ttft_p95_ms", label: "p95", className: "dawn second" },
       ],
       format: ms,
-      tickText: number,
+      tickText: (value) => (value < 1000 ? number(value) : ms(value)),
       atLeast: 100,
       headline: (points) => [
         ...format.milliseconds(latest(points, "ttft_p50_ms")),
