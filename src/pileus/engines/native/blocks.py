@@ -130,8 +130,8 @@ class BlockManager:
             table.blocks.append(self._take())
             return None
         source = table.blocks[index]
-        if self._holders[source] == 1:
-            return None
+        if self._holders[source] == 1 or self._owners[source] == table.holder:
+            return None  # nobody else reads it, or those who do wait for this very write
         destination = self._take()
         self._holders[source] -= 1
         table.blocks[index] = destination

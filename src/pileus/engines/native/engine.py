@@ -112,6 +112,8 @@ class NativeEngine:
         self._admit()
         plan = self._schedule()
         infer_s = 0.0
+        if self._running and not plan:
+            raise RuntimeError("no sequence can run: each waits for another's blocks")
         if plan:
             rows, sampled, infer_s = self._run(plan)
             self._advance(plan)

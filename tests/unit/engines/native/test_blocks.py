@@ -71,6 +71,7 @@ def test_a_hundred_thousand_random_operations_leak_nothing_and_share_nothing_wit
                     room = blocks.writable(tables[holder], start, last)
                     waited += room == 0
                     if room:
+                        assert blocks.extend(tables[holder], start) is None
                         write(holder, start, start + rng.randrange(1, room + 1))
                 else:
                     tokens[holder].append(rng.randrange(2))
