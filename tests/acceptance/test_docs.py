@@ -28,7 +28,7 @@ def commands(page: Path) -> list[str]:
     typed = [
         match
         for block in blocks(page, "console")
-        for match in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.MULTILINE)
+        for match in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.MULTILINE)
         if not match.startswith(STAGE)
     ]
     assert typed
