@@ -11,7 +11,7 @@ from benchmarks.processes import free_port
 from benchmarks.results import Target
 from benchmarks.weights import bf16_folder
 
-_START_TIMEOUT_S = 300  # it compiles kernels when it starts
+_START_TIMEOUT_S = 600  # it compiles kernels when it starts
 _KV_GIB = 2
 # By itself it keeps one core back for its HTTP side, which on two cores would halve it.
 _ENVIRON = {

@@ -5,7 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from benchmarks import goals, plot, report, results, summary
+from benchmarks.cli import write_docs
 from benchmarks.results import Machine, Measurement, Missing, Results, Target
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def record() -> Results:
@@ -67,3 +70,10 @@ def test_a_record_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
     made = record()
     made.save(tmp_path / "results.json")
     assert results.load(tmp_path / "results.json") == made
+
+
+@pytest.mark.skipif(not (DOCS / "benchmarks.json").exists(), reason="no run has been published yet")
+def test_the_published_page_is_made_from_the_published_record(tmp_path: Path) -> None:
+    write_docs(results.load(DOCS / "benchmarks.json"), tmp_path)
+    for name in ("benchmarks.md", "images/benchmarks-engines.svg", "images/benchmarks-gateway.svg"):
+        assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run `python -m benchmarks docs`"
