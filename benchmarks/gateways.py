@@ -73,7 +73,9 @@ async def open_bare(setting: Setting) -> Gateway:
         [sys.executable, "-m", "benchmarks.upstream", str(port)], setting.logs / "upstream.log", cores=OTHER_CORES
     )
     await wait_until_open(process, port, 20)
-    target = Target("bare", "no gateway: the load generator on the instant upstream", "", "no model", "the ceiling")
+    target = Target(
+        "bare", "no gateway at all", "", "no model", "the load generator on the instant upstream: the ceiling"
+    )
     return Gateway(target, (process,), Endpoint(port, "/v1/chat/completions"), process.pid)
 
 
