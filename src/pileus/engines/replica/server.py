@@ -115,9 +115,9 @@ class Replica:
                     self._switchboard.send_stats(self._engine.stats())
                 self._poll(max(0.0, next_stats_s - time.monotonic()))
         except Exception:  # this thread's edge: without it the replica is deaf, so the process must end
-            log.exception("replica_io_failed", replica=self._replica)
             self.failed = True
             self._engine.close()
+            log.exception("replica_io_failed", replica=self._replica)
         finally:
             self._end()
 

@@ -5,7 +5,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,7 +13,7 @@ from pileus.core.errors import Unavailable
 from pileus.core.records import Emission, EngineRequest, FinishReason, SamplingParams, Started
 from pileus.engines.replica import wire
 from pileus.engines.replica.client import ReplicaLink, demand
-from replicas import EPOCH, REPLICA, RecordingSink, WatchedLink, ask, hosted
+from replicas import EPOCH, PATIENCE_S, REPLICA, RecordingSink, WatchedLink, ask, hosted
 
 PACED = {"step_s": 0.002}
 LONG = 4000
@@ -259,3 +259,16 @@ async def test_figures_come_by_themselves(link: WatchedLink) -> None:
     await link.until(lambda: link.tokens_per_s > 0)
     assert link.step_s >= 0.002
     assert link.capabilities.block_size == 32
+
+
+async def test_a_replica_that_can_hear_nobody_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hosted(tmp_path) as host:
+        link = await host.link()
+
+        def broken() -> NoReturn:
+            raise BrokenPipeError
+
+        monkeypatch.setattr(host.engine, "stats", broken)
+        await asyncio.wait_for(link.lost, PATIENCE_S)
+        await asyncio.to_thread(host.thread.join, PATIENCE_S)
+        assert host.replica.failed
