@@ -1,15 +1,20 @@
 """The command against a real server, and against a data folder that no server owns."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Timer
 
 import openai
 import pytest
 from openai import OpenAI
 
-from acceptance.process import Server, pileus
+from acceptance.process import Server, environment, pileus, running_server
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -40,6 +45,40 @@ def test_chat_streams_an_answer_with_its_figures(client: Command) -> None:
     assert "tokens/s" in ran.stderr
     whole = json.loads(client("chat", *question, "--json").stdout)
     assert "Paris" in whole["choices"][0]["message"]["content"]
+
+
+def read_until(terminal: int, mark: str) -> str:
+    """What the command shows up to the mark."""
+    shown = ""
+    while mark not in shown:
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+def test_ctrl_c_in_a_conversation_ends_the_answer_only(tmp_path: Path) -> None:
+    slow_engine = '[{name="slow", model="fake", engine="fake", options={step_s=0.05}}]'
+    with running_server(tmp_path, PILEUS_DEPLOYMENT=slow_engine) as server:
+        terminal, inside = os.openpty()
+        chat = subprocess.Popen(
+            [sys.executable, "-m", "pileus", "chat"],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env=environment(PILEUS_URL=server.base_url, PILEUS_API_KEY=server.admin_key),
+        )
+        os.close(inside)
+        watchdog = Timer(60, chat.kill)
+        watchdog.start()
+        read_until(terminal, "> ")
+        os.write(terminal, b"Talk for a long time.\n")
+        read_until(terminal, "time.\r\n")
+        assert read_until(terminal, " ")
+        chat.send_signal(signal.SIGINT)
+        read_until(terminal, "> ")
+        os.write(terminal, b"/quit\n")
+        assert chat.wait() == 0
+        watchdog.cancel()
+        os.close(terminal)
 
 
 def test_a_key_works_until_it_is_revoked(client: Command, server: Server) -> None:

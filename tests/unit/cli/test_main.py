@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pileus import __version__
-from pileus.cli import version
+from pileus.cli import output
 from pileus.cli.main import app
 from pileus.core.errors import ConfigError, OperatorError, PileusError
 from unit.cli.conftest import Pileus
@@ -35,7 +35,7 @@ def test_what_fails_as_expected_has_a_status_and_no_traceback(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(version.output, "line", fail)
+    monkeypatch.setattr(output, "line", fail)
     ran = pileus("version")
     assert ran.status == status
     assert "Traceback" not in ran.err
