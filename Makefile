@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 STAMPS := .venv/stamps
-INSTALL := scripts/uv pip install --quiet
+INSTALL := scripts/uv pip install --quiet --compile-bytecode
 LOCK := scripts/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 ##@ Use

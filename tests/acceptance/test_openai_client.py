@@ -18,10 +18,10 @@ def said(text: str) -> list[ChatCompletionUserMessageParam]:
 
 def test_a_chat_is_answered_and_counted(openai_client: OpenAI) -> None:
     answer = openai_client.chat.completions.create(
-        model=MODEL, messages=said("What is the capital of France?"), temperature=0, max_tokens=24
+        model=EXACT, messages=said("What is the capital of France?"), temperature=0, max_tokens=24
     )
     assert "Paris" in (answer.choices[0].message.content or "")
-    assert answer.model == MODEL
+    assert answer.model == EXACT
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > 7
     assert 0 < answer.usage.completion_tokens <= 24

@@ -45,6 +45,8 @@ async def test_status_shows_deployments_with_their_replicas(admin: httpx.AsyncCl
         "prefix_query_tokens": 0,
         "prefix_hit_tokens": 0,
         "step_ms": 12.5,
+        "step_s": 0.0,
+        "infer_s": 0.0,
     }
 
 

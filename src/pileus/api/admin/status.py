@@ -49,6 +49,8 @@ class Replica(Struct, frozen=True):
     prefix_query_tokens: int
     prefix_hit_tokens: int
     step_ms: float
+    step_s: float  # in engine steps since its start
+    infer_s: float  # of which in the model's kernels
 
 
 class Deployment(Struct, frozen=True):
@@ -171,6 +173,8 @@ def _replica(found: ReplicaStatus) -> Replica:
         prefix_query_tokens=stats.prefix_query_tokens,
         prefix_hit_tokens=stats.prefix_hit_tokens,
         step_ms=found.step_s * 1e3,
+        step_s=stats.step_s,
+        infer_s=stats.infer_s,
     )
 
 
