@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +25,9 @@ _DOCS = _HERE.parent / "docs"
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.command == "docs":
-        write_docs(results.load(options.results), _DOCS)
-        shutil.copyfile(options.results, _DOCS / "benchmarks.json")
+        record = results.join([results.load(path) for path in options.results])
+        record.save(_DOCS / "benchmarks.json")
+        write_docs(record, _DOCS)
     else:
         _measure(options)
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder for the results; benchmarks/results/DATE")
     docs = parser.add_subparsers().add_parser("docs", help="write docs/benchmarks.md from a run")
     docs.set_defaults(command="docs")
-    docs.add_argument("results", type=Path, nargs="?", default=_DOCS / "benchmarks.json")
+    docs.add_argument("results", type=Path, nargs="*", default=[_DOCS / "benchmarks.json"], help="of different suites")
     return parser
 
 

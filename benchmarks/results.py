@@ -1,5 +1,6 @@
 """The record of a run: everything that the report says can be computed from it again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,3 +66,24 @@ class Results(Struct):
 
 def load(path: Path) -> Results:
     return msgspec.json.decode(path.read_bytes(), type=Results)
+
+
+def join(parts: Sequence[Results]) -> Results:
+    """Runs of different suites on one machine as one record. Raises `ValueError` where they overlap or differ."""
+    first = parts[0]
+    suites = [{measurement.suite for measurement in part.measurements} for part in parts]
+    if sum(map(len, suites)) != len(set().union(*suites)):
+        raise ValueError("two runs measured the same suite: publish one of them")
+    if any(part.machine != first.machine for part in parts):
+        raise ValueError("the runs are from different machines")
+    targets = {target.name: target for part in parts for target in part.targets}
+    return Results(
+        date="; ".join(dict.fromkeys(part.date for part in parts)),
+        command="; ".join(dict.fromkeys(part.command for part in parts)),
+        commit="; ".join(dict.fromkeys(part.commit for part in parts)),
+        machine=first.machine,
+        titles={name: title for part in parts for name, title in part.titles.items()},
+        targets=list(targets.values()),
+        measurements=[measurement for part in parts for measurement in part.measurements],
+        missing=[missing for part in parts for missing in part.missing],
+    )

@@ -123,7 +123,7 @@ def test_greedy_texts_equal_transformers(engine: NativeEngine, prompts: list[tup
 
 
 def test_the_batch_changes_nothing(engine: NativeEngine, prompts: list[tuple[int, ...]]) -> None:
-    for wishes in ({"temperature": 0.0}, {"temperature": 1.0, "top_p": 0.95}):
+    for wishes in ({"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.95}):
         apart = alone(engine, prompts, **wishes)
         together = run(engine, [greedy(number, prompt, **wishes) for number, prompt in enumerate(prompts)])
         assert [together[number] for number in range(len(prompts))] == apart

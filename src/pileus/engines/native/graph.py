@@ -54,7 +54,7 @@ class Graph:
     def __init__(self, folder: Path, options: NativeOptions) -> None:
         core = ov.Core()
         model = _prepare(core.read_model(folder / "openvino_model.xml"), folder.name)
-        self._compiled = core.compile_model(model, "CPU", _properties(options))
+        self._compiled = _compile(core, model, options)
         self._request = self._compiled.create_infer_request()
         self.vocab_size: int = self._compiled.output(0).partial_shape[1].get_length()
         self.kv_blocks = 0
@@ -159,6 +159,14 @@ def _last_product(model: ov.Model, name: str) -> Any:
         kind = node.get_type_name()
         raise ModelRefused(f"{name} cannot be served by the native engine: its logits come from {kind}, not MatMul")
     return node
+
+
+def _compile(core: ov.Core, model: ov.Model, options: NativeOptions) -> Any:
+    try:
+        return core.compile_model(model, "CPU", _properties(options))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelRefused(f"OpenVINO cannot run {model.get_friendly_name()} with these options: {reason}") from error
 
 
 def _properties(options: NativeOptions) -> dict[str, Any]:

@@ -21,7 +21,9 @@ class NativeOptions(BaseModel):
         default="auto", description="Precision of arithmetic; auto is the fastest of this CPU."
     )
     quantization_group: int = Field(
-        default=32, ge=0, description="Group size of dynamic activation quantisation; 0 is off."
+        default=32,
+        ge=0,
+        description="Group size of dynamic activation quantisation; 0 is off: exacter, and slower with many at once.",
     )
     max_context: int = Field(default=0, ge=0, description="Longest prompt and answer together; 0 is the model's own.")
     prefix_caching: bool = Field(default=True, description="Share the KV blocks of equal prefixes within a tenant.")

@@ -5,6 +5,7 @@ stopped.
 A random number u picks a token by the inverse of the cumulative distribution over tokens in order of probability. The
 graph hands up the `TOP` most likely tokens and the normaliser; since these come first in that order, they decide the
 draw exactly unless u falls beyond their mass or a filter reaches beyond them, and only then is the whole row read.
+Beyond their mass, a second draw of the same counter picks among the rest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -102,7 +103,7 @@ def _sample_plain(rows: RowsLike, draws: list[Draw]) -> Iterable[int]:
         if decided[index] or (_unfiltered(draw.params) and place < probabilities.shape[1]):
             yield int(rows.ids[draw.row, min(place, last[index])])
         elif _unfiltered(draw.params):
-            yield _choose_beyond(rows, draw, targets[index] - cumulative[index, -1])
+            yield _choose_beyond(rows, draw)
         else:
             yield _choose(rows.logits[draw.row].astype(np.float64), draw)
 
@@ -156,14 +157,22 @@ def _indices(tokens: Any) -> NDArray[np.int64]:
     return np.fromiter(tokens, np.int64, len(tokens))
 
 
-def _choose_beyond(rows: RowsLike, draw: Draw, target: float) -> int:
-    """The token at `target` in the mass that is left when the top tokens are taken out."""
-    scaled = rows.logits[draw.row] * np.float32(1.0 / draw.params.temperature)
-    probabilities = np.exp(scaled - rows.log_normaliser_scaled[draw.row], dtype=np.float64)
-    probabilities[rows.ids[draw.row]] = 0
-    cumulative = probabilities.cumsum()
-    place = int(np.searchsorted(cumulative, target, side="right"))
-    return place if place < len(cumulative) else int(probabilities.argmax())
+def _choose_beyond(rows: RowsLike, draw: Draw) -> int:
+    """A token from what is left when the top ones are taken out."""
+    scaled = rows.logits[draw.row].astype(np.float64) / draw.params.temperature
+    scaled[rows.ids[draw.row]] = -np.inf
+    return _gumbel_max(scaled, draw)
+
+
+def _gumbel_max(scaled: _Floats, draw: Draw) -> int:
+    """A draw from softmax(scaled) by the largest of logit + Gumbel noise, each token's noise being its own.
+
+    Among tens of thousands of unlikely tokens the cumulative distribution would let float32 noise, which differs
+    between batches, decide between neighbours; here it must reach the distance between the two best.
+    """
+    digest = blake2b(_COUNTER.pack(draw.params.seed, draw.choice, draw.position), digest_size=16).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return int((scaled + generator.gumbel(size=len(scaled))).argmax())
 
 
 def _choose(logits: _Floats, draw: Draw) -> int:
@@ -171,11 +180,10 @@ def _choose(logits: _Floats, draw: Draw) -> int:
     params = draw.params
     if params.temperature == 0:
         return int(logits.argmax())
+    if _unfiltered(params):
+        return _gumbel_max(logits / params.temperature, draw)
     probabilities = np.exp((logits - logits.max()) / params.temperature)
     probabilities /= probabilities.sum()
-    u = uniform(params.seed, draw.choice, draw.position)
-    if _unfiltered(params):
-        return min(int(np.searchsorted(probabilities.cumsum(), u, side="right")), len(logits) - 1)
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
     kept = np.ones(len(ordered), dtype=np.bool_)
@@ -187,5 +195,6 @@ def _choose(logits: _Floats, draw: Draw) -> int:
         kept &= before < params.top_p * (ordered[: params.top_k].sum() if params.top_k else 1.0)
     kept[0] = True
     cumulative = (ordered * kept).cumsum()
-    place = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+    target = uniform(params.seed, draw.choice, draw.position) * cumulative[-1]
+    place = int(np.searchsorted(cumulative, target, side="right"))
     return int(order[min(place, int(kept.nonzero()[0][-1]))])

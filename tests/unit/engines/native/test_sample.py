@@ -85,6 +85,19 @@ def test_draws_follow_the_filtered_distribution(wishes: dict[str, float], sharpn
         assert stats.chisquare(observed, theory).pvalue > 1e-3
 
 
+def test_draws_with_a_bias_follow_the_biased_distribution() -> None:
+    params = SamplingParams(max_tokens=1, seed=5, logit_bias={3: 2.0})
+    values = logits()
+    biased = values.copy()
+    biased[0, 3] += 2.0
+    wanted = expected(SamplingParams(max_tokens=1, seed=5), biased) * 20_000
+    tokens = [sample(Rows(values), [Draw(0, params, 0, position)])[0] for position in range(20_000)]
+    seen = np.bincount(tokens, minlength=VOCABULARY)
+    common = wanted >= 5
+    observed, theory = np.append(seen[common], seen[~common].sum()), np.append(wanted[common], wanted[~common].sum())
+    assert stats.chisquare(observed, theory).pvalue > 1e-3
+
+
 def test_random_numbers_are_uniform_and_a_function_of_their_counter() -> None:
     numbers = [uniform(5, 0, position) for position in range(20_000)]
     assert stats.kstest(numbers, "uniform").pvalue > 1e-3
