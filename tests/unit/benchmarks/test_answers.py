@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from benchmarks.answers import BadAnswer, read_stream, read_whole
 from benchmarks.client import RawAnswer
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+
 from benchmarks.answers import read_stream, read_whole
 from benchmarks.client import Endpoint, connect, send_each, send_for
 from benchmarks.upstream import Upstream

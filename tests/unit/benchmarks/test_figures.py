@@ -1,6 +1,7 @@
 """Figures say what their names say."""
 
 import pytest
+
 from benchmarks.answers import Timeline, Whole
 from benchmarks.figures import of_streams, of_whole_load, peak_open, percentile
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+
 from benchmarks import goals, plot, report, results, summary
 from benchmarks.cli import write_docs
 from benchmarks.results import Machine, Measurement, Missing, Results, Target

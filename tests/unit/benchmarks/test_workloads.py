@@ -1,6 +1,7 @@
 """Every engine gets the same work, and a prefix cache finds only what the workload says."""
 
 import pytest
+
 from benchmarks.suites.engines import turns
 from benchmarks.workloads import WORKLOADS, Workload, prompts, quick
 
