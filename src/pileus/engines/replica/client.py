@@ -222,10 +222,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.lost.set_result(reason)
         if not self._greeted.done():
             self._greeted.set_exception(Unavailable(f"replica {self.replica}: {reason}", retry_after_s=1.0))
+        self._changed()  # first, so that no request that is told here comes back to this link
         requests, self._open = self._open, {}
         for request in requests.values():
             request.sink.on_lost(reason)
-        self._changed()
 
     # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------------
 
