@@ -16,7 +16,7 @@ from benchmarks import machine, plot, report, results
 from benchmarks.engines import Setting
 from benchmarks.processes import Family
 from benchmarks.run import Run
-from benchmarks.session import ENGINES, SUITES, measure
+from benchmarks.session import ALL_WORKLOADS, ENGINES, SUITES, measure
 
 _HERE = Path(__file__).parent
 _DOCS = _HERE.parent / "docs"
@@ -55,7 +55,7 @@ def _measure(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop from outside takes everything down too
     with Family() as family:
         setting = Setting(len(os.sched_getaffinity(0)), cache, run.logs, run.say, family)
-        uvloop.run(measure(run, setting, options.only, options.engines, quick=options.quick))
+        uvloop.run(measure(run, setting, options.only, options.engines, options.workloads, quick=options.quick))
     write_docs(record, folder)
     print(f"\n{report.goals(record)}\n\nAll of it: {folder / 'benchmarks.md'}")
     print(f"To publish it: python -m benchmarks docs {run.file}")
@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one round of short loads: does everything run?")
     parser.add_argument("--only", type=_names(SUITES), default=SUITES, help=f"suites, of {','.join(SUITES)}")
     parser.add_argument("--engines", type=_names(ENGINES), default=ENGINES, help=f"engines, of {','.join(ENGINES)}")
+    parser.add_argument(
+        "--workloads",
+        type=_names(ALL_WORKLOADS),
+        default=ALL_WORKLOADS,
+        help=f"of the suites that have several: {','.join(ALL_WORKLOADS)}",
+    )
     parser.add_argument("--rounds", type=int, help="rounds of everything; 5, and 1 with --quick")
     parser.add_argument("--out", type=Path, help="folder for the results; benchmarks/results/DATE")
     docs = parser.add_subparsers().add_parser("docs", help="write docs/benchmarks.md from a run")

@@ -69,11 +69,11 @@ def load(path: Path) -> Results:
 
 
 def join(parts: Sequence[Results]) -> Results:
-    """Runs of different suites on one machine as one record. Raises `ValueError` where they overlap or differ."""
+    """Runs of different workloads on one machine as one record. Raises `ValueError` where they overlap or differ."""
     first = parts[0]
-    suites = [{measurement.suite for measurement in part.measurements} for part in parts]
-    if sum(map(len, suites)) != len(set().union(*suites)):
-        raise ValueError("two runs measured the same suite: publish one of them")
+    workloads = [{(measurement.suite, measurement.workload) for measurement in part.measurements} for part in parts]
+    if sum(map(len, workloads)) != len(set().union(*workloads)):
+        raise ValueError("two runs measured the same workload: publish one of them")
     if any(part.machine != first.machine for part in parts):
         raise ValueError("the runs are from different machines")
     targets = {target.name: target for part in parts for target in part.targets}

@@ -19,11 +19,13 @@ from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
 from benchmarks.suites import startup as startup_suite
-from benchmarks.workloads import WORKLOADS
+from benchmarks.suites.gateway import LOADS, OPEN
+from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
 SUITES = ("startup", "engines", "inside", "gateway")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
+ALL_WORKLOADS = tuple(each.name for each in (*WORKLOADS, *LOADS, OPEN))
 
 _GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
 
@@ -31,19 +33,30 @@ _Opened = TypeVar("_Opened")
 Opening = Callable[[Setting, Path], Awaitable[Engine]]
 
 
-async def measure(run: Run, setting: Setting, suites: Sequence[str], engines: Sequence[str], *, quick: bool) -> None:
+async def measure(
+    run: Run,
+    setting: Setting,
+    suites: Sequence[str],
+    engines: Sequence[str],
+    workloads: Sequence[str],
+    *,
+    quick: bool,
+) -> None:
     """Each suite on a machine that has nothing else of ours on it."""
     if "startup" in suites:
         pull(setting.cache, run.say)
         await _guarded(run, "pileus-up", startup_suite.measure(run, setting))
     if "engines" in suites or "inside" in suites:
-        await _engines(run, setting, suites, engines, quick=quick)
+        chosen = [workload for workload in WORKLOADS if workload.name in workloads]
+        await _engines(run, setting, suites, engines, [shorter(each) for each in chosen] if quick else chosen)
         setting.family.close()
     if "gateway" in suites:
-        await _gateways(run, setting, _GATEWAY_QUICK_S if quick else _GATEWAY_DURATION_S)
+        await _gateways(run, setting, workloads, _GATEWAY_QUICK_S if quick else _GATEWAY_DURATION_S)
 
 
-async def _engines(run: Run, setting: Setting, suites: Sequence[str], names: Sequence[str], *, quick: bool) -> None:
+async def _engines(
+    run: Run, setting: Setting, suites: Sequence[str], names: Sequence[str], workloads: Sequence[Workload]
+) -> None:
     weights = pull(setting.cache, run.say)
     opened = await _guarded(run, "pileus", open_pileus(setting))
     present: list[Engine] = []
@@ -53,7 +66,6 @@ async def _engines(run: Run, setting: Setting, suites: Sequence[str], names: Seq
         present += [opened[0]] if "pileus" in names else []
     if "engines" in suites:
         present += await _peers(run, setting, weights, names)
-        workloads = tuple(map(shorter, WORKLOADS)) if quick else WORKLOADS
         await engines_suite.measure(run, present, workloads)
     if opened and "inside" in suites:
         await _guarded(run, "pileus", inside_suite.measure(run, *opened))
@@ -75,7 +87,7 @@ async def _peers(run: Run, setting: Setting, weights: Weights, names: Sequence[s
     return found
 
 
-async def _gateways(run: Run, setting: Setting, duration_s: float) -> None:
+async def _gateways(run: Run, setting: Setting, workloads: Sequence[str], duration_s: float) -> None:
     if setting.threads < 2:
         run.miss("gateway", "everything", "it needs two cores: one for the gateway, one for all else")
         return
@@ -85,8 +97,8 @@ async def _gateways(run: Run, setting: Setting, duration_s: float) -> None:
     present = [gateway for gateway in (bare, ours, litellm) if gateway]
     for gateway in present:
         run.take_part(gateway.target)
-    await gateway_suite.measure(run, present, duration_s)
-    if ours:
+    await gateway_suite.measure(run, present, [load for load in LOADS if load.name in workloads], duration_s)
+    if ours and OPEN.name in workloads:
         await _guarded(run, "pileus-gateway", gateway_suite.measure_open_streams(run, ours))
 
 

@@ -49,12 +49,12 @@ OPEN = Load(
 )
 
 
-async def measure(run: Run, gateways: Sequence[Gateway], duration_s: float) -> None:
+async def measure(run: Run, gateways: Sequence[Gateway], loads: Sequence[Load], duration_s: float) -> None:
     """In turns, the waiting ones paused. The bare ceiling is first in each round: it tells the latency of nothing."""
     failed: set[tuple[str, str]] = set()
     _pause(gateways)
-    with on_cores(OTHER_CORES), run.progress("gateway", len(LOADS) * run.rounds * len(gateways)) as step:
-        for load in LOADS:
+    with on_cores(OTHER_CORES), run.progress("gateway", len(loads) * run.rounds * len(gateways)) as step:
+        for load in loads:
             run.results.titles[load.name] = load.title
             for number in range(1, run.rounds + 1):
                 floor_ms: float | None = None
