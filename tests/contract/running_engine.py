@@ -70,9 +70,9 @@ class RunningEngine:
         self.wait(lambda: all(answer.finished for answer in answers))
         return answers
 
-    def cancel(self, answer: Answer) -> int:
+    def cancel(self, answer: Answer, choice: int | None = None) -> int:
         """Returns the number of outputs that had come when the engine knew."""
-        self.engine.cancel(answer.request.id)
+        self.engine.cancel(answer.request.id, choice)
         with self._news:
             return len(self.outputs)
 

@@ -164,6 +164,35 @@ def test_cancelling_one_request_leaves_the_others_as_they_were(engine: RunningEn
     assert stays.only == alone.only
 
 
+def test_cancelling_one_choice_leaves_its_siblings_as_they_were(engine: RunningEngine) -> None:
+    [whole] = engine.run(ask(choices=3, max_tokens=24))
+    answer = engine.submit(ask(choices=3, max_tokens=24))
+    engine.wait(lambda: begun(answer))
+    engine.cancel(answer, 1)
+    engine.wait(lambda: answer.finished)
+    assert answer.finishes[1][0].reason is FinishReason.CANCELLED
+    assert len(answer.tokens[1]) < 24
+    assert [answer.tokens[0], answer.tokens[2]] == [whole.tokens[0], whole.tokens[2]]
+    assert engine.outputs[-1].credit == engine.full_credit
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_a_choice_can_be_cancelled_before_any_has_begun(engine: RunningEngine, choice: int) -> None:
+    [whole] = engine.run(ask(choices=2, max_tokens=8))
+    running = [engine.submit(ask(max_tokens=LONG)) for _ in range(engine.capabilities.slots)]
+    answer = engine.submit(ask(choices=2, max_tokens=8))
+    engine.wait(lambda: all(map(begun, running)))
+    engine.cancel(answer, choice)
+    for other in running:
+        engine.cancel(other)
+    engine.wait(lambda: answer.finished)
+    assert answer.finishes[choice][0].reason is FinishReason.CANCELLED
+    assert answer.tokens[choice] == []
+    assert answer.tokens[1 - choice] == whole.tokens[1 - choice]
+    assert len(answer.started) == 1
+    assert not answer.misplaced
+
+
 def test_cancelling_what_has_ended_or_never_was_does_nothing(engine: RunningEngine) -> None:
     [ended] = engine.run(ask())
     engine.cancel(ended)

@@ -33,8 +33,11 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest) -> None:
         """Take the request at the next step. One that cannot be run finishes with an error."""
 
-    def cancel(self, request_id: int) -> None:
-        """End the request before the next step; each unfinished choice gets a `cancelled` finish. Unknown: no-op."""
+    def cancel(self, request_id: int, choice: int | None = None) -> None:
+        """End the request, or that choice of it, before the next step.
+
+        Each unfinished choice that is ended gets a `cancelled` finish. Unknown: no-op.
+        """
 
     def events(self) -> Iterator[StepOutput]:
         """One item per engine step; blocks while there is nothing to do; ends after `close`."""

@@ -23,30 +23,17 @@ from pileus.core.records import (
     GenerationRequest,
     SamplingParams,
     Started,
-    TokenLogprobs,
 )
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatcher
-from pileus.gateway.records import Delta, Timings, TokenText, Usage
-from pileus.gateway.text import TextStream, token_text
+from pileus.gateway.records import Delta, Timings, Usage
+from pileus.gateway.stream import ChoiceStream
 from pileus.observability.latency import LatencyCounts
 
 _MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
-
-
-class _Choice:
-    """One choice's text, and what has come for it but was not handed on."""
-
-    __slots__ = ("delivered", "emitted", "finish", "logprobs", "reported", "text", "told")
-
-    def __init__(self, text: TextStream) -> None:
-        self.text = text
-        self.emitted: list[int] = []  # by the engine, so that it can be resumed
-        self.logprobs: list[TokenLogprobs] = []
-        self.told = 0  # of the emitted, handed on
-        self.delivered = 0  # of the emitted, part of the answer (a stop string cuts the rest off)
-        self.finish: FinishReason | None = None
-        self.reported = False
+# A reader is not woken more often than this: nobody reads faster, and each wake-up costs a write to a socket. Only
+# engines whose steps are shorter notice; the first token and the end never wait.
+_LEAST_INTERVAL_S = 0.002
 
 
 class Work(Struct, frozen=True):
@@ -79,11 +66,13 @@ class Generation:
         self.ttft_s: float | None = None
         options = work.request.options
         self._work = work
-        self._tokenizer = tokenizer
         self._dispatcher = dispatcher
         self._now = clock.monotonic
         self._on_end = on_end
-        self._choices = [_Choice(TextStream(tokenizer.detokenizer(), options.stop)) for _ in range(options.n)]
+        self._choices = [
+            ChoiceStream(index, tokenizer, options.stop, logprobs=work.params.logprobs is not None)
+            for index in range(options.n)
+        ]
         self._unfinished = options.n
         self._engine_request: EngineRequest | None = None
         self._placed: tuple[ReplicaLink, int] | None = None
@@ -94,6 +83,8 @@ class Generation:
         self._ended_at: float | None = None
         self._reader: asyncio.Future[None] | None = None
         self._patient = False  # the reader waits for the end
+        self._read_at: float | None = None  # when the reader last was given something
+        self._alarm: asyncio.TimerHandle | None = None  # wakes the reader
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._queued_at = began
         self._heard_at: float | None = None
@@ -113,6 +104,7 @@ class Generation:
                 self._collect()
             if self._ready:
                 deltas, self._ready = self._ready, []
+                self._read_at = self._now()
                 return deltas
             if self._error is not None:
                 raise self._error
@@ -157,9 +149,7 @@ class Generation:
         if self._engine_request is None:
             work = self._work
             choices = tuple(
-                ChoiceState(index, tuple(choice.emitted))
-                for index, choice in enumerate(self._choices)
-                if choice.finish is None
+                ChoiceState(choice.index, tuple(choice.emitted)) for choice in self._choices if choice.finish is None
             )
             self._engine_request = EngineRequest(0, work.prompt, work.params, choices, work.salt, work.request.lane)
         return self._engine_request
@@ -181,19 +171,18 @@ class Generation:
             self._cached_tokens = started.cached_tokens
 
     def on_emission(self, emission: Emission) -> None:
+        choice = self._choices[emission.choice]
+        if choice.finish is not None:
+            return
         now = self._now()
         if self._heard_at is None:
             self.ttft_s = now - self._began
         elif now > self._heard_at:
             self.intervals.add(now - self._heard_at)
         self._heard_at = now
-        choice = self._choices[emission.choice]
-        if choice.finish is None:
-            choice.emitted += emission.tokens
-            if emission.logprobs is not None:
-                choice.logprobs += emission.logprobs
-            if not self._patient:
-                self._wake()
+        choice.take(emission)
+        if not self._patient:
+            self._wake_soon(now)
 
     def on_finish(self, finish: Finish) -> None:
         choice = self._choices[finish.choice]
@@ -225,46 +214,16 @@ class Generation:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        """Turn what has come into deltas."""
-        for index, choice in enumerate(self._choices):
-            if choice.reported or (choice.told == len(choice.emitted) and choice.finish is None):
-                continue
-            first = choice.told
-            text = self._read(choice)
-            if choice.finish is not None:
-                text += choice.text.flush()
-                choice.reported = True
-            logprobs = self._logprobs(choice, first)
-            if text or logprobs or choice.finish is not None:
-                told = choice.told - first
-                self._ready.append(Delta(index, text, told, logprobs, choice.finish))
+        """Turn what has come into deltas; a stop string in it ends its choice."""
+        for choice in self._choices:
+            delta = choice.collect()
+            if delta is not None:
+                self._ready.append(delta)
+            if choice.stopped and choice.finish is None:
+                self._close(choice, FinishReason.STOP)
+                self._leave_alone(choice)
 
-    def _read(self, choice: _Choice) -> str:
-        """The new tokens' text; a stop string in it ends the choice."""
-        if not self._work.request.options.stop:
-            text = choice.text.push_all(choice.emitted[choice.told :])
-            choice.told = choice.delivered = len(choice.emitted)
-            return text
-        text = ""
-        while choice.told < len(choice.emitted) and not choice.text.stopped:
-            text += choice.text.push(choice.emitted[choice.told])
-            choice.told += 1
-        choice.delivered = choice.told
-        if choice.text.stopped and choice.finish is None:
-            self._close(choice, FinishReason.STOP)
-        return text
-
-    def _logprobs(self, choice: _Choice, first: int) -> tuple[TokenText, ...] | None:
-        if self._work.params.logprobs is None:
-            return None
-        return tuple(
-            token_text(self._tokenizer, token, logprobs)
-            for token, logprobs in zip(
-                choice.emitted[first : choice.told], choice.logprobs[first : choice.told], strict=True
-            )
-        )
-
-    def _close(self, choice: _Choice, reason: FinishReason) -> None:
+    def _close(self, choice: ChoiceStream, reason: FinishReason) -> None:
         choice.finish = reason
         self._unfinished -= 1
         if self._unfinished == 0:
@@ -284,6 +243,13 @@ class Generation:
             link, wire_id = self._placed
             link.cancel(wire_id)
 
+    def _leave_alone(self, choice: ChoiceStream) -> None:
+        """The engine shall not go on with a choice whose answer is complete, when others are not."""
+        self._engine_request = None
+        if self._placed is not None and self._ended_at is None:
+            link, wire_id = self._placed
+            link.cancel_choice(wire_id, choice.index)
+
     def _fail(self, error: PileusError) -> None:
         if self._ended_at is None:
             error.settled = True
@@ -293,9 +259,24 @@ class Generation:
 
     def _end(self, outcome: str) -> None:
         self._ended_at = self._now()
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._alarm):
+            if timer is not None:
+                timer.cancel()
         self._on_end(self, outcome)
+        self._wake()
+
+    def _wake_soon(self, now: float) -> None:
+        """Wake the reader, but not sooner after the last time than it can make use of."""
+        if self._alarm is not None:
+            return
+        wait_s = 0.0 if self._read_at is None else self._read_at + _LEAST_INTERVAL_S - now
+        if wait_s <= 0:
+            self._wake()
+        else:
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
         self._wake()
 
     def _wake(self) -> None:

@@ -76,7 +76,7 @@ class FakeEngine:
         self._scripted = [fault for fault in options.faults if not isinstance(fault, Refuse)]
         self._slowness = 1.0
         self._wake = threading.Condition()
-        self._inbox: list[tuple[float, EngineRequest] | int] = []  # submits, and ids to cancel, in order
+        self._inbox: list[tuple[float, EngineRequest] | tuple[int, int | None]] = []  # submits and cancels, in order
         self._closed = False
         self._requests: dict[int, _Request] = {}
         self._waiting: deque[_Request] = deque()
@@ -106,8 +106,8 @@ class FakeEngine:
     def submit(self, request: EngineRequest) -> None:
         self._put((time.monotonic(), request))
 
-    def cancel(self, request_id: int) -> None:
-        self._put(request_id)
+    def cancel(self, request_id: int, choice: int | None = None) -> None:
+        self._put((request_id, choice))
 
     def close(self) -> None:
         with self._wake:
@@ -132,7 +132,7 @@ class FakeEngine:
             infer_s=self._step_s,
         )
 
-    def _put(self, item: tuple[float, EngineRequest] | int) -> None:
+    def _put(self, item: tuple[float, EngineRequest] | tuple[int, int | None]) -> None:
         with self._wake:
             self._inbox.append(item)
             self._wake.notify()
@@ -157,10 +157,11 @@ class FakeEngine:
                 self._wake.wait()
             received, self._inbox = self._inbox, []
         for item in received:
-            if isinstance(item, int):
-                self._end(item, FinishReason.CANCELLED)
-            else:
-                self._take(*item)
+            match item:
+                case (float() as received_s, EngineRequest() as request):
+                    self._take(received_s, request)
+                case (int() as request_id, choice):
+                    self._cancel(request_id, choice)
         return not self._closed
 
     def _take(self, received_s: float, request: EngineRequest) -> None:
@@ -264,18 +265,21 @@ class FakeEngine:
             self._finish(self._requests[choice.request_id], choice, reason)
         return tuple(emissions)
 
-    def _end(self, request_id: int, reason: FinishReason) -> None:
-        """End every choice of a request that has not ended."""
+    def _cancel(self, request_id: int, index: int | None) -> None:
+        """End the choices of a request that have not ended, or that one."""
         request = self._requests.get(request_id)
         if request is None:
             return
-        if request in self._waiting:
+        waits = request in self._waiting
+        for choice in [choice for choice in request.choices.values() if index in (None, choice.index)]:
+            if waits:
+                del request.choices[choice.index]
+                self._finishes.append(Finish(request_id, choice.index, FinishReason.CANCELLED))
+            else:
+                self._finish(request, choice, FinishReason.CANCELLED)
+        if waits and not request.choices:
             self._waiting.remove(request)
             del self._requests[request_id]
-            self._finishes += [Finish(request_id, index, reason) for index in request.choices]
-            return
-        for choice in tuple(request.choices.values()):
-            self._finish(request, choice, reason)
 
     def _finish(self, request: _Request, choice: _Choice, reason: FinishReason) -> None:
         """End a running choice, and free what it held."""

@@ -47,6 +47,7 @@ class Replica:
         )
         self.requests: list[EngineRequest] = []
         self.cancelled: list[int] = []
+        self.cancelled_choices: list[tuple[int, int]] = []
         self.free_slots = slots
 
     def available(self) -> Credit:
@@ -59,6 +60,9 @@ class Replica:
 
     def cancel(self, request_id: int) -> None:
         self.cancelled.append(request_id)
+
+    def cancel_choice(self, request_id: int, choice: int) -> None:
+        self.cancelled_choices.append((request_id, choice))
 
 
 class House:
@@ -145,6 +149,32 @@ async def test_a_stop_string_over_two_tokens_ends_the_answer_and_the_engines_wor
     assert replica.cancelled == [1]
     assert generation.usage.completion_tokens == len("one END")
     assert house.endings == ["stop"]
+
+
+async def test_a_stop_string_ends_the_engines_work_on_its_choice_only() -> None:
+    replica = Replica()
+    generation = House(replica).generation(n=2, stop=("END",))
+    say(generation, "one ENDless", 1)
+    [delta] = await generation.next()
+    assert (delta.choice, delta.text, delta.finish_reason) == (1, "one ", FinishReason.STOP)
+    assert (replica.cancelled_choices, replica.cancelled) == ([(1, 1)], [])
+    finish(generation, FinishReason.CANCELLED, choice=1)
+    say(generation, "two", 0)
+    finish(generation)
+    assert text_of(await read(generation)) == "two"
+
+
+async def test_tokens_that_follow_at_once_are_shown_together_a_little_later() -> None:
+    generation = House(Replica()).generation()
+    say(generation, "a")
+    assert text_of(await generation.next()) == "a"
+    reading = asyncio.create_task(cast(Any, generation.next()))
+    await asyncio.sleep(0)
+    say(generation, "b")
+    await asyncio.sleep(0)
+    assert not reading.done()
+    say(generation, "c")
+    assert text_of(await reading) == "bc"
 
 
 async def test_leaving_frees_the_slot_and_settles_what_was_delivered_once() -> None:

@@ -61,13 +61,14 @@ class NativeEngine:
             vocab_size=self._graph.vocab_size,
             deterministic=options.deterministic,
         )
-        self._inbox: deque[EngineRequest | int] = deque()
+        self._inbox: deque[EngineRequest | tuple[int, int | None]] = deque()  # submits and cancels
         self._wake = threading.Event()
         self._closed = False
         self._next_id = 0
         self._seen = 0
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
+        self._unstarted: set[int] = set()  # requests that no choice has said a token of
         self._report = _Report()
         self._counters = EngineStats()
 
@@ -78,8 +79,8 @@ class NativeEngine:
         self._inbox.append(request)
         self._wake.set()
 
-    def cancel(self, request_id: int) -> None:
-        self._inbox.append(request_id)
+    def cancel(self, request_id: int, choice: int | None = None) -> None:
+        self._inbox.append((request_id, choice))
         self._wake.set()
 
     def close(self) -> None:
@@ -125,10 +126,10 @@ class NativeEngine:
     def _receive(self) -> None:
         while self._inbox:
             item = self._inbox.popleft()
-            if isinstance(item, int):
-                self._cancel(item)
-            else:
+            if isinstance(item, EngineRequest):
                 self._enqueue(item)
+            else:
+                self._cancel(*item)
 
     def _enqueue(self, request: EngineRequest) -> None:
         self._seen += 1
@@ -140,6 +141,7 @@ class NativeEngine:
             return
         sequences = sequences_of(request, self._next_id, perf_counter())
         self._next_id += len(request.choices)
+        self._unstarted.add(request.id)
         self._waiting += sequences
 
     def _unservable(self, request: EngineRequest) -> str:
@@ -155,9 +157,14 @@ class NativeEngine:
             return "the prompt has a token outside the vocabulary"
         return ""
 
-    def _cancel(self, request_id: int) -> None:
+    def _cancel(self, request_id: int, choice: int | None) -> None:
         for sequence in [s for s in self._running + self._waiting if s.request.id == request_id]:
-            self._finish(sequence, FinishReason.CANCELLED)
+            if choice is None or (choice == sequence.choice and not sequence.siblings):
+                self._finish(sequence, FinishReason.CANCELLED)
+            elif sequence.part_with(choice):
+                self._report.finishes.append(Finish(request_id, choice, FinishReason.CANCELLED))
+        if not any(s.request.id == request_id for s in self._running + self._waiting):
+            self._unstarted.discard(request_id)
 
     # --- schedule ---------------------------------------------------------------------------------------------------
 
@@ -298,7 +305,8 @@ class NativeEngine:
     def _start(self, sequence: Sequence, now: float) -> None:
         sequence.first_token_at = now
         request = sequence.request
-        if sequence.choice == request.choices[0].index:
+        if request.id in self._unstarted:
+            self._unstarted.remove(request.id)
             began = sequence.prefill_began_at or now
             cached = min(sequence.reused, len(request.prompt))
             self._report.started.append(Started(request.id, cached, began - sequence.arrived_at, now - began))

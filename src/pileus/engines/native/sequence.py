@@ -41,6 +41,17 @@ class Sequence:
         if self.history is not None:
             self.history.counts[token] = self.history.counts.get(token, 0) + 1
 
+    def part_with(self, choice: int) -> bool:
+        """Drop a choice that has not forked yet. Where it is this sequence's own, a sibling's takes its place: until
+        they fork they differ in nothing else. False where it is none of these."""
+        for sibling in self.siblings:
+            if choice == self.choice:
+                self.choice, sibling.choice = sibling.choice, self.choice
+            if choice == sibling.choice:
+                self.siblings.remove(sibling)
+                return True
+        return False
+
     def draw(self, row: int) -> Draw:
         """The choice of this sequence's next token from that row."""
         return Draw(row, self.request.params, self.choice, self.emitted, self.history)

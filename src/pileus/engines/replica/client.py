@@ -123,6 +123,11 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if self._open.pop(request_id, None) and self._transport:
             self._transport.write(wire.pack(wire.Cancel(request_id)))
 
+    def cancel_choice(self, request_id: int, choice: int) -> None:
+        """End one choice of a request that goes on; its sink hears of the `cancelled` finish."""
+        if request_id in self._open and self._transport:
+            self._transport.write(wire.pack(wire.Cancel(request_id, choice)))
+
     def available(self) -> Credit:
         """What the replica can take on: its credit, less the submits that it had not counted when it told it."""
         return Credit(

@@ -169,7 +169,7 @@ class Replica:
             if request := self._switchboard.enter(gateway, frame):
                 self._engine.submit(request)
         elif frame.request in gateway.unfinished:
-            self._engine.cancel(frame.request)
+            self._engine.cancel(frame.request, frame.choice)
 
     def _part(self, gateway: Gateway, reason: str) -> None:
         """End the connection, and all that was asked for on it."""

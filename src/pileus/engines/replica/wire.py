@@ -16,7 +16,7 @@ from msgspec import Struct
 from pileus.core.errors import OperatorError
 from pileus.core.records import Capabilities, Credit, Emission, EngineRequest, EngineStats, Finish, Started
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME_BYTES = 8 << 20
 ID_BITS = 32  # of a request id that a gateway chooses; the bits above are its connection's number
 
@@ -41,9 +41,10 @@ class Submit(Struct, frozen=True, array_like=True, tag=1):
 
 
 class Cancel(Struct, frozen=True, array_like=True, tag=2):
-    """End the request before the next step."""
+    """End the request, or one choice of it, before the next step."""
 
     request: int
+    choice: int | None = None
 
 
 # --- up: replica -> gateway -----------------------------------------------------------------------------------------

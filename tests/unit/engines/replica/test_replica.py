@@ -65,6 +65,18 @@ async def test_after_a_cancel_the_sink_hears_nothing_more_and_all_is_free(link: 
     assert len(sink.heard) == heard
 
 
+async def test_a_cancelled_choice_ends_and_the_others_go_on(link: WatchedLink) -> None:
+    sink = RecordingSink(2)
+    request_id = link.submit(ask(60, choices=2), sink)
+    await sink.until_tokens(2)
+    link.cancel_choice(request_id, 0)
+    await sink.end()
+    assert [(finish.choice, finish.reason) for finish in sink.finishes] == [
+        (0, FinishReason.CANCELLED),
+        (1, FinishReason.LENGTH),
+    ]
+
+
 async def test_a_cancel_from_within_an_emission_silences_the_same_frame(link: WatchedLink) -> None:
     ids: list[int] = []
     sink = RecordingSink(2, on_emission=lambda: link.cancel(ids[0]))
