@@ -29,7 +29,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, project / name)
     [path] = re.findall(r"^`(src/\S+)`:$", PAGE, re.MULTILINE)
     (project / path).write_text(block("python"))
-    bootstrap = project / "src" / "pileus" / "bootstrap.py"
+    [listing] = re.findall(r"^In `ENGINES` of `(src/\S+)`", PAGE, re.MULTILINE)
+    bootstrap = project / listing
     before, after = ("".join(re.findall(rf"^[ {mark}](.*\n)", block("diff"), re.MULTILINE)) for mark in "-+")
     assert bootstrap.read_text().count(before) == 1
     bootstrap.write_text(bootstrap.read_text().replace(before, after))

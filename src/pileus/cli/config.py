@@ -46,9 +46,9 @@ def check(config: Config = None, data: Data = None, json: Json = False) -> None:
     """
     loaded = load(config, {"data_dir": data})
 
-    from pileus import bootstrap
+    from pileus.bootstrap import local
 
-    bootstrap.check(loaded)
+    local.check(loaded)
     names = [deployment.name for deployment in loaded.settings.deployment]
     if json:
         output.json({"valid": True, "deployments": names})

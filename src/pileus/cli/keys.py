@@ -62,9 +62,9 @@ class ServerKeyring:
 @contextmanager
 def _keyring(*, local: bool, url: str, config: Path | None, data: Path | None) -> Iterator[Keyring]:
     if local or not os.environ.get(KEY_VARIABLE):
-        from pileus import bootstrap
+        from pileus.bootstrap.local import open_keyring
 
-        with bootstrap.open_keyring(load(config, {"data_dir": data}).settings) as keyring:
+        with open_keyring(load(config, {"data_dir": data}).settings) as keyring:
             yield keyring
     else:
         with Client(url) as client:

@@ -118,9 +118,9 @@ def remove(name: Name, yes: Yes = False, config: Config = None, data: Data = Non
 
 
 def _catalogue(config: Path | None, data: Path | None) -> "Catalogue":
-    from pileus import bootstrap
+    from pileus.bootstrap.local import open_catalogue
 
-    return bootstrap.open_catalogue(load(config, {"data_dir": data}).settings)
+    return open_catalogue(load(config, {"data_dir": data}).settings)
 
 
 def _print_json(entry: "ModelEntry | list[ModelEntry]") -> None:

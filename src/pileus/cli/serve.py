@@ -12,7 +12,7 @@ from pileus.cli.options import Config, Data
 from pileus.cli.progress import Bars
 
 if TYPE_CHECKING:
-    from pileus.bootstrap import Ready
+    from pileus.bootstrap.server import Ready
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 unless set otherwise.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on; 8000 unless set otherwise.")]
@@ -46,9 +46,9 @@ def _run(greeter: "Greeter | None", host: str | None, port: int | None, data: Pa
     if greeter and loaded.origin["log.level"] == "default":
         loaded = load(config, flags | {"log.level": "warning"})  # the greeter tells the rest
 
-    from pileus import bootstrap
+    from pileus.bootstrap.server import run_server
 
-    bootstrap.run_server(loaded, listener=greeter)
+    run_server(loaded, listener=greeter)
 
 
 class Greeter:

@@ -3,6 +3,6 @@
 
 def worker() -> None:
     """Host one engine, as the specification on standard input says."""
-    from pileus import bootstrap
+    from pileus.bootstrap.worker import run_worker
 
-    bootstrap.run_worker()
+    run_worker()

@@ -1,6 +1,6 @@
 """What `pileus up` tells once the server is ready."""
 
-from pileus.bootstrap import Ready
+from pileus.bootstrap.server import Ready
 from pileus.cli.serve import greeting
 
 

@@ -1,0 +1,75 @@
+"""What a command does without a server: check the settings, look at the models, manage the keys of a data folder."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pileus.bootstrap import ENGINES, load_driver
+from pileus.core.clock import SystemClock
+
+if TYPE_CHECKING:
+    from pileus.config.load import Loaded
+    from pileus.config.settings import Settings
+    from pileus.models.catalogue import Catalogue
+    from pileus.security.service import Security
+
+
+def check(loaded: "Loaded") -> None:
+    """Validate what only the drivers know. Raises `ConfigError` with the line and the fix."""
+    from pileus.config.load import unknown_engine, validate_options
+
+    for deployment in loaded.settings.deployment:
+        if deployment.engine not in ENGINES:
+            raise unknown_engine(deployment, ENGINES, loaded.origin)
+        validate_options(load_driver(deployment.engine).options, deployment, loaded.origin)
+
+
+def open_catalogue(settings: "Settings") -> "Catalogue":
+    """The models of this data folder."""
+    from pileus.models.catalogue import Catalogue
+
+    return Catalogue(settings.data_dir / "models", settings.models)
+
+
+@contextmanager
+def own(settings: "Settings") -> Iterator["Security"]:
+    """Store and security, while this process owns the data folder."""
+    from pileus.security.service import Security
+    from pileus.store.sqlite import SqliteStore
+
+    store = SqliteStore.open(settings.data_dir)
+    try:
+        security = Security.open(settings.data_dir, store, SystemClock())
+        try:
+            yield security
+        finally:
+            security.close()
+    finally:
+        store.close()
+
+
+@contextmanager
+def open_keyring(settings: "Settings") -> Iterator["LocalKeyring"]:
+    """The keys of a data folder that no server owns at present."""
+    with own(settings) as security:
+        yield LocalKeyring(security)
+
+
+class LocalKeyring:
+    """Keys as plain records, straight from the store."""
+
+    def __init__(self, security: "Security") -> None:
+        self._keys = security.keys
+
+    def create(self, wishes: dict[str, Any]) -> dict[str, Any]:
+        key, secret = asyncio.run(self._keys.create(**wishes))
+        return msgspec.structs.asdict(key) | {"secret": secret}
+
+    def list(self) -> list[dict[str, Any]]:
+        return [msgspec.structs.asdict(key) for key in asyncio.run(self._keys.list())]
+
+    def revoke(self, key_id: str) -> None:
+        asyncio.run(self._keys.revoke(key_id))

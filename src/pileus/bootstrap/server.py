@@ -1,0 +1,192 @@
+"""The server's life: what it starts, in which order, and how that ends again."""
+
+import asyncio
+import errno
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from pileus import __version__
+from pileus.bootstrap import parts
+from pileus.bootstrap.local import check, own
+from pileus.core.clock import SystemClock
+from pileus.core.errors import OperatorError
+from pileus.models.progress import silent
+
+if TYPE_CHECKING:
+    from pileus.api.server import ApiServer
+    from pileus.config.load import Loaded
+    from pileus.config.settings import Settings
+    from pileus.fleet.controller import Fleet
+    from pileus.observability.series import Series
+    from pileus.security.service import Security
+
+READY_TIMEOUT_S = 600.0
+_SAMPLE_INTERVAL_S = 1.0
+_LAST_GRACE_S = 5.0  # for replicas, after every connection has ended
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """What a person needs to know once the server takes requests."""
+
+    url: str
+    models: tuple[str, ...]
+    admin_key: str | None  # only on the first start, and only here
+    took_s: float
+
+
+class Listener(Protocol):
+    """Hears of a start and a stop."""
+
+    def progress(self, stage: str, done: int, total: int) -> None: ...
+
+    def ready(self, ready: Ready) -> None: ...
+
+    def stopping(self) -> None: ...
+
+
+def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. Raises `OperatorError` where that cannot begin."""
+    import uvloop
+
+    from pileus.observability import events
+
+    began = perf_counter()
+    check(loaded)
+    settings = loaded.settings
+    events.configure(settings.log.level, settings.log.format)
+    with ExitStack() as stack:
+        security = stack.enter_context(own(settings))
+        listening = stack.enter_context(_listen(settings.server.host, settings.server.port))
+        run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pileus-")))
+        artefacts = parts.get_artefacts(settings, listener.progress if listener else silent)
+        uvloop.run(_Server(settings, security, artefacts, listener, began).run(listening, run_dir))
+
+
+class _Server:
+    """The server's parts, from the fleet up to the socket, and their order of start and stop."""
+
+    def __init__(
+        self,
+        settings: "Settings",
+        security: "Security",
+        artefacts: parts.Artefacts,
+        listener: Listener | None,
+        began: float,
+    ) -> None:
+        self._settings = settings
+        self._security = security
+        self._artefacts = artefacts
+        self._listener = listener
+        self._began = began
+        self._stops_asked = 0
+
+    async def run(self, listening: socket.socket, run_dir: Path) -> None:
+        from pileus.fleet.backends.local import LocalStarter
+        from pileus.fleet.controller import Fleet
+
+        deployments = parts.make_deployments(self._settings, self._artefacts)
+        fleet = Fleet(deployments, LocalStarter(), run_dir=run_dir, clock=SystemClock())
+        fleet.start()
+        try:
+            # The replicas load while the web framework does.
+            await asyncio.to_thread(import_module, "pileus.api.app")
+            await self._serve(fleet, listening)
+        finally:
+            await fleet.drain_and_stop(_LAST_GRACE_S)
+
+    async def _serve(self, fleet: "Fleet", listening: socket.socket) -> None:
+        from pileus.observability.metrics import Metrics
+        from pileus.observability.series import Series
+        from pileus.observability.tracing import open_tracer
+
+        settings, security = self._settings, self._security
+        tracer = open_tracer(settings.telemetry.otlp_endpoint, __version__)
+        metrics = Metrics()
+        series = Series(metrics)
+        pipeline = parts.make_pipeline(settings, self._artefacts, fleet, security, metrics, tracer)
+        metrics.observe_with(lambda: parts.samples(fleet, pipeline))
+        server = parts.make_api(settings, fleet, security, pipeline, metrics, series)
+        self._watch_signals(server)
+        serving = asyncio.create_task(server.serve([listening]))
+        announcing = asyncio.create_task(self._announce(fleet, listening))
+        background = [asyncio.create_task(_sample(series)), asyncio.create_task(security.run()), announcing]
+        try:
+            await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
+            if announcing.done():
+                announcing.result()
+            await serving
+        finally:
+            server.should_exit = True
+            await serving
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            tracer.close()
+
+    def _watch_signals(self, server: "ApiServer") -> None:
+        """The first stop lets requests finish, the second does not."""
+
+        def stop() -> None:
+            self._stops_asked += 1
+            server.should_exit = True
+            server.force_exit = self._stops_asked > 1
+            if self._listener and self._stops_asked == 1:
+                self._listener.stopping()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+
+    async def _announce(self, fleet: "Fleet", listening: socket.socket) -> None:
+        """Wait for every deployment, make the first key, and tell the listener."""
+        for name in fleet.directory.deployments():
+            await fleet.wait_ready(name, READY_TIMEOUT_S)
+        if self._listener is None:
+            return
+        admin_key = None
+        if not await self._security.keys.list():
+            _, admin_key = await self._security.keys.create("admin", "admin")
+        host, port = listening.getsockname()[:2]
+        self._listener.ready(
+            Ready(
+                url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+                models=fleet.directory.deployments(),
+                admin_key=admin_key,
+                took_s=perf_counter() - self._began,
+            )
+        )
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket; connections wait in it until the server is up. Raises `OperatorError` for a taken port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OperatorError(f"port {port} of {host} is taken: stop what listens there, or choose --port") from None
+        raise OperatorError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose --host and --port"
+        ) from None
+    with listening:
+        yield listening
+
+
+async def _sample(series: "Series") -> None:
+    """A point for the console's charts every second."""
+    clock = SystemClock()
+    while True:
+        series.sample(clock.wall(), clock.monotonic())
+        await asyncio.sleep(_SAMPLE_INTERVAL_S)

@@ -1,0 +1,33 @@
+"""The replica: one process with one engine. The fleet starts it, by `pileus worker`."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from pileus.bootstrap import load_driver
+from pileus.core.errors import OperatorError
+from pileus.core.ports import EngineSpec, ReplicaCommand
+
+
+def run_worker() -> None:
+    """One replica: reads its `ReplicaCommand` from standard input, serves until it is told to end, and exits."""
+    from pileus.engines.replica.process import die_with_parent, refuse
+    from pileus.engines.replica.server import serve
+    from pileus.models.artefact import verify
+    from pileus.observability import events
+
+    die_with_parent()
+    command = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplicaCommand)
+    spec = command.spec
+    events.configure(spec["log_level"], "json")
+    try:
+        driver = load_driver(spec["engine"])
+        path = Path(spec["model_path"]) if spec["model_path"] else None
+        if driver.needs_model and path is not None:
+            verify(path)
+        options = driver.options.model_validate(spec["options"])
+        engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"]))
+    except OperatorError as error:
+        sys.exit(refuse(error))
+    sys.exit(serve(engine, address=command.address, replica=command.replica, epoch=command.epoch))
