@@ -3,16 +3,19 @@
 import http.server
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
 from acceptance.process import Server, environment, pileus, running_server
+from pileus.store.sqlite import DATABASE_FILE
 
 SERVER_RSS_LIMIT_MB = 300
 
@@ -22,6 +25,14 @@ def data(tmp_path: Path, smollm2_path: Path, test_models_dir: Path) -> Path:
     """A data folder without a server, in which the default model is installed."""
     (tmp_path / "models").symlink_to(test_models_dir)
     return tmp_path
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> tuple[str, str]:
+    """The arguments of a server that needs no model."""
+    config = tmp_path / "pileus.toml"
+    config.write_text('[[deployment]]\nname = "x"\nmodel = "fake"\nengine = "fake"\n')
+    return "--config", str(config)
 
 
 def fails_with_one_line(*arguments: str, status: int = 1) -> str:
@@ -52,6 +63,18 @@ def test_the_key_is_shown_at_the_first_start_only(data: Path) -> None:
         assert "$PILEUS_API_KEY" in second.greeting
         with OpenAI(base_url=f"{second.base_url}/v1", api_key=first.admin_key) as client:
             assert [model.id for model in client.models.list()] == ["smollm2-135m"]
+
+
+def test_a_start_and_its_stop_are_in_the_audit(tmp_path: Path, fake: tuple[str, str]) -> None:
+    with running_server(tmp_path, *fake) as server:
+        url = server.base_url
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as store:
+        rows = store.execute("SELECT action, actor, outcome, target FROM audit ORDER BY sequence").fetchall()
+    assert [row[:3] for row in (rows[0], rows[-1])] == [
+        ("server.start", "system", "ok"),
+        ("server.stop", "system", "ok"),
+    ]
+    assert rows[0][3].endswith(url)
 
 
 def test_ctrl_c_lets_a_running_answer_finish(data: Path) -> None:
@@ -110,6 +133,14 @@ def test_a_taken_port_is_told_with_another_to_try(data: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_written_is_told() -> None:
     assert "--data" in fails_with_one_line("--data", "/proc/pileus", "--port", "0")
+
+
+def test_a_start_that_cannot_be_audited_is_told(tmp_path: Path, fake: tuple[str, str]) -> None:
+    with running_server(tmp_path, *fake):
+        pass
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as store:
+        store.execute("ALTER TABLE audit RENAME TO elsewhere")
+    assert "the audit cannot be written" in fails_with_one_line("--data", str(tmp_path), "--port", "0", *fake)
 
 
 def test_a_wrong_setting_is_a_configuration_error(data: Path) -> None:

@@ -68,6 +68,7 @@ def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
         listening = stack.enter_context(_listen(settings.server.host, settings.server.port))
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pileus-")))
         artefacts = parts.get_artefacts(settings, listener.progress if listener else silent)
+        stack.enter_context(security.audit.server_run(f"{__version__} at {_url(listening)}"))
         uvloop.run(_Server(settings, security, artefacts, listener, began).run(listening, run_dir))
 
 
@@ -154,10 +155,9 @@ class _Server:
         admin_key = None
         if not await self._security.keys.list():
             _, admin_key = await self._security.keys.create("admin", "admin")
-        host, port = listening.getsockname()[:2]
         self._listener.ready(
             Ready(
-                url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+                url=_url(listening),
                 models=fleet.directory.deployments(),
                 admin_key=admin_key,
                 took_s=perf_counter() - self._began,
@@ -182,6 +182,11 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from None
     with listening:
         yield listening
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _sample(series: "Series") -> None:

@@ -7,15 +7,18 @@ background, and those beyond the bound are counted in one event instead of store
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from pileus.core.clock import Clock
-from pileus.core.errors import Unavailable
+from pileus.core.errors import OperatorError, PileusError, Unavailable
 from pileus.core.records import AuditEvent
-from pileus.observability.events import escape
+from pileus.observability.events import escape, get_log
 from pileus.store.port import Store
 from pileus.store.tables import AuditTable
+
+log = get_log(__name__)
 
 SYSTEM = "system"
 PENDING_LIMIT = 256  # refusals between two writes
@@ -41,6 +44,29 @@ class AuditLog:
     async def record_async(self, event: AuditEvent) -> None:
         """Durable when this returns."""
         await self._store.write(lambda tx: self._table.insert(tx, [clean(event)]))
+
+    @contextmanager
+    def server_run(self, target: str) -> Iterator[None]:
+        """A server's run, with its start and its end on record; raises `OperatorError` where that cannot begin.
+
+        A stop that cannot be recorded still happens: a server that cannot be stopped is no safer. The log tells it.
+        """
+        try:
+            self.record(self._system("server.start", target))
+        except Unavailable as error:
+            raise OperatorError(f"the audit cannot be written, so the server does not start: {error.message}") from None
+        outcome = "internal_error"
+        try:
+            yield
+            outcome = "ok"
+        except PileusError as error:
+            outcome = error.code
+            raise
+        finally:
+            try:
+                self.record(self._system("server.stop", target, outcome))
+            except Unavailable as error:
+                log.error("audit.lost", action="server.stop", reason=error.message)
 
     def refused(self, event: AuditEvent) -> None:
         """Note a refusal; immediate, and bounded whatever comes in."""
@@ -76,12 +102,11 @@ class AuditLog:
         return await self._store.read(lambda tx: self._table.latest(tx, limit, action))
 
     def _summaries(self, beyond: Counter[str]) -> list[AuditEvent]:
-        return [
-            AuditEvent(
-                at=self._clock.wall(), actor=SYSTEM, tenant="", action=action, outcome="not_stored", target=f"{n} more"
-            )
-            for action, n in beyond.items()
-        ]
+        return [self._system(action, f"{n} more", "not_stored") for action, n in beyond.items()]
+
+    def _system(self, action: str, target: str, outcome: str = "ok") -> AuditEvent:
+        """An event of no caller's making."""
+        return AuditEvent(at=self._clock.wall(), actor=SYSTEM, tenant="", action=action, target=target, outcome=outcome)
 
     def _put_back(self, events: Sequence[AuditEvent], beyond: Counter[str]) -> None:
         with self._lock:

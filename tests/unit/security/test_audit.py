@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from pileus.core.errors import Unavailable
+from pileus.core.errors import ConfigError, OperatorError, Unavailable
 from pileus.core.records import AuditEvent
 from pileus.security.audit import PENDING_LIMIT, AuditLog, clean
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
@@ -38,6 +39,44 @@ def test_an_act_that_cannot_be_recorded_is_told(audit: AuditLog, store: SqliteSt
     store.close()
     with pytest.raises(Unavailable):
         audit.record(event("server.start"))
+
+
+def test_a_server_run_has_its_start_and_its_stop_on_record(
+    audit: AuditLog, store: SqliteStore, clock: ManualClock
+) -> None:
+    began = clock.wall()
+    with audit.server_run("1.0 at http://h:1"):
+        assert [row.action for row in stored(store)] == ["server.start"]
+        clock.advance(60)
+    rows = [(row.action, row.actor, row.target, row.outcome, row.at - began) for row in stored(store)]
+    assert rows == [
+        ("server.start", "system", "1.0 at http://h:1", "ok", 0),
+        ("server.stop", "system", "1.0 at http://h:1", "ok", 60),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(ConfigError("no"), "config_error"), (ZeroDivisionError(), "internal_error")]
+)
+def test_a_run_that_ends_in_an_error_says_so(
+    audit: AuditLog, store: SqliteStore, error: Exception, outcome: str
+) -> None:
+    with pytest.raises(type(error)), audit.server_run("x"):
+        raise error
+    assert [(row.action, row.outcome) for row in stored(store)] == [("server.start", "ok"), ("server.stop", outcome)]
+
+
+def test_a_server_whose_start_cannot_be_recorded_does_not_run(audit: AuditLog, store: SqliteStore) -> None:
+    store.close()
+    with pytest.raises(OperatorError, match="the audit cannot be written") as refused, audit.server_run("x"):
+        pytest.fail("it ran")
+    assert "\n" not in refused.value.message
+
+
+def test_a_stop_that_cannot_be_recorded_happens_and_is_logged(audit: AuditLog, store: SqliteStore) -> None:
+    with capture_logs() as events, audit.server_run("x"):
+        store.close()
+    assert [(event["event"], event["action"]) for event in events] == [("audit.lost", "server.stop")]
 
 
 def test_refusals_are_written_at_the_next_flush_in_order(audit: AuditLog, store: SqliteStore) -> None:
