@@ -13,7 +13,6 @@ from pileus.api.openai import chat, completions, models
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
 from pileus.api.services import Services
-from pileus.core.errors import Unauthenticated
 
 _DESCRIPTION: Final = "An LLM cloud that you own. OpenAI's clients work as they are: set their base URL to `/v1`."
 # The pipeline's own spans and metrics replace FastAPI's, which would record request contents with errors.
@@ -55,14 +54,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.present = Present()
     app.state.closing = asyncio.Event()
-    end_streams_of_revoked_keys(services, app.state.present)
+    services.keys.on_closed.append(app.state.present.interrupt)
     refuse_unguarded(app)
     return app
-
-
-def end_streams_of_revoked_keys(services: Services, present: Present) -> None:
-    """A key that was revoked stops serving answers that it began."""
-    services.keys.on_revoked.append(lambda key_id: present.interrupt(key_id, Unauthenticated("This key was revoked.")))
 
 
 def refuse_unguarded(app: FastAPI) -> None:

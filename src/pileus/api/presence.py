@@ -61,7 +61,7 @@ class Presence:
 
 
 class Present:
-    """Who waits for an answer at this moment, by key, so that a revoked key's streams end."""
+    """Who waits for an answer at this moment, by key, so that the streams of a key that is closed end."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, set[Presence]] = {}

@@ -56,7 +56,9 @@ class Call(Request):
         return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
 
     def presence(self) -> Presence:
-        """To be entered while an answer is made that takes long."""
+        """To be entered while an answer is made that takes long. Raises `KeyRefused` for a key that was closed while
+        the body came in."""
+        self.services.keys.check(self.principal.key_id)
         present: Present = self.scope["app"].state.present
         return present.of(self.principal.key_id, self.receive)
 

@@ -56,7 +56,8 @@ class KeyService:
         self._by_id: dict[str, _Entry] = {}
         self._revoking = asyncio.Lock()
         self._acts: set[asyncio.Task[object]] = set()
-        self.on_revoked: list[Callable[[str], None]] = []  # called with the key's id, on the event loop
+        self._expired_until = clock.wall()  # keys that expired up to then are known to have
+        self.on_closed: list[Callable[[str, KeyRefused], None]] = []  # called with the key's id, on the event loop
 
     @classmethod
     def open(cls, store: Store, pepper: Pepper, ledger: UsageLedger, clock: Clock) -> "KeyService":
@@ -75,19 +76,20 @@ class KeyService:
         entry = self._by_digest.get(digest)
         if entry is None or not hmac.compare_digest(entry.digest, digest):
             raise KeyRefused("This API key is not known here.", "unknown")
-        key = entry.key
-        if key.revoked_at is not None:
-            raise KeyRefused("This API key was revoked.", "revoked", key.id)
-        if key.expires_at is not None and self._clock.wall() >= key.expires_at:
-            raise KeyRefused("This API key has expired.", "expired", key.id)
+        self._check(entry.key)
         return entry.principal
 
-    def active(self, key_id: str) -> bool:
-        """Whether a key still opens anything; for work that outlasts its authentication."""
-        entry = self._by_id.get(key_id)
-        if entry is None or entry.key.revoked_at is not None:
-            return False
-        return entry.key.expires_at is None or self._clock.wall() < entry.key.expires_at
+    def check(self, key_id: str) -> None:
+        """Raise `KeyRefused` if the key was closed since it was authenticated; for work that begins later."""
+        self._check(self._by_id[key_id].key)
+
+    def expire(self) -> None:
+        """Tell the listeners of the keys that have expired since the last call; call every second."""
+        since, self._expired_until = self._expired_until, self._clock.wall()
+        for entry in tuple(self._by_id.values()):
+            expires_at = entry.key.expires_at
+            if expires_at is not None and since < expires_at <= self._expired_until:
+                self._closed(entry.key)
 
     async def create(
         self,
@@ -150,8 +152,17 @@ class KeyService:
                 return
             await self._store.write(write)
             entry.key = structs.replace(entry.key, revoked_at=event.at)
-        for listener in self.on_revoked:
-            listener(entry.key.id)
+        self._closed(entry.key)
+
+    def _check(self, key: ApiKey) -> None:
+        if refusal := _refusal(key, self._clock.wall()):
+            raise refusal
+
+    def _closed(self, key: ApiKey) -> None:
+        """What was begun with this key has lost its right."""
+        if refusal := _refusal(key, self._clock.wall()):
+            for listener in self.on_closed:
+                listener(key.id, refusal)
 
     async def _finish(self, act: Awaitable[Result]) -> Result:
         """See an act through to its effect in memory, even when the caller leaves in between."""
@@ -173,6 +184,15 @@ class KeyService:
 
     def _event(self, actor: str, action: str, key: ApiKey) -> AuditEvent:
         return AuditEvent(at=self._clock.wall(), actor=actor, tenant=key.tenant, action=action, target=key.id)
+
+
+def _refusal(key: ApiKey, now: float) -> KeyRefused | None:
+    """Why a known key opens nothing, if so."""
+    if key.revoked_at is not None:
+        return KeyRefused("This API key was revoked.", "revoked", key.id)
+    if key.expires_at is not None and now >= key.expires_at:
+        return KeyRefused("This API key has expired.", "expired", key.id)
+    return None
 
 
 def _checked_label(param: str, text: str) -> str:

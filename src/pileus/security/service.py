@@ -40,9 +40,10 @@ class Security:
         return cls(keys, ledger, AuditLog(store, clock), usage, pepper.salt)
 
     async def run(self) -> None:
-        """Write usage and refusals every second, until cancelled."""
+        """Close keys that expire, and write usage and refusals, every second until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
+            self.keys.expire()
             self.usage.flush()
             self.audit.flush()
 

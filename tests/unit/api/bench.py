@@ -15,7 +15,6 @@ from pileus.api.app import create_app
 from pileus.api.server import create_server
 from pileus.api.services import Services
 from pileus.config.settings import Settings
-from pileus.core.clock import SystemClock
 from pileus.core.records import EngineStats
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
@@ -27,6 +26,7 @@ from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import SqliteStore
+from pileus.testing.clock import ManualClock
 from unit.api.scripted import ScriptedPipeline
 
 CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
@@ -41,6 +41,7 @@ class Bench:
     directory: ServingDirectory
     services: Services
     store: SqliteStore
+    clock: ManualClock
     admin: str  # secrets of two keys
     user: str
     user_id: str
@@ -52,7 +53,7 @@ class Bench:
 @asynccontextmanager
 async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
     """An application over a fresh data folder, with an admin's and a user's key."""
-    store, clock, metrics = SqliteStore.open(data_dir), SystemClock(), Metrics()
+    store, clock, metrics = SqliteStore.open(data_dir), ManualClock(time.time()), Metrics()
     try:
         ledger = UsageLedger(UsageJournal(store))
         keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
@@ -78,6 +79,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             directory=directory,
             services=services,
             store=store,
+            clock=clock,
             admin=admin,
             user=secret,
             user_id=user.id,

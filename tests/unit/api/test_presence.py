@@ -12,11 +12,11 @@ from unit.api.scripted import HELLO
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def chat(bench: Bench, path: str = "/v1/chat/completions", **wishes: Any) -> bytes:
+def chat(bench: Bench, path: str = "/v1/chat/completions", key: str = "", **wishes: Any) -> bytes:
     """A chat request as it travels."""
     body = json.dumps((ASK if "prompt" not in wishes else {"model": "clouds"}) | wishes).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: pileus\r\nauthorization: Bearer {bench.user}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: pileus\r\nauthorization: Bearer {key or bench.user}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -78,12 +78,57 @@ async def test_a_revoked_key_ends_its_stream_with_an_error_and_no_done(bench: Be
         await reader.readuntil(b'"content":"Hello"')
         await bench.services.keys.revoke(bench.user_id)
         rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1)
-        assert b"This key was revoked." in rest
+        assert b"This API key was revoked." in rest
         assert b"[DONE]" not in rest
         writer.write(chat(bench))
         assert (await reader.readline()).startswith(b"HTTP/1.1 401")
         writer.close()
     assert len(bench.pipeline.cancelled) == 1
+
+
+async def test_a_key_that_expires_ends_its_stream_as_a_revoked_one_does(bench: Bench) -> None:
+    key, secret = await bench.services.keys.create("brief", "user", expires_at=bench.clock.wall() + 60)
+    bench.pipeline.script = (HELLO[0], asyncio.Event())
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, key=secret, stream=True))
+        await reader.readuntil(b'"content":"Hello"')
+        bench.clock.advance(59)
+        bench.services.keys.expire()
+        assert not bench.pipeline.cancelled
+        bench.clock.advance(1)
+        bench.services.keys.expire()
+        rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+        assert b'{"error":{"message":"This API key has expired.","type":"authentication_error"' in rest
+        assert b"[DONE]" not in rest
+        writer.write(chat(bench, key=secret))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+    assert len(bench.pipeline.cancelled) == 1
+    written = bench.services.audit.flush()
+    assert written is not None
+    written.result()
+    reasons = [(event.actor, event.outcome) for _, event in await bench.services.audit.latest(2)]
+    assert reasons == [(key.id, "expired")] * 2
+
+
+@pytest.mark.parametrize("ending", ["expired", "revoked"])
+async def test_a_key_that_is_closed_while_the_body_comes_in_begins_nothing(bench: Bench, ending: str) -> None:
+    key, secret = await bench.services.keys.create("brief", "user", expires_at=bench.clock.wall() + 60)
+    head, _, body = chat(bench, key=secret, stream=True).partition(b"\r\n\r\n")
+    async with listening(bench) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"  # who calls is known
+        if ending == "revoked":
+            await bench.services.keys.revoke(key.id)
+        else:
+            bench.clock.advance(60)
+            bench.services.keys.expire()
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+    assert not bench.pipeline.requests
 
 
 async def test_live_figures_end_when_the_server_stops(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from pileus.core.records import AuditEvent, Lane, UsageRecord
 from pileus.security.service import Security
 from pileus.store.sqlite import SqliteStore
 from pileus.store.tables import AuditTable, UsageTable
+from pileus.testing.clock import ManualClock
 
 USAGE = UsageRecord(request_id="r", key_id="k", tenant="t", deployment="d", lane=Lane.ON_DEMAND, outcome="stop", at=0.0)
 REFUSAL = AuditEvent(at=0.0, actor="k", tenant="t", action="request.refused", outcome="permission_denied")
@@ -27,6 +28,21 @@ async def test_usage_and_refusals_are_written_while_it_runs(
     running.cancel()
     assert await store.read(partial(UsageTable().latest, limit=9)) == [USAGE]
     assert await security.audit.latest(9) == [(1, REFUSAL)]
+
+
+async def test_keys_expire_while_it_runs(
+    security: Security, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pileus.security.service.FLUSH_INTERVAL_S", 0)
+    key, _ = await security.keys.create("a", "user", expires_at=clock.wall() + 1)
+    told: list[str] = []
+    security.keys.on_closed.append(lambda key_id, _: told.append(key_id))
+    clock.advance(1)
+    running = asyncio.create_task(security.run())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert told == [key.id]
 
 
 def test_closing_writes_what_waits(security: Security, store: SqliteStore) -> None:
