@@ -28,6 +28,7 @@ _HOST: Final = re.compile(rb"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 _SINGULAR: Final = frozenset(
     {b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"x-api-key", b"x-request-id"}
 )
+_TRACEPARENT: Final = b"traceparent"
 _CSP: Final = b"content-security-policy"
 _HEADERS: Final[RawHeaders] = [
     (b"x-content-type-options", b"nosniff"),
@@ -47,6 +48,7 @@ class Head(Struct):
     request_id: str
     values: dict[bytes, bytes]
     repeated: bytes | None
+    traceparent: str | None = None  # W3C: sent twice, it counts as malformed, and is ignored like any such
     principal: Principal | None = None  # set by the route, once it is known
 
     def check(self) -> None:
@@ -66,14 +68,17 @@ def read_head(scope: Scope) -> Head:
     """One pass over the headers."""
     values: dict[bytes, bytes] = {}
     repeated = None
+    traces: list[bytes] = []
     for name, value in scope["headers"]:
         if name in _SINGULAR:
             if name in values:
                 repeated = name
             values[name] = value
+        elif name == _TRACEPARENT:
+            traces.append(value)
     wanted = values.get(b"x-request-id")
     request_id = wanted.decode("ascii") if wanted and _REQUEST_ID.fullmatch(wanted) else new_id("req")
-    return Head(request_id, values, repeated)
+    return Head(request_id, values, repeated, traces[0].decode("latin-1") if len(traces) == 1 else None)
 
 
 class Edge:

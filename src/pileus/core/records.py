@@ -67,6 +67,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     prompt: str | tuple[int, ...] | None = None
     lane: Lane = Lane.ON_DEMAND
     deadline_s: float | None = None  # from admission; None is the deployment's
+    traceparent: str | None = None  # the caller's W3C trace context, as it was sent
 
 
 class Principal(Struct, frozen=True):

@@ -66,6 +66,7 @@ class Settlement:
                 ended_at=at,
                 figures=figures,
                 finish_reasons=(ending,),
+                traceparent=request.traceparent,
             )
         )
 

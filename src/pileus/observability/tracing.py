@@ -30,7 +30,7 @@ class RequestTrace(Struct, frozen=True, kw_only=True):
     ended_at: float  # wall clock
     figures: RequestFigures
     finish_reasons: tuple[str, ...] = ()
-    traceparent: str | None = None  # the caller's W3C trace context
+    traceparent: str | None = None  # the caller's W3C trace context, as it was sent; a malformed one is ignored
 
 
 class Tracer(Protocol):

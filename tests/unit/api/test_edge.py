@@ -15,6 +15,8 @@ from pileus.security.permission import Permission
 from unit.api.bench import Bench
 
 ASK: dict[str, Any] = {"model": "clouds", "messages": [{"role": "user", "content": "hi"}]}
+CONTINUE: dict[str, Any] = {"model": "clouds", "prompt": ["hi", "ho"]}
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def test_every_answer_has_a_request_id(client: httpx.AsyncClient) -> None:
@@ -41,6 +43,21 @@ async def test_every_answer_has_the_security_headers(client: httpx.AsyncClient, 
     assert headers["x-frame-options"] == "DENY"
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(("path", "ask"), [("chat/completions", ASK), ("completions", CONTINUE)])
+async def test_the_callers_trace_goes_with_the_request(
+    bench: Bench, client: httpx.AsyncClient, path: str, ask: dict[str, Any]
+) -> None:
+    for headers, carried in (
+        ([("traceparent", TRACE)], TRACE),
+        ([("traceparent", "nonsense")], "nonsense"),  # the tracer ignores it
+        ([("traceparent", TRACE), ("traceparent", TRACE)], None),
+        ([], None),
+    ):
+        response = await client.post(f"/v1/{path}", json=ask, headers=[*client.headers.items(), *headers])
+        assert response.status_code == 200
+        assert bench.pipeline.requests[-1][1].traceparent == carried
 
 
 async def test_an_unknown_path_is_told_in_openais_shape(client: httpx.AsyncClient) -> None:

@@ -95,8 +95,26 @@ def test_an_error_marks_the_span() -> None:
     assert span.attributes["error.type"] == "engine_failed"
 
 
-def test_the_callers_trace_is_continued_and_nonsense_begins_a_new_one() -> None:
+def test_the_callers_trace_is_continued() -> None:
     span = exported(request(traceparent=f"00-{TRACE_ID}-00f067aa0ba902b7-01"))["chat smollm2-135m"]
     assert span.context is not None
     assert f"{span.context.trace_id:032x}" == TRACE_ID
-    assert exported(request(traceparent="\r\nnonsense"))["chat smollm2-135m"].parent is None
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "\r\nnonsense",
+        f"00-{TRACE_ID}-00f067aa0ba902b7",
+        f"00-{TRACE_ID}-00f067aa0ba902b7-01-more",
+        f"00-{TRACE_ID.upper()}-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE_ID}-{'0' * 16}-01",
+        f"ff-{TRACE_ID}-00f067aa0ba902b7-01",
+        "00-" + "a" * 65536,
+    ],
+)
+def test_a_malformed_trace_begins_a_new_one(traceparent: str) -> None:
+    assert exported(request(traceparent=traceparent))["chat smollm2-135m"].parent is None

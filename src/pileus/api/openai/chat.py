@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
 from pileus.api.body import WireForm
+from pileus.api.edge import Head
 from pileus.api.openai.answers import (
     ChatChoice,
     ChatChunkChoice,
@@ -71,11 +72,12 @@ class ChatRequest(SharedOptions):
             raise ValueError("`top_logprobs` needs `logprobs: true`")
         return self
 
-    def record(self, request_id: str) -> GenerationRequest:
+    def record(self, head: Head) -> GenerationRequest:
         longest = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerationRequest(
-            id=request_id,
+            id=head.request_id,
+            traceparent=head.traceparent,
             model=self.model,
             options=self.options(max_tokens=longest, logprobs=logprobs),
             messages=tuple([turn.record() for turn in self.messages]),
@@ -86,7 +88,7 @@ async def chat(call: Call) -> ASGIApp:
     """Continue a conversation; with `stream: true` as server-sent events."""
     form = await call.read(ChatRequest)
     form.check_choices(call.services.settings.limits.max_n)
-    request = form.record(call.head.request_id)
+    request = form.record(call.head)
     pipeline, principal = call.services.pipeline, call.principal
 
     async def begin() -> tuple[Source, Chunks]:

@@ -7,6 +7,7 @@ from msgspec.json import encode
 from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
+from pileus.api.edge import Head
 from pileus.api.openai.answers import Completion, CompletionChoice, Usage, completion_logprobs, usage_of
 from pileus.api.openai.merged import start_all
 from pileus.api.openai.options import SharedOptions
@@ -53,12 +54,13 @@ class CompletionRequest(SharedOptions):
             return [tuple(self.prompt)]
         return [each if isinstance(each, str) else tuple(each) for each in self.prompt]
 
-    def records(self, request_id: str) -> list[GenerationRequest]:
+    def records(self, head: Head) -> list[GenerationRequest]:
         longest = _DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         options = self.options(max_tokens=longest, logprobs=self.logprobs)
         return [
             GenerationRequest(
-                id=request_id if index == 0 else f"{request_id}.{index}",
+                id=head.request_id if index == 0 else f"{head.request_id}.{index}",
+                traceparent=head.traceparent,
                 model=self.model,
                 options=options,
                 prompt=prompt,
@@ -70,7 +72,7 @@ class CompletionRequest(SharedOptions):
 async def complete(call: Call) -> ASGIApp:
     """Continue a text; with `stream: true` as server-sent events."""
     form = await call.read(CompletionRequest)
-    requests = form.records(call.head.request_id)
+    requests = form.records(call.head)
     form.check_choices(call.services.settings.limits.max_n, len(requests))
     wire = CompletionWire(form)
 
