@@ -1,8 +1,16 @@
-"""Attacks 1, 2, 3, 4, 9 and 12: who is calling, and what they claim to be."""
+"""Attacks 1, 2, 3, 4, 5, 9 and 12: who is calling, and what they claim to be."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPResponse
 
-from attacks.target import CHAT, Target
+from attacks.target import CHAT, MIB, Target
+from pileus.security.guesses import LIMIT, WINDOW_S
+from pileus.security.secret import new_secret
+
+ATTACKER = "127.0.0.2"  # an address apart, so that the other attacks keep their own count
+GUESSES = 3000
 
 
 def test_1_sql_in_a_key_is_just_a_wrong_key(target: Target) -> None:
@@ -46,6 +54,42 @@ def test_4_two_conflicting_keys_are_refused(target: Target) -> None:
         assert target.raw(f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n".encode()).status == 400
     lines = f"authorization: {good}\r\nx-api-key: sk-pileus-other"
     assert target.raw(f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n".encode()).status == 400
+
+
+@contextmanager
+def trying(target: Target) -> Iterator["Guesser"]:
+    with closing(HTTPConnection(*target.address, timeout=30, source_address=(ATTACKER, 0))) as connection:
+        yield Guesser(connection)
+
+
+class Guesser:
+    """One connection that tries keys."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def attempt(self, key: str) -> HTTPResponse:
+        self._connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+        response = self._connection.getresponse()
+        response.read()
+        return response
+
+
+def test_5_key_guesses_are_told_to_wait_and_the_right_key_still_works(target: Target) -> None:
+    before = target.rss_bytes()
+    began = time.monotonic()
+    with trying(target) as guesser:
+        answers = [guesser.attempt(new_secret() if n % 2 else f"sk-pileus-{n}") for n in range(GUESSES)]
+        assert guesser.attempt(target.user).status == 200
+        waits = [int(answer.headers["retry-after"]) for answer in answers if answer.status == 429]
+    windows = 1 + int((time.monotonic() - began) / WINDOW_S)
+    assert [answer.status for answer in answers[: LIMIT + 1]] == [401] * LIMIT + [429]
+    assert [answer.status for answer in answers].count(401) <= windows * LIMIT
+    assert len(waits) >= GUESSES - windows * LIMIT
+    assert all(1 <= wait <= WINDOW_S for wait in waits)
+    with target.http("sk-pileus-wrong") as elsewhere:
+        assert elsewhere.get("/v1/models").status_code == 401
+    assert target.rss_bytes() - before < 10 * MIB
 
 
 def test_9_nobody_gives_himself_a_role_a_tenant_or_a_price(target: Target) -> None:

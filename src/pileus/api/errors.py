@@ -17,6 +17,7 @@ from pileus.core.errors import (
     PermissionDenied,
     PileusError,
     QuotaExceeded,
+    RateLimited,
     ServiceError,
     TooLarge,
     Unauthenticated,
@@ -57,6 +58,7 @@ _ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
     (TooLarge, 413, "invalid_request_error"),
     (UnsupportedMediaType, 415, "invalid_request_error"),
     (QuotaExceeded, 429, "insufficient_quota"),
+    (RateLimited, 429, "rate_limit_error"),
     (CallerError, 400, "invalid_request_error"),
     (Overloaded, 503, "server_error"),
     (DeadlineExceeded, 504, "server_error"),
@@ -92,7 +94,7 @@ def answer(error: Exception) -> tuple[int, ErrorBody]:
 def answer_headers(error: Exception, status: int) -> RawHeaders:
     """What beside the body tells the caller how to go on."""
     headers: RawHeaders = []
-    if isinstance(error, Overloaded | QuotaExceeded):
+    if isinstance(error, Overloaded | QuotaExceeded | RateLimited):
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode("ascii")))

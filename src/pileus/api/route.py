@@ -98,7 +98,7 @@ class GuardedRoute(APIRoute):
             self._check_query(scope["query_string"])
         if not isinstance(self.permission, Public):
             head = call.head
-            head.principal = call.services.keys.authenticate(secret_of(head.values))
+            head.principal = call.services.keys.authenticate(secret_of(head.values), _address(scope))
             require(head.principal, self.permission)
         response = await self._handler(call)
         await response(scope, receive, send)
@@ -110,6 +110,12 @@ class GuardedRoute(APIRoute):
                 raise InvalidRequest("an API key does not belong into a URL: send it as `Authorization: Bearer ...`")
             if name not in self.query:
                 raise InvalidRequest(f"`{name}` is not a query parameter of this endpoint", param=name)
+
+
+def _address(scope: Scope) -> str:
+    """Who is at the other end of the connection; headers that claim another are nobody's word."""
+    client: tuple[str, int] | None = scope.get("client")
+    return client[0] if client else ""
 
 
 def secret_of(head: dict[bytes, bytes]) -> str:

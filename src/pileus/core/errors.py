@@ -9,7 +9,8 @@
     │   ├── NotFound
     │   │   └── ModelNotFound
     │   ├── TooLarge
-    │   └── QuotaExceeded        with retry_after_s
+    │   ├── QuotaExceeded        with retry_after_s
+    │   └── RateLimited          with retry_after_s
     ├── ServiceError             ours: the same request may succeed later
     │   ├── Overloaded           with retry_after_s
     │   ├── Unavailable          no replica, or the store is away; with retry_after_s
@@ -91,6 +92,16 @@ class QuotaExceeded(CallerError):
     """The budget of this key is used up."""
 
     code = "insufficient_quota"
+
+    def __init__(self, message: str = "", *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(CallerError):
+    """Too many of these came from here."""
+
+    code = "rate_limit_exceeded"
 
     def __init__(self, message: str = "", *, retry_after_s: float) -> None:
         super().__init__(message)

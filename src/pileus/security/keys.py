@@ -13,10 +13,11 @@ from msgspec import Struct, structs
 from sqlalchemy import Connection
 
 from pileus.core.clock import Clock
-from pileus.core.errors import InvalidRequest, NotFound, Unauthenticated
+from pileus.core.errors import InvalidRequest, NotFound, RateLimited, Unauthenticated
 from pileus.core.ids import new_id
 from pileus.core.records import AuditEvent, Principal
 from pileus.security.audit import SYSTEM
+from pileus.security.guesses import Guesses
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.permission import ROLES, Role
@@ -52,6 +53,7 @@ class KeyService:
         self._clock = clock
         self._table = KeyTable()
         self._audit = AuditTable()
+        self._guesses = Guesses()
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
         self._revoking = asyncio.Lock()
@@ -68,8 +70,23 @@ class KeyService:
             service._admit(digest, key, totals.get(key.id, Total()))
         return service
 
-    def authenticate(self, secret: str) -> Principal:
-        """Who holds this key. Raises `KeyRefused`; the messages tell more than "no" only to a key's holder."""
+    def authenticate(self, secret: str, address: str = "") -> Principal:
+        """Who holds this key, sent from there; callers without an address count as one.
+
+        Raises `KeyRefused`, whose messages tell more than "no" only to a key's holder, or `RateLimited` where the key
+        is nobody's and its address has sent too many such.
+        """
+        try:
+            return self._recognise(secret)
+        except KeyRefused as refusal:
+            if refusal.key_id:
+                raise
+            wait_s = self._guesses.wrong(address, self._clock.monotonic())
+            if wait_s is None:
+                raise
+        raise RateLimited("Too many wrong API keys came from this address.", retry_after_s=wait_s)
+
+    def _recognise(self, secret: str) -> Principal:
         if not well_formed(secret):
             raise KeyRefused(f"This is not a Pileus API key, or it has a typing mistake: {PREFIX}...", "malformed")
         digest = self._pepper.digest(secret.encode())

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pileus.core.errors import InvalidRequest, NotFound, OperatorError, Unauthenticated, Unavailable
+from pileus.core.errors import InvalidRequest, NotFound, OperatorError, RateLimited, Unauthenticated, Unavailable
+from pileus.security.guesses import LIMIT, WINDOW_S
 from pileus.security.keys import KeyRefused, KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import PEPPER_FILE, Pepper
@@ -78,6 +79,35 @@ async def test_no_refusal_repeats_what_was_sent(security: Security) -> None:
         with pytest.raises(KeyRefused) as caught:
             security.keys.authenticate(secret)
         assert secret not in caught.value.message
+
+
+async def test_too_many_wrong_keys_are_told_to_wait_and_a_right_one_works(
+    security: Security, clock: ManualClock
+) -> None:
+    _, right = await security.keys.create("a", "user")
+    closed, revoked = await security.keys.create("b", "user")
+    await security.keys.revoke(closed.id)
+    for n in range(LIMIT):
+        with pytest.raises(KeyRefused):
+            security.keys.authenticate("nonsense" if n % 2 else new_secret(), "10.0.0.1")
+    for guess in ("nonsense", new_secret()):
+        with pytest.raises(RateLimited) as refused:
+            security.keys.authenticate(guess, "10.0.0.1")
+        assert refused.value.retry_after_s == WINDOW_S
+    assert security.keys.authenticate(right, "10.0.0.1").name == "a"
+    with pytest.raises(KeyRefused, match="revoked"):
+        security.keys.authenticate(revoked, "10.0.0.1")
+    with pytest.raises(KeyRefused):
+        security.keys.authenticate("nonsense", "10.0.0.2")
+    clock.advance(WINDOW_S)
+    with pytest.raises(KeyRefused):
+        security.keys.authenticate("nonsense", "10.0.0.1")
+
+
+async def test_a_closed_key_is_no_guess(security: Security) -> None:
+    closed, revoked = await security.keys.create("a", "user")
+    await security.keys.revoke(closed.id)
+    assert {refusal(security.keys, revoked) for _ in range(LIMIT + 1)} == {"revoked"}
 
 
 @settings(max_examples=200)
