@@ -40,7 +40,7 @@ GATEWAY_PANELS = (
     Panel("gateway", "whole-32", "requests_per_s", "requests/s, more is better"),
     Panel("gateway", "stream-32", "tokens_per_s", "tokens/s, more is better"),
     Panel("gateway", "stream-256", "tokens_per_s", "tokens/s, more is better"),
-    Panel("gateway", "steady-256", "events_per_s", "events/s, more is better"),
+    Panel("gateway", "steady-256", "tokens_per_s", "tokens/s, more is better"),
     Panel("gateway", "sequential", "added_p50_ms", "ms added to a request, less is better"),
 )
 
