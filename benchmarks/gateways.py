@@ -24,7 +24,7 @@ _LITELLM_KEY = "sk-benchmarks"
 
 # Deployments of the fake engine, and how long a step of each takes: a token for each of its streams.
 INSTANT, STEADY_32, STEADY_256, PACED = "instant", "steady-32", "steady-256", "paced"
-STEP_S = {INSTANT: 0.0, STEADY_32: 0.0006, STEADY_256: 0.008, PACED: 0.25}
+STEP_S = {INSTANT: 0.0, STEADY_32: 0.0004, STEADY_256: 0.008, PACED: 0.25}
 
 # Room for every stream of every workload at once, so that nothing ever waits in a queue.
 _DEPLOYMENTS = "".join(

@@ -1,6 +1,6 @@
 """Identifiers that people see: a prefix that names the kind, then 120 random bits in base 32."""
 
-import secrets
+import random
 from base64 import b32encode
 
 # Crockford's alphabet in lower case: no letter that is taken for a digit.
@@ -8,5 +8,5 @@ _READABLE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abc
 
 
 def new_id(kind: str) -> str:
-    """A fresh identifier such as `req_4t0q...`; unique without coordination."""
-    return f"{kind}_{b32encode(secrets.token_bytes(15)).translate(_READABLE).decode()}"
+    """A fresh identifier such as `req_4t0q...`; unique without coordination, and no secret."""
+    return f"{kind}_{b32encode(random.randbytes(15)).translate(_READABLE).decode()}"  # noqa: S311

@@ -9,8 +9,11 @@ from pileus.core.errors import Overloaded
 from pileus.core.ports import ReplicaSink
 from pileus.core.records import EngineRequest
 from pileus.engines.replica.client import ReplicaLink
+from pileus.gateway.pulse import Pulse
 from pileus.scheduling.admission import AdmissionQueue
 from pileus.scheduling.routing import AnswerLength, ReplicaLoad, least_loaded
+
+LEAST_INTERVAL_S = 0.002  # between two events of one stream
 
 
 class Dispatched(ReplicaSink, Protocol):
@@ -44,6 +47,7 @@ class Dispatcher:
     ) -> None:
         self.deployment = deployment
         self.lengths = AnswerLength()
+        self.pulse = Pulse(LEAST_INTERVAL_S)
         self._ready = ready
         self._queue = queue
         self._clock = clock

@@ -25,15 +25,12 @@ from pileus.core.records import (
     Started,
 )
 from pileus.engines.replica.client import ReplicaLink
-from pileus.gateway.dispatch import Dispatcher
+from pileus.gateway.dispatch import LEAST_INTERVAL_S, Dispatcher
 from pileus.gateway.records import Delta, Timings, Usage
 from pileus.gateway.stream import ChoiceStream
 from pileus.observability.latency import LatencyCounts
 
 _MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
-# A reader is not woken more often than this: nobody reads faster, and each wake-up costs a write to a socket. Only
-# engines whose steps are shorter notice; the first token and the end never wait.
-_LEAST_INTERVAL_S = 0.002
 
 
 class Work(Struct, frozen=True):
@@ -84,7 +81,7 @@ class Generation:
         self._reader: asyncio.Future[None] | None = None
         self._patient = False  # the reader waits for the end
         self._read_at: float | None = None  # when the reader last was given something
-        self._alarm: asyncio.TimerHandle | None = None  # wakes the reader
+        self._due = False  # the reader will be woken at the next beat
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._queued_at = began
         self._heard_at: float | None = None
@@ -259,24 +256,24 @@ class Generation:
 
     def _end(self, outcome: str) -> None:
         self._ended_at = self._now()
-        for timer in (self._deadline, self._alarm):
-            if timer is not None:
-                timer.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._on_end(self, outcome)
         self._wake()
 
     def _wake_soon(self, now: float) -> None:
-        """Wake the reader, but not sooner after the last time than it can make use of."""
-        if self._alarm is not None:
+        """Wake the reader: at the next beat where it has just been, for nobody reads faster and each time costs a write
+        to a socket. Only engines whose steps are shorter notice; the first token and the end never wait."""
+        if self._due:
             return
-        wait_s = 0.0 if self._read_at is None else self._read_at + _LEAST_INTERVAL_S - now
-        if wait_s <= 0:
+        if self._read_at is None or now - self._read_at >= LEAST_INTERVAL_S:
             self._wake()
         else:
-            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._on_alarm)
+            self._due = True
+            self._dispatcher.pulse.at_next_beat(self._on_beat)
 
-    def _on_alarm(self) -> None:
-        self._alarm = None
+    def _on_beat(self) -> None:
+        self._due = False
         self._wake()
 
     def _wake(self) -> None:

@@ -1,6 +1,6 @@
 """The one way to a model: resolve, tokenise, bound, reserve, queue. What comes back is a `Generation`."""
 
-import secrets
+import random
 from collections.abc import Callable, Mapping
 
 from pileus.config.settings import Settings
@@ -115,7 +115,7 @@ class Pipeline:
             )
         return SamplingParams(
             max_tokens=wanted or min(room, self._limits.default_max_tokens),
-            seed=secrets.randbits(63) if options.seed is None else options.seed,
+            seed=random.getrandbits(63) if options.seed is None else options.seed,
             temperature=options.temperature,
             top_p=options.top_p,
             top_k=options.top_k,
