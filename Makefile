@@ -42,7 +42,7 @@ reference: $(STAMPS)/reference ## Install PyTorch and Transformers, to compare l
 
 .PHONY: docs
 docs: $(STAMPS)/dev ## Write the pages of docs/ that are made from the code
-	$(BIN)/python -m pileus.config.reference > docs/configuration.md
+	$(BIN)/python -m pileus.bootstrap.reference > docs/configuration.md
 
 .PHONY: lock
 lock: .venv/bin/uv ## Resolve the dependencies anew and pin each by its hashes

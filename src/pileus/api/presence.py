@@ -77,3 +77,8 @@ class Present:
         """End all answers that are being made for a key."""
         for presence in tuple(self._by_key.pop(key_id, ())):
             presence.interrupt(reason)
+
+    def interrupt_all(self, reason: PileusError) -> None:
+        """End all answers."""
+        for key_id in tuple(self._by_key):
+            self.interrupt(key_id, reason)

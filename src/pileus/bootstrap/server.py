@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import resource
 import signal
 import socket
 import tempfile
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 600.0
 _SAMPLE_INTERVAL_S = 1.0
+_MOST_OPEN_FILES = 65_536
 _LAST_GRACE_S = 5.0  # for replicas, after every connection has ended
 
 
@@ -63,6 +65,7 @@ def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
     check(loaded)
     settings = loaded.settings
     events.configure(settings.log.level, settings.log.format)
+    _allow_open_files()
     with ExitStack() as stack:
         security = stack.enter_context(own(settings))
         listening = stack.enter_context(_listen(settings.server.host, settings.server.port))
@@ -118,13 +121,16 @@ class _Server:
         server = parts.make_api(settings, fleet, security, pipeline, metrics, series)
         self._watch_signals(server)
         serving = asyncio.create_task(server.serve([listening]))
-        announcing = asyncio.create_task(self._announce(fleet, listening))
-        background = [asyncio.create_task(_sample(series)), asyncio.create_task(security.run()), announcing]
+        background = [
+            asyncio.create_task(work)
+            for work in (self._announce(fleet, listening), _sample(series), security.run())
+        ]
         try:
-            await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
-            if announcing.done():
-                announcing.result()
-            await serving
+            pending = {serving, *background}
+            while not serving.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # what fails behind the scenes ends the server, rather than going on without it
         finally:
             server.should_exit = True
             await serving
@@ -163,6 +169,14 @@ class _Server:
                 took_s=perf_counter() - self._began,
             )
         )
+
+
+def _allow_open_files() -> None:
+    """As many as this user may have: each connection is one, and the usual limit is for programs with few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

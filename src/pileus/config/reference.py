@@ -1,11 +1,13 @@
-"""Makes `docs/configuration.md` from the settings themselves: `python -m pileus.config.reference` prints it.
+"""Makes `docs/configuration.md` from the settings themselves, and from the options of the engines that it is given.
 
-A test holds the page against `render`, so that it cannot fall behind.
+`make docs` prints it through `bootstrap.reference`, which knows the engines. A test holds the page against that, so that
+it cannot fall behind.
 """
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from pileus.config.load import PREFIX
 from pileus.config.settings import Settings
@@ -30,7 +32,7 @@ price = { prompt = 50_000, completion = 200_000 }
 """
 
 _INTRODUCTION = f"""\
-<!-- Made by `make docs` from src/pileus/config/settings.py: change that. -->
+<!-- Made by `make docs` from src/pileus/config/settings.py and the options type of each engine: change those. -->
 
 # Configuration
 
@@ -52,8 +54,8 @@ and the line of every mistake, and how to put it right. Unknown settings are mis
 _TYPES = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
 
 
-def render() -> str:
-    """The page as Markdown."""
+def render(engines: Iterable[tuple[str, type[BaseModel]]]) -> str:
+    """The page as Markdown. Each engine comes as its name and the type of its options."""
     schema = Settings.model_json_schema()
     sections = schema["$defs"]
     tables = {name: field for name, field in schema["properties"].items() if _section(field)}
@@ -68,7 +70,16 @@ def render() -> str:
             inner_section = sections[_section(inner_field)]
             parts += [f"### `{inner}`\n", f"{inner_section['description']}\n"]
             parts += _table(f"{inner}.", _plain(inner_section, {}))
+    parts += ["## Engines' options\n", "What may stand in the `options` of a deployment, by its `engine`.\n"]
+    for engine, options in engines:
+        parts += _engine(engine, options.model_json_schema())
     return "\n".join(parts)
+
+
+def _engine(name: str, options: Schema) -> Iterator[str]:
+    yield f"### `{name}`\n"
+    yield f"{options['description']}\n"
+    yield from _table("options.", _plain(options, {}))
 
 
 def _plain(schema: Schema, sections: Schema) -> Schema:
@@ -103,6 +114,8 @@ def _type(field: Schema) -> str:
         )
     if "enum" in field:
         return " or ".join(f"`{_toml(word)}`" for word in field["enum"])
+    if "oneOf" in field:
+        return "table"
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
     if field["type"] == "object":
@@ -138,7 +151,3 @@ def _toml(value: object) -> str:
         case None:
             return "{}"
     return str(value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -116,7 +116,7 @@ class Deployment(Section):
     model: Name = Field(description="A model of the catalogue (`pileus models list`).")
     engine: Name = Field(default="native", description="The engine driver that runs it.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="The driver's own options; checked against the driver."
+        default_factory=dict, description="The engine's own options, listed below; checked before anything starts."
     )
     replicas: int = Field(default=1, ge=1, le=64, description="Processes that serve it.")
     aliases: tuple[Name, ...] = Field(default=(), strict=False, description="Further names for it.")

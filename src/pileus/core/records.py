@@ -186,7 +186,6 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     continuation: Continuation
     vocab_size: int
     deterministic: bool = False
-    max_top_logprobs: int = 20
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):
@@ -199,6 +198,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     kv_blocks_used: int = 0  # held by live sequences
     kv_blocks_cached: int = 0  # reusable, and free for the taking
     steps: int = 0
+    step_tokens: int = 0  # computed in steps: prefilled and decoded
+    planned_tokens: int = 0  # of the step that is under way
     prompt_tokens: int = 0
     generated_tokens: int = 0
     prefix_query_tokens: int = 0

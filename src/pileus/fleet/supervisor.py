@@ -132,9 +132,9 @@ class Supervisor:
                 link = await _until(ending, self._join(address))
             except TimeoutError:
                 return f"it was not ready within {self._start_timeout_s:.0f} s"
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:
                 await asyncio.wait({exited}, timeout=_LAST_BREATH_S)  # a dying process answers no more, and says why
-                return "" if exited.done() else error.message
+                return "" if exited.done() else str(error)
             if link is None:
                 break
             self._link = link
@@ -203,8 +203,14 @@ async def _watch(link: ReplicaLink) -> str:
         now = monotonic()
         if now - round_s > 2 * _WATCH_INTERVAL_S:  # this loop was late itself, and has not yet heard what came
             continue
-        stepped_s = link.stepped_s if link.open_requests else now
-        if trouble := hung(Signs(heard_s=link.heard_s, stepped_s=stepped_s, steps_s=tuple(link.steps_s)), now):
+        signs = Signs(
+            heard_s=link.heard_s,
+            stepped_s=link.stepped_s if link.open_requests else now,
+            steps_s=tuple(link.steps_s),
+            token_s=tuple(link.token_s),
+            planned_tokens=link.stats.planned_tokens,
+        )
+        if trouble := hung(signs, now):
             return trouble
     return ""
 

@@ -73,8 +73,9 @@ class Dispatcher:
         self.pump()
 
     def withdraw(self, item: Dispatched) -> None:
-        """It is not wanted any more; no-op if it does not wait here."""
-        self._queue.withdraw(item)
+        """It is not wanted any more; no-op if it does not wait here. What it stood before may fit."""
+        if self._queue.withdraw(item):
+            self.pump()
 
     def served(self, item: Dispatched, completion_tokens: int, choices: int) -> None:
         """Learn from a request that ended."""
@@ -109,7 +110,7 @@ class Dispatcher:
         self._expiry = None
         for item in self._queue.expire(self._clock.monotonic()):
             item.on_expired()
-        self._watch_expiry()
+        self.pump()
 
 
 def _load(link: ReplicaLink) -> ReplicaLoad:

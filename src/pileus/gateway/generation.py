@@ -84,7 +84,8 @@ class Generation:
         self._due = False  # the reader will be woken at the next beat
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._queued_at = began
-        self._heard_at: float | None = None
+        self._decoding_since: float | None = None  # on the present replica
+        self._decoded_before_s = 0.0  # on those that were lost
         self._queue_s = self._prefill_s = self._decode_s = 0.0
 
     # --- for the edge -----------------------------------------------------------------------------------------------
@@ -164,6 +165,7 @@ class Generation:
 
     def on_started(self, started: Started) -> None:
         self._prefill_s += started.wait_s + started.prefill_s
+        self._decoding_since = self._now()
         if self._cached_tokens is None:
             self._cached_tokens = started.cached_tokens
 
@@ -172,18 +174,18 @@ class Generation:
         if choice.finish is not None:
             return
         now = self._now()
-        if self._heard_at is None:
+        if self.ttft_s is None:
             self.ttft_s = now - self._began
-        elif now > self._heard_at:
-            self.intervals.add(now - self._heard_at)
-        self._heard_at = now
+        if choice.heard_at is not None and now > choice.heard_at:
+            self.intervals.add(now - choice.heard_at)
+        choice.heard_at = now
         choice.take(emission)
         if not self._patient:
             self._wake_soon(now)
 
     def on_finish(self, finish: Finish) -> None:
         choice = self._choices[finish.choice]
-        self._decode_s = max(self._decode_s, finish.decode_s)
+        self._decode_s = max(self._decode_s, self._decoded_before_s + finish.decode_s)
         if choice.finish is not None or self._ended_at is not None:
             return
         if finish.reason in (FinishReason.ERROR, FinishReason.CANCELLED):
@@ -206,6 +208,9 @@ class Generation:
             self._fail(EngineFailed(f"The replica was lost: {reason}."))
             return
         self._queued_at = self._now()
+        if self._decoding_since is not None:
+            self._decoded_before_s += self._queued_at - self._decoding_since
+            self._decode_s, self._decoding_since = self._decoded_before_s, None
         self._dispatcher.requeue(self)
 
     # --- inside -----------------------------------------------------------------------------------------------------

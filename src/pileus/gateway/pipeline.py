@@ -34,6 +34,7 @@ class Pipeline:
         self._settlement = settlement
         self._salt = salt
         self._clock = clock
+        self._contexts: dict[str, int] = {}  # as the replicas last told
         self._dispatchers = {name: self._dispatcher(name, settings) for name in directory.deployments()}
 
     def _dispatcher(self, deployment: str, settings: Settings) -> Dispatcher:
@@ -61,6 +62,7 @@ class Pipeline:
         deployment = self._directory.resolve(request.model)
         tokenizer = self._tokenizers[deployment.name]
         prompt = await prompt_ids(tokenizer, request)
+        self._check_choices(deployment.name, request.options.n)
         params = self._params(request, tokenizer, prompt, self._max_context(deployment.name))
         work = Work(request, deployment.name, tuple(prompt), params, self._salt(principal.tenant))
         reservation = self._settlement.reserve(
@@ -82,11 +84,16 @@ class Pipeline:
         return generation
 
     def _max_context(self, deployment: str) -> int:
-        """Tokens that every ready replica can hold; the model's own length while none is ready."""
+        """Tokens that every ready replica can hold, or could; the model's own length before any was ready."""
+        if ready := self._directory.ready(deployment):
+            self._contexts[deployment] = min(link.capabilities.max_context for link in ready)
+        return self._contexts.get(deployment, self._tokenizers[deployment].context_length)
+
+    def _check_choices(self, deployment: str, choices: int) -> None:
         ready = self._directory.ready(deployment)
-        if ready:
-            return min(link.capabilities.max_context for link in ready)
-        return self._tokenizers[deployment].context_length
+        slots = max((link.capabilities.slots for link in ready), default=choices)
+        if choices > slots:
+            raise InvalidRequest(f"`n` should be at most {slots}: a replica has no more slots.", param="n")
 
     def _params(
         self, request: GenerationRequest, tokenizer: Tokenizer, prompt: list[int], max_context: int

@@ -20,6 +20,7 @@ class ChoiceStream:
         "delivered",
         "emitted",
         "finish",
+        "heard_at",
         "index",
     )
 
@@ -28,6 +29,7 @@ class ChoiceStream:
         self.emitted: list[int] = []  # by the engine
         self.delivered = 0  # of these, part of the answer: a stop string cuts the rest off
         self.finish: FinishReason | None = None  # set by the generation
+        self.heard_at: float | None = None  # when it last emitted; set by the generation too
         self._tokenizer = tokenizer
         self._stops = bool(stop)
         self._text = TextStream(tokenizer.detokenizer(), stop)

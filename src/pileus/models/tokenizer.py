@@ -18,6 +18,7 @@ from pileus.models.artefact import CHAT_TEMPLATE, TOKENIZER, Generation, read_ge
 from pileus.models.chat import ChatTemplate
 from pileus.models.vocabulary import TableDetokenizer, read_vocabulary
 
+_LONG_CHARACTERS = 4_000
 _PROBE = "\ue000"
 _PROBES = [
     [Message("user", _PROBE)],
@@ -60,8 +61,7 @@ class ModelTokenizer:
             self._own_words = self._encode_own_words(self._template)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._encoder.encode(text).ids
-        return ids
+        return self._ids(text, add_special_tokens=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         if self._template is None:
@@ -103,7 +103,14 @@ class ModelTokenizer:
         return pieces
 
     def _encode_piece(self, text: str) -> list[int]:
-        ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
+        return self._ids(text, add_special_tokens=False)
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Only `encode_batch` lets other threads run meanwhile, and only a long text is worth it."""
+        if len(text) <= _LONG_CHARACTERS:
+            ids: list[int] = self._encoder.encode(text, add_special_tokens=add_special_tokens).ids
+        else:
+            ids = self._encoder.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
     def _encode_own_words(self, template: ChatTemplate) -> dict[str, list[int]]:

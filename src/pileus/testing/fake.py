@@ -87,6 +87,7 @@ class FakeEngine:
         self._blocks_used = 0
         self._steps = self._prompt_tokens = self._hit_tokens = self._generated = 0
         self._step_s = 0.0
+        self._step_tokens = self._planned_tokens = 0
 
     # --- from any thread ------------------------------------------------------------------------------------------
 
@@ -124,6 +125,8 @@ class FakeEngine:
             kv_blocks_used=self._blocks_used,
             kv_blocks_cached=min(len(self._prefixes), options.kv_blocks - self._blocks_used),
             steps=self._steps,
+            step_tokens=self._step_tokens,
+            planned_tokens=self._planned_tokens,
             prompt_tokens=self._prompt_tokens,
             generated_tokens=self._generated,
             prefix_query_tokens=self._prompt_tokens,
@@ -146,6 +149,8 @@ class FakeEngine:
             emissions = self._decode()
             finishes, self._finishes = tuple(self._finishes), []
             self._steps += 1
+            self._step_tokens += self._planned_tokens
+            self._planned_tokens = 0
             self._step_s += time.monotonic() - begun_s
             yield StepOutput(started, emissions, finishes, self._credit())
             self._fail_as_scripted()
@@ -225,6 +230,7 @@ class FakeEngine:
         prompts = sum(len(request.request.prompt) for request in admitted)
         self._prompt_tokens += prompts
         self._hit_tokens += sum(cached)
+        self._planned_tokens = prompts - sum(cached) + len(self._running)
         if self._running:
             step_s = self._options.step_s + self._options.prefill_s_per_token * (prompts - sum(cached))
             if step_s:

@@ -51,16 +51,28 @@ Fault = Annotated[Die | Break | Hang | Refuse | Slow, Field(discriminator="kind"
 
 
 class FakeOptions(_Frozen):
-    """Sizes and speeds of an engine that computes nothing. With `step_s` 0 it is as fast as it can be."""
+    """Sizes and speeds of an engine that computes nothing; for tests, and for figures of everything around an engine."""
 
-    step_s: NonNegativeFloat = 0.0  # per step, whatever the number of sequences
-    prefill_s_per_token: NonNegativeFloat = 0.0  # of prompt tokens that are not in the prefix cache
-    slots: PositiveInt = 64
-    kv_blocks: PositiveInt = 4096
-    block_size: PositiveInt = 32
-    max_context: PositiveInt = 8192
-    vocab_size: PositiveInt = 65_536
-    tokens: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = tuple(range(FIRST_WORD, FIRST_WORD + 1000))
-    text: str | None = None  # say the UTF-8 bytes of this, as tokens, and stop
-    answer_tokens: PositiveInt | None = None  # stop by itself after so many
-    faults: tuple[Fault, ...] = ()
+    step_s: NonNegativeFloat = Field(
+        default=0.0, description="Per step, whatever the number of sequences; 0 is as fast as it can be."
+    )
+    prefill_s_per_token: NonNegativeFloat = Field(
+        default=0.0, description="Per token of a prompt that is not in the prefix cache."
+    )
+    slots: PositiveInt = Field(default=64, description="Sequences that run at the same time.")
+    kv_blocks: PositiveInt = Field(default=4096, description="KV blocks that it claims to have.")
+    block_size: PositiveInt = Field(default=32, description="Tokens of a KV block.")
+    max_context: PositiveInt = Field(default=8192, description="Longest prompt and answer together.")
+    vocab_size: PositiveInt = Field(default=65_536, description="Tokens that it claims to know.")
+    tokens: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = Field(
+        default=tuple(range(FIRST_WORD, FIRST_WORD + 1000)),
+        description="What it draws its answers from.",
+        json_schema_extra={"shown_default": f"[{FIRST_WORD}, ..., {FIRST_WORD + 999}]"},
+    )
+    text: str | None = Field(default=None, description="Say the UTF-8 bytes of this, as tokens, and stop.")
+    answer_tokens: PositiveInt | None = Field(default=None, description="Stop by itself after so many.")
+    faults: tuple[Fault, ...] = Field(
+        default=(),
+        description="What shall go wrong. Each has a `kind`: `die`, `break` or `hang`, with `after_tokens`; `refuse`, "
+        "with `prompt_token`; `slow`, with `factor` and `after_tokens`.",
+    )

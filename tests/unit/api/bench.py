@@ -89,10 +89,10 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def listening(bench: Bench) -> AsyncIterator[int]:
+async def listening(bench: Bench, drain_s: float = 20.0) -> AsyncIterator[int]:
     """The application behind a real server on loopback; gives its port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        server = create_server(bench.app, bench.services.settings.server)
+        server = create_server(bench.app, bench.services.settings.server.model_copy(update={"drain_s": drain_s}))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await server.listening.wait()
         try:

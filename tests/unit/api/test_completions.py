@@ -42,9 +42,12 @@ async def test_a_text_is_continued_in_openais_shape(client: httpx.AsyncClient) -
     }
 
 
-async def test_sixteen_tokens_are_the_default(bench: Bench, client: httpx.AsyncClient) -> None:
-    await client.post(URL, json=ASK)
-    assert bench.pipeline.requests[0][1].options.max_tokens == 16
+@pytest.mark.parametrize("max_tokens", [None, 1, 16])
+async def test_how_long_an_answer_may_be_is_passed_on_as_it_was_asked(
+    bench: Bench, client: httpx.AsyncClient, max_tokens: int | None
+) -> None:
+    await client.post(URL, json=ASK if max_tokens is None else ASK | {"max_tokens": max_tokens})
+    assert bench.pipeline.requests[0][1].options.max_tokens == max_tokens
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,16 @@ async def test_live_figures_end_when_the_server_stops(bench: Bench) -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     assert (await reader.read()).endswith(b"0\r\n\r\n")
     writer.close()
+
+
+async def test_an_answer_that_outlasts_the_drain_ends_with_an_error_that_says_so(bench: Bench) -> None:
+    bench.pipeline.script = (HELLO[0], asyncio.Event())
+    async with listening(bench, drain_s=0.1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(chat(bench, stream=True))
+        await reader.readuntil(b'"content":"Hello"')
+    rest = await reader.read()
+    assert b"The server is stopping" in rest
+    assert b"[DONE]" not in rest
+    writer.close()
+    assert len(bench.pipeline.cancelled) == 1

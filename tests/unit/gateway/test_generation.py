@@ -275,3 +275,39 @@ async def test_what_waited_too_long_is_refused_with_a_time_to_retry_after() -> N
     assert refused.value.retry_after_s > 0
     assert refused.value.settled
     assert house.endings == ["overloaded"]
+
+
+async def test_time_between_tokens_is_measured_in_each_choice_by_itself() -> None:
+    house = House(Replica())
+    generation = house.generation(n=2)
+    for _ in range(3):
+        say(generation, "a", 0)
+        say(generation, "b", 1)
+        house.clock.advance(0.5)
+    assert generation.intervals.total == 4
+    assert generation.intervals.sum_s == pytest.approx(2.0)
+    generation.cancel()
+
+
+async def test_time_on_a_lost_replica_is_the_engines_and_not_the_gateways() -> None:
+    house = House(Replica())
+    generation = house.generation()
+    generation.on_started(Started(1, 0, 0.0, 0.0))
+    house.clock.advance(2.0)
+    generation.on_lost("killed")
+    generation.on_started(Started(2, 0, 0.0, 0.0))
+    house.clock.advance(0.5)
+    finish(generation)
+    assert generation.timings.decode_s == pytest.approx(2.5)
+    assert generation.timings.gateway_s == pytest.approx(0.0)
+
+
+async def test_what_stands_behind_one_that_gives_up_waiting_is_sent_at_once() -> None:
+    replica = Replica(slots=2)
+    house = House(replica)
+    house.generation()
+    large, small = house.generation(n=2), house.generation()
+    large.cancel()
+    assert house.dispatcher.waiting == 0
+    assert len(replica.requests) == 2
+    small.cancel()

@@ -1,7 +1,9 @@
 """Encoding and decoding: whose text is whose, and that streaming gives the whole text."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -200,3 +202,15 @@ def test_a_template_that_is_not_jinja_is_refused(tiny_tokenizer: dict[str, Any])
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match=r"tokenizer\.json cannot be read"):
         load_tokenizer(tmp_path)
+
+
+def test_others_go_on_while_a_long_text_is_encoded(tokenizer: ModelTokenizer) -> None:
+    text = "hello world, and clouds. " * 40_000
+    with ThreadPoolExecutor(1) as pool:
+        begun_s = last_s = perf_counter()
+        encoding = pool.submit(tokenizer.encode, text)
+        longest_s = 0.0
+        while not encoding.done():
+            now_s = perf_counter()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
+    assert longest_s < (perf_counter() - begun_s) / 2

@@ -19,8 +19,6 @@ from pileus.gateway.records import Delta, TokenText
 from pileus.gateway.records import Usage as Counts
 from pileus.security.permission import Permission
 
-_DEFAULT_MAX_TOKENS = 16  # OpenAI's
-
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
 Texts = Annotated[list[str], Field(min_length=1)]
 
@@ -55,8 +53,7 @@ class CompletionRequest(SharedOptions):
         return [each if isinstance(each, str) else tuple(each) for each in self.prompt]
 
     def records(self, head: Head) -> list[GenerationRequest]:
-        longest = _DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
-        options = self.options(max_tokens=longest, logprobs=self.logprobs)
+        options = self.options(max_tokens=self.max_tokens, logprobs=self.logprobs)
         return [
             GenerationRequest(
                 id=head.request_id if index == 0 else f"{head.request_id}.{index}",

@@ -23,10 +23,15 @@ class StreamOptions(WireForm):
 
 
 class SharedOptions(WireForm):
-    """How to generate. Defaults are OpenAI's; the last four fields are extensions."""
+    """How to generate. Defaults are OpenAI's, but that plain completions without `max_tokens` do not end after 16 tokens;
+    the last four fields are extensions."""
 
     model: Annotated[str, Field(min_length=1, max_length=256, description="A deployment's name or alias.")]
-    max_tokens: MaxTokens | None = Field(default=None, description="Longest answer of one choice.")
+    max_tokens: MaxTokens | None = Field(
+        default=None,
+        description="Longest answer of one choice; without it, what the context has left, bounded by the server's "
+        "setting `limits.default_max_tokens`.",
+    )
     n: Annotated[int, Field(ge=1, le=128)] | None = Field(default=None, description="How many choices.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(default=None, description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -24,7 +24,7 @@ from pileus.core.records import (
 from pileus.engines.native.blocks import BlockManager, OutOfBlocks
 from pileus.engines.native.graph import BLOCK_SIZE, Graph, Rows
 from pileus.engines.native.options import NativeOptions
-from pileus.engines.native.sample import logprobs, sample
+from pileus.engines.native.sample import LEAST_TEMPERATURE, logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of
 from pileus.scheduling.step import choose_victim, plan_step, urgency
 
@@ -71,6 +71,7 @@ class NativeEngine:
         self._unstarted: set[int] = set()  # requests that no choice has said a token of
         self._report = _Report()
         self._counters = EngineStats()
+        self._planned_tokens = 0
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
@@ -90,6 +91,7 @@ class NativeEngine:
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(
             self._counters,
+            planned_tokens=self._planned_tokens,
             running=len(self._running),
             waiting=sum(1 + len(s.siblings) for s in self._waiting),
             slots=self._capabilities.slots,
@@ -115,6 +117,7 @@ class NativeEngine:
         infer_s = 0.0
         if self._running and not plan:
             raise RuntimeError("no sequence can run: each waits for another's blocks")
+        self._planned_tokens = sum(tokens for _, tokens in plan)
         if plan:
             rows, sampled, infer_s = self._run(plan)
             self._advance(plan)
@@ -201,7 +204,7 @@ class NativeEngine:
         last = len(sequence.tokens) - 1
         if sequence.computed < last:
             found = self._blocks.reusable(table, sequence.computed)
-            sequence.reused += found - sequence.computed
+            sequence.reused += max(0, found - max(sequence.computed, sequence.own))
             sequence.computed = found
             sequence.pending = self._blocks.writable(table, found, last + 1)
         else:
@@ -227,6 +230,7 @@ class NativeEngine:
     def _preempt(self, victim: Sequence) -> None:
         """Back to the queue: it resumes from its prompt and emitted tokens, over blocks that still exist by then."""
         self._release(victim)
+        victim.own = max(victim.own, victim.computed)
         victim.computed = 0
         self._running.remove(victim)
         self._waiting.append(victim)
@@ -260,7 +264,7 @@ class NativeEngine:
             if stop == len(sequence.tokens):
                 sampled += [(s, len(rows)) for s in (sequence, *sequence.siblings)]
                 rows.append(len(ids) - 1)
-                inverse_temperatures.append(1.0 / (sequence.request.params.temperature or 1.0))
+                inverse_temperatures.append(1.0 / max(sequence.request.params.temperature, LEAST_TEMPERATURE))
         began = perf_counter()
         result = self._graph.run(
             ids, positions, past, begins, tables, table_begins, rows or [len(ids) - 1], inverse_temperatures or [1.0]
@@ -329,7 +333,14 @@ class NativeEngine:
     def _close_step(self, plan: Plan, step_s: float, infer_s: float) -> StepOutput:
         report, self._report = self._report, _Report()
         if plan:
-            self._count(steps=1, generated_tokens=len(report.emissions), step_s=step_s, infer_s=infer_s)
+            self._count(
+                steps=1,
+                step_tokens=self._planned_tokens,
+                generated_tokens=len(report.emissions),
+                step_s=step_s,
+                infer_s=infer_s,
+            )
+        self._planned_tokens = 0
         held = sum(1 + len(s.siblings) for s in self._running + self._waiting)
         wanted = sum(self._blocks.needed(len(s.tokens)) for s in self._waiting)
         credit = Credit(self._capabilities.slots - held, max(0, self._blocks.available - wanted), self._seen)

@@ -38,14 +38,14 @@ _PAGED_INPUTS = {
 class Rows:
     """What one step says about the rows to sample. The arrays are views that the next step overwrites."""
 
-    __slots__ = ("ids", "log_normaliser", "log_normaliser_scaled", "logits", "values")
+    __slots__ = ("ids", "log_normaliser", "log_mass", "logits", "values")
 
     def __init__(self, request: Any) -> None:
         self.logits: NDArray[np.float32] = request.get_output_tensor(0).data  # [R, V]
         self.values: NDArray[np.float32] = request.get_output_tensor(1).data  # [R, K] logits, highest first
         self.ids: NDArray[np.int32] = request.get_output_tensor(2).data  # [R, K]
         self.log_normaliser: NDArray[np.float32] = request.get_output_tensor(3).data  # [R]
-        self.log_normaliser_scaled: NDArray[np.float32] = request.get_output_tensor(4).data  # [R], at the temperature
+        self.log_mass: NDArray[np.float32] = request.get_output_tensor(4).data  # [R], see `_log_mass`
 
 
 class Graph:
@@ -134,20 +134,20 @@ def _prepare(model: ov.Model, name: str) -> ov.Model:
 def _summaries(logits: Any, inverse: Any, top: int) -> list[Any]:
     axis = ops.constant(np.int64(1))
     best = ops.topk(logits, ops.constant(np.int32(top)), 1, "max", "value", index_element_type="i32")
-    scaled = ops.multiply(logits, ops.unsqueeze(inverse, axis))
+    highest = ops.reduce_max(logits, axis, True)
+    below = ops.subtract(logits, highest)
     return [
         logits.output(0),
         best.output(0),
         best.output(1),
-        _log_sum_exp(logits, axis).output(0),
-        _log_sum_exp(scaled, axis).output(0),
+        ops.add(_log_mass(below, axis), ops.squeeze(highest, axis)).output(0),
+        _log_mass(ops.multiply(below, ops.unsqueeze(inverse, axis)), axis).output(0),
     ]
 
 
-def _log_sum_exp(logits: Any, axis: Any) -> Any:
-    highest = ops.reduce_max(logits, axis, True)
-    total = ops.reduce_sum(ops.exp(ops.subtract(logits, highest)), axis, False)
-    return ops.add(ops.log(total), ops.squeeze(highest, axis))
+def _log_mass(below: Any, axis: Any) -> Any:
+    """The log of the sum of exp, of logits less the highest: small, and so exact also at low temperatures."""
+    return ops.log(ops.reduce_sum(ops.exp(below), axis, False))
 
 
 def _last_product(model: ov.Model, name: str) -> Any:

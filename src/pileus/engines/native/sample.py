@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 
 from pileus.core.records import SamplingParams, TokenLogprobs
 
+# Below this temperature the most likely token is chosen: no other could have a probability that float32 can tell.
+LEAST_TEMPERATURE = 1e-5
+
 _COUNTER = Struct("<qqq")
+_LEAST_LOG = -36.0  # what is less likely than e to this has no place in 53 random bits
 _Floats = NDArray[np.float64]
 
 
@@ -47,7 +51,7 @@ class RowsLike(Protocol):
     values: NDArray[np.float32]
     ids: NDArray[np.int32]
     log_normaliser: NDArray[np.float32]
-    log_normaliser_scaled: NDArray[np.float32]
+    log_mass: NDArray[np.float32]  # of exp((logit - highest) / temperature)
 
 
 def uniform(seed: int, choice: int, position: int) -> float:
@@ -70,7 +74,7 @@ def sample(rows: RowsLike, draws: Sequence[Draw]) -> list[int]:
         if draw.history is not None or draw.params.logit_bias:
             logits = _adjust(rows.logits[draw.row], draw.params, draw.history)
             tokens[index] = _choose(logits, draw)
-        elif draw.params.temperature == 0:
+        elif draw.params.temperature < LEAST_TEMPERATURE:
             tokens[index] = most_likely[draw.row]
         else:
             plain.append(index)
@@ -112,8 +116,9 @@ def _top_probabilities(rows: RowsLike, which: list[int], draws: list[Draw]) -> t
     """Probabilities [D, K] with what the filters drop set to 0, and whether the filters end within the K."""
     params = [draw.params for draw in draws]
     inverse = np.array([1.0 / p.temperature for p in params])[:, None]
-    scaled = rows.values[which].astype(np.float64) * inverse
-    probabilities = np.exp(scaled - rows.log_normaliser_scaled[which].astype(np.float64)[:, None])
+    values = rows.values[which].astype(np.float64)
+    scaled = (values - values[:, :1]) * inverse
+    probabilities = np.exp(scaled - rows.log_mass[which].astype(np.float64)[:, None])
     width = probabilities.shape[1]
     if all(_unfiltered(p) for p in params):
         return probabilities, np.full(len(draws), width == rows.logits.shape[1])
@@ -158,10 +163,11 @@ def _indices(tokens: Any) -> NDArray[np.int64]:
 
 
 def _choose_beyond(rows: RowsLike, draw: Draw) -> int:
-    """A token from what is left when the top ones are taken out."""
-    scaled = rows.logits[draw.row].astype(np.float64) / draw.params.temperature
+    """A token from what is left when the top ones are taken out; the most likely one where nothing is."""
+    highest = float(rows.values[draw.row, 0])
+    scaled = (rows.logits[draw.row].astype(np.float64) - highest) / draw.params.temperature
     scaled[rows.ids[draw.row]] = -np.inf
-    return _gumbel_max(scaled, draw)
+    return _gumbel_max(scaled, draw) if scaled.max() > _LEAST_LOG else int(rows.ids[draw.row, 0])
 
 
 def _gumbel_max(scaled: _Floats, draw: Draw) -> int:
@@ -178,10 +184,10 @@ def _gumbel_max(scaled: _Floats, draw: Draw) -> int:
 def _choose(logits: _Floats, draw: Draw) -> int:
     """The same draw over a whole row, for any parameters."""
     params = draw.params
-    if params.temperature == 0:
+    if params.temperature < LEAST_TEMPERATURE:
         return int(logits.argmax())
     if _unfiltered(params):
-        return _gumbel_max(logits / params.temperature, draw)
+        return _gumbel_max((logits - logits.max()) / params.temperature, draw)
     probabilities = np.exp((logits - logits.max()) / params.temperature)
     probabilities /= probabilities.sum()
     order = np.argsort(-probabilities, kind="stable")

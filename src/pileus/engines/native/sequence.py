@@ -20,6 +20,7 @@ class Sequence:
     table: Table | None = None
     computed: int = 0  # leading tokens whose KV exists
     reused: int = 0  # of these, found computed by another
+    own: int = 0  # leading tokens that it had computed or found before it was preempted
     pending: int = 0  # tokens that the next step may compute; set by the engine before it plans
     siblings: list["Sequence"] = field(default_factory=list)  # fork from this one when its prompt is prefilled
     history: History | None = None

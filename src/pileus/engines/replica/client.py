@@ -21,6 +21,7 @@ from pileus.engines.replica import wire
 _CONNECT_POLL_S = 0.02
 _RATE_INTERVAL_S = 0.4
 _STEPS_KEPT = 512
+_RATES_KEPT = 32
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.step_s = 0.0  # mean length of an engine step, over the same
         self.heard_s = self.stepped_s = monotonic()  # when the replica last said anything; when it last ended a step
         self.steps_s: deque[float] = deque(maxlen=_STEPS_KEPT)  # from step to step, while requests are open
+        self.token_s: deque[float] = deque(maxlen=_RATES_KEPT)  # engine seconds per token, between two `Stats`
         self._greeted: asyncio.Future[wire.Hello] = loop.create_future()
         self._rated: tuple[float, EngineStats] | None = None  # where the present interval began
         self._inbox = wire.FrameBuffer()
@@ -215,6 +217,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.tokens_per_s = (stats.generated_tokens - before.generated_tokens) / (now - since_s)
         if stats.steps > before.steps:
             self.step_s = (stats.step_s - before.step_s) / (stats.steps - before.steps)
+        if stats.step_tokens > before.step_tokens:
+            self.token_s.append((stats.step_s - before.step_s) / (stats.step_tokens - before.step_tokens))
 
     def _changed(self) -> None:
         for callback in self.on_change:

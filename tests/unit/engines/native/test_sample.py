@@ -1,12 +1,14 @@
 """Sampling: the right distribution, from no hidden state."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
 from pileus.core.records import SamplingParams
-from pileus.engines.native.sample import Draw, History, logprobs, sample, uniform
+from pileus.engines.native.sample import LEAST_TEMPERATURE, Draw, History, logprobs, sample, uniform
 
 VOCABULARY = 300
 TOP = 64
@@ -21,7 +23,8 @@ class Rows:
         self.ids = order.astype(np.int32)
         self.values = np.take_along_axis(logits, order, axis=1)
         self.log_normaliser = np.log(np.exp(logits).sum(axis=1))
-        self.log_normaliser_scaled = np.log(np.exp(logits / temperature).sum(axis=1))
+        below = (logits - logits.max(axis=1, keepdims=True)).astype(np.float32)
+        self.log_mass = np.log(np.exp(below * np.float32(1 / temperature)).sum(axis=1))
 
 
 def logits(sharpness: float = 1.0) -> NDArray[np.float32]:
@@ -83,6 +86,16 @@ def test_draws_follow_the_filtered_distribution(wishes: dict[str, float], sharpn
         observed, theory = observed[:-1], theory[:-1]
     if len(theory) > 1:
         assert stats.chisquare(observed, theory).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("wishes", [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"logit_bias": {0: 0.0}}], ids=str)
+@pytest.mark.parametrize("temperature", [1e-3, 1e-4, 1e-5, 1e-7, 1e-30, 1e-300])
+def test_a_temperature_near_zero_draws_the_most_likely_token(temperature: float, wishes: dict[str, Any]) -> None:
+    values = logits(3.0) + 20
+    params = SamplingParams(max_tokens=1, seed=11, temperature=temperature, **wishes)
+    rows = Rows(values, max(temperature, LEAST_TEMPERATURE))
+    tokens = sample(rows, [Draw(0, params, 0, position) for position in range(2000)])
+    assert set(tokens) == {int(values[0].argmax())}
 
 
 def test_draws_with_a_bias_follow_the_biased_distribution() -> None:
