@@ -1,7 +1,7 @@
 """Makes `docs/configuration.md` from the settings themselves, and from the options of the engines that it is given.
 
-`make docs` prints it through `bootstrap.reference`, which knows the engines. A test holds the page against that, so that
-it cannot fall behind.
+`make docs` prints it through `bootstrap.reference`, which knows the engines. A test holds the page against that, so
+that it cannot fall behind.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

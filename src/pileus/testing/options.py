@@ -51,7 +51,7 @@ Fault = Annotated[Die | Break | Hang | Refuse | Slow, Field(discriminator="kind"
 
 
 class FakeOptions(_Frozen):
-    """Sizes and speeds of an engine that computes nothing; for tests, and for figures of everything around an engine."""
+    """Sizes and speeds of an engine that computes nothing; for tests, and to measure everything around an engine."""
 
     step_s: NonNegativeFloat = Field(
         default=0.0, description="Per step, whatever the number of sequences; 0 is as fast as it can be."

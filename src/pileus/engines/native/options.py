@@ -29,6 +29,6 @@ class NativeOptions(BaseModel):
     prefix_caching: bool = Field(default=True, description="Share the KV blocks of equal prefixes within a tenant.")
     deterministic: bool = Field(
         default=False,
-        description="float32 throughout: the same text whatever shares the batch. Measured beside the defaults, a decode "
-        "step takes 1.4 times as long, and a prompt twice as long.",
+        description="float32 throughout: the same text whatever shares the batch. Measured beside the defaults, a step "
+        "of 32 sequences takes 1.4 times as long, and a prompt twice as long.",
     )
