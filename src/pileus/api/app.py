@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health
-from pileus.api.admin import keys, status
+from pileus.api.admin import audit, keys, status
 from pileus.api.edge import Edge
 from pileus.api.openai import chat, completions, models
 from pileus.api.presence import Present
@@ -47,6 +47,7 @@ def create_app(services: Services) -> FastAPI:
             *health.ROUTES,
             *status.ROUTES,
             *keys.ROUTES,
+            *audit.ROUTES,
             *docs.routes(),
             *console.routes(),
         ],

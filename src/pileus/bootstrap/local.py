@@ -71,5 +71,5 @@ class LocalKeyring:
     def list(self) -> list[dict[str, Any]]:
         return [msgspec.structs.asdict(key) for key in asyncio.run(self._keys.list())]
 
-    def revoke(self, key_id: str) -> None:
-        asyncio.run(self._keys.revoke(key_id))
+    def revoke(self, key_id: str) -> dict[str, Any]:
+        return msgspec.structs.asdict(asyncio.run(self._keys.revoke(key_id)))

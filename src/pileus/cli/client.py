@@ -56,8 +56,8 @@ class Client:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._send("POST", path, body).json()
 
-    def delete(self, path: str) -> None:
-        self._send("DELETE", path)
+    def delete(self, path: str) -> Any:
+        return self._send("DELETE", path).json()
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The JSON events of a server-sent stream. Closing it closes the connection, which ends the request."""

@@ -38,7 +38,9 @@ class Keyring(Protocol):
 
     def list(self) -> list[dict[str, Any]]: ...
 
-    def revoke(self, key_id: str) -> None: ...
+    def revoke(self, key_id: str) -> dict[str, Any]:
+        """The key's record, as it is from then on."""
+        ...
 
 
 class ServerKeyring:
@@ -55,8 +57,9 @@ class ServerKeyring:
         keys: list[dict[str, Any]] = self._client.get(_PATH)["data"]
         return keys
 
-    def revoke(self, key_id: str) -> None:
-        self._client.delete(f"{_PATH}/{key_id}")
+    def revoke(self, key_id: str) -> dict[str, Any]:
+        revoked: dict[str, Any] = self._client.delete(f"{_PATH}/{key_id}")
+        return revoked
 
 
 @contextmanager
@@ -145,16 +148,20 @@ def revoke(
     url: Url = DEFAULT_URL,
     config: Config = None,
     data: Data = None,
+    json: Json = False,
 ) -> None:
     """End a key at once and for good.
 
     Example: `pileus keys revoke key_0123 --yes`
     """
     if not yes:
-        typer.confirm(f"Revoke {key_id} for good?", abort=True)
+        typer.confirm(f"Revoke {key_id} for good?", abort=True, err=True)
     with _keyring(local=local, url=url, config=config, data=data) as keyring:
-        keyring.revoke(key_id)
-    output.line(f"{key_id} is revoked.")
+        revoked = keyring.revoke(key_id)
+    if json:
+        output.json(revoked)
+    else:
+        output.line(f"{key_id} is revoked.")
 
 
 def _used(key: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from pileus.cli import chat, config, keys, models, serve, status, version, worker
+from pileus.cli import audit, chat, config, keys, models, serve, status, version, worker
 from pileus.core.errors import ConfigError, PileusError
 
 EXIT_FAILED = 1
@@ -35,6 +35,7 @@ app.add_typer(models.app, name="models")
 app.command("ps")(status.ps)
 app.command("status")(status.status)
 app.add_typer(keys.app, name="keys")
+app.command("audit")(audit.audit)
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)
 

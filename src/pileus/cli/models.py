@@ -104,7 +104,7 @@ def import_model(
 
 
 @app.command("rm")
-def remove(name: Name, yes: Yes = False, config: Config = None, data: Data = None) -> None:
+def remove(name: Name, yes: Yes = False, config: Config = None, data: Data = None, json: Json = False) -> None:
     """Delete a model from this machine.
 
     Example: `pileus models rm smollm2-135m-instruct --yes`
@@ -112,9 +112,12 @@ def remove(name: Name, yes: Yes = False, config: Config = None, data: Data = Non
     catalogue = _catalogue(config, data)
     entry = catalogue.show(name)
     if not yes:
-        typer.confirm(f"Delete {name} ({output.size(entry.disk_bytes)})?", abort=True)
+        typer.confirm(f"Delete {name} ({output.size(entry.disk_bytes)})?", abort=True, err=True)
     catalogue.remove(name)
-    output.line(f"{name} is deleted.")
+    if json:
+        output.json({"name": name, "deleted": True})
+    else:
+        output.line(f"{name} is deleted.")
 
 
 def _catalogue(config: Path | None, data: Path | None) -> "Catalogue":

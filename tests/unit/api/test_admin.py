@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+import pytest
 
 from pileus.fleet.directory import ServingDirectory
 from unit.api.bench import Bench
@@ -91,6 +92,37 @@ async def test_what_is_wrong_with_a_wish_for_a_key_is_named(admin: httpx.AsyncCl
 
 async def test_a_key_that_is_not_there_cannot_be_revoked(admin: httpx.AsyncClient) -> None:
     assert (await admin.delete("/admin/v1/keys/key_none")).status_code == 404
+
+
+async def test_the_audit_tells_acts_newest_first(bench: Bench, admin: httpx.AsyncClient) -> None:
+    made = (await admin.post("/admin/v1/keys", json={"name": "ci"})).json()
+    await admin.delete(f"/admin/v1/keys/{made['id']}")
+    whole = (await admin.get("/admin/v1/audit")).json()["data"]
+    revoked, created = whole[:2]
+    boss = made["created_by"]
+    assert revoked == {
+        "at": revoked["at"],
+        "actor": boss,
+        "tenant": "default",
+        "action": "key.revoke",
+        "target": made["id"],
+        "outcome": "ok",
+        "request_id": "",
+        "sequence": created["sequence"] + 1,
+    }
+    assert (created["action"], created["target"]) == ("key.create", made["id"])
+    assert (await admin.get("/admin/v1/audit?limit=1")).json()["data"] == [revoked]
+    of_one_kind = (await admin.get("/admin/v1/audit?action=key.create")).json()["data"]
+    assert of_one_kind == [event for event in whole if event["action"] == "key.create"]
+    assert len(of_one_kind) == 3
+    assert (await admin.get("/admin/v1/audit?action=nothing")).json() == {"data": []}
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "99999999", "-1", "ten", "", "\u0661"])
+async def test_a_limit_out_of_bounds_is_refused_by_name(admin: httpx.AsyncClient, limit: str) -> None:
+    response = await admin.get("/admin/v1/audit", params={"limit": limit})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "limit"
 
 
 async def test_readiness_names_the_deployments_that_cannot_serve(bench: Bench, client: httpx.AsyncClient) -> None:

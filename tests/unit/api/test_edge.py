@@ -118,11 +118,18 @@ async def test_another_scheme_is_401(client: httpx.AsyncClient, header: str) -> 
 
 
 async def test_a_role_opens_what_it_should_and_no_more(client: httpx.AsyncClient, admin: httpx.AsyncClient) -> None:
-    for path in ("/metrics", "/admin/v1/status", "/admin/v1/series", "/admin/v1/live", "/admin/v1/keys"):
+    for path in (
+        "/metrics",
+        "/admin/v1/status",
+        "/admin/v1/series",
+        "/admin/v1/live",
+        "/admin/v1/keys",
+        "/admin/v1/audit",
+    ):
         response = await client.get(path)
         assert response.status_code == 403
         assert response.json()["error"]["code"] == "permission_denied"
-    for path in ("/metrics", "/admin/v1/status", "/admin/v1/series", "/admin/v1/keys"):
+    for path in ("/metrics", "/admin/v1/status", "/admin/v1/series", "/admin/v1/keys", "/admin/v1/audit"):
         assert (await admin.get(path)).status_code == 200
 
 

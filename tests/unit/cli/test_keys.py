@@ -58,3 +58,12 @@ def test_to_revoke_asks_first(pileus: Pileus, stub: Stub, answer: str, status: i
 def test_yes_does_not_ask(pileus: Pileus, stub: Stub) -> None:
     stub.answer("DELETE", f"{PATH}/key_1", KEY)
     assert pileus("keys", "revoke", "key_1", "--yes").out == "key_1 is revoked.\n"
+
+
+def test_a_revoked_key_is_told_to_programs_and_the_question_stays_out_of_it(pileus: Pileus, stub: Stub) -> None:
+    revoked = KEY | {"revoked_at": 1_700_000_001.0}
+    stub.answer("DELETE", f"{PATH}/key_1", revoked)
+    assert pileus("keys", "revoke", "key_1", "--yes", "--json").json() == revoked
+    asked = pileus("keys", "revoke", "key_1", "--json", piped="y\n")
+    assert asked.json() == revoked
+    assert "for good?" in asked.err

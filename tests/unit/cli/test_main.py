@@ -12,7 +12,7 @@ from pileus.cli.main import app
 from pileus.core.errors import ConfigError, OperatorError, PileusError
 from unit.cli.conftest import Pileus
 
-COMMANDS = ["up", "serve", "chat", "models", "ps", "status", "keys", "config", "version"]
+COMMANDS = ["up", "serve", "chat", "models", "ps", "status", "keys", "audit", "config", "version"]
 
 
 def test_version_is_told_to_people_and_to_programs(pileus: Pileus) -> None:
@@ -56,11 +56,13 @@ def test_every_command_has_help_with_an_example(pileus: Pileus, command: str) ->
         assert "Example" in pileus(command, "--help").out
 
 
-def test_every_subcommand_has_help_with_an_example(pileus: Pileus) -> None:
+def test_every_subcommand_has_help_with_an_example_and_can_speak_json(pileus: Pileus) -> None:
     for group in app.registered_groups:
         assert group.typer_instance is not None
         for command in group.typer_instance.registered_commands:
-            assert "Example" in pileus(str(group.name), str(command.name), "--help").out
+            told = pileus(str(group.name), str(command.name), "--help").out
+            assert "Example" in told
+            assert "--json" in told
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
