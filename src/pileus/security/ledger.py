@@ -62,11 +62,6 @@ class UsageLedger:
     def accounts(self) -> Mapping[str, Account]:
         return self._accounts
 
-    @property
-    def open_reservations(self) -> int:
-        """Requests between reserve and settle."""
-        return len(self._open)
-
     def reserve(self, principal: Principal, price: Price, prompt_tokens: int, completion_tokens: int) -> Reservation:
         """Raises `QuotaExceeded`; also `Unavailable` while usage rows cannot be written and no more can be kept."""
         account = self._accounts.get(principal.key_id)

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from pileus.core.records import AuditEvent, Lane, UsageRecord
+from pileus.core.records import AuditEvent, UsageRecord
 from pileus.store import schema
 
 
@@ -74,16 +74,6 @@ class UsageTable:
             for row in tx.execute(select(schema.usage_total))
         }
 
-    def latest(self, tx: Connection, limit: int, key_id: str | None = None) -> list[UsageRecord]:
-        """The newest rows, newest first."""
-        table = schema.usage
-        query = (
-            select(*(c for c in table.columns if c.name != "sequence")).order_by(table.c.sequence.desc()).limit(limit)
-        )
-        if key_id is not None:
-            query = query.where(table.c.key_id == key_id)
-        return [UsageRecord(**{**row, "lane": Lane(row["lane"])}) for row in tx.execute(query).mappings()]
-
     def _last_batch(self, tx: Connection) -> str | None:
         return tx.execute(select(schema.usage_marker.c.batch)).scalar()
 
@@ -116,6 +106,3 @@ class AuditTable:
             (row["sequence"], AuditEvent(**{name: row[name] for name in AuditEvent.__struct_fields__}))
             for row in tx.execute(query).mappings()
         ]
-
-    def count(self, tx: Connection) -> int:
-        return tx.execute(select(func.count()).select_from(schema.audit)).scalar_one()

@@ -2,13 +2,13 @@
 
 import sqlite3
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from pileus.core.records import Lane, UsageRecord
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
 from pileus.store.tables import Total, UsageTable
+from stored import usage_rows
 
 
 def row(n: int = 0) -> UsageRecord:
@@ -27,7 +27,7 @@ def row(n: int = 0) -> UsageRecord:
 
 
 def ids(store: SqliteStore) -> list[str]:
-    return [record.request_id for record in reversed(store.read_blocking(partial(UsageTable().latest, limit=10_000)))]
+    return [record.request_id for record in usage_rows(store)]
 
 
 def totals(store: SqliteStore) -> Total:
