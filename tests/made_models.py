@@ -1,10 +1,12 @@
 """Tiny models for tests: a byte-level vocabulary with three special tokens, and a Llama of one layer."""
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 
+from pileus.models.convert import tokenizer_json
 from pileus.models.vocabulary import BYTE_OF_CHARACTER
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -15,6 +17,19 @@ TEMPLATE = (
 )
 TOKENS = [*SPECIAL, *BYTE_OF_CHARACTER, *(merge.replace(" ", "") for merge in MERGES)]
 TOKEN_TYPES = [3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL))
+
+
+def tokenizer_content() -> dict[str, Any]:
+    """The content of a tokenizer.json: byte-level BPE."""
+    return tokenizer_json.build(
+        {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": TOKENS,
+            "tokenizer.ggml.token_type": TOKEN_TYPES,
+            "tokenizer.ggml.merges": MERGES,
+        }
+    )
 
 
 def add_tiny_vocabulary(writer: gguf.GGUFWriter, pre: str = "smollm") -> None:

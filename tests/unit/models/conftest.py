@@ -10,9 +10,8 @@ import pytest
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from made_hub import Hub, serving
-from made_models import MERGES, TEMPLATE, TOKEN_TYPES, TOKENS, write_tiny_gguf
+from made_models import TEMPLATE, TOKENS, tokenizer_content, write_tiny_gguf
 from pileus.models.artefact import Generation
-from pileus.models.convert import tokenizer_json
 from pileus.models.tokenizer import ModelTokenizer
 
 
@@ -31,35 +30,23 @@ def tiny_gguf(tmp_path: Path) -> Path:
     return path
 
 
-def _tiny_tokenizer() -> dict[str, Any]:
-    return tokenizer_json.build(
-        {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": "smollm",
-            "tokenizer.ggml.tokens": TOKENS,
-            "tokenizer.ggml.token_type": TOKEN_TYPES,
-            "tokenizer.ggml.merges": MERGES,
-        }
-    )
-
-
 @pytest.fixture
 def tiny_tokenizer() -> dict[str, Any]:
     """The content of a tokenizer.json: byte-level BPE."""
-    return _tiny_tokenizer()
+    return tokenizer_content()
 
 
 @pytest.fixture(scope="session")
 def reference() -> HuggingFaceTokenizer:
     """The tiny tokenizer as its library has it."""
-    return HuggingFaceTokenizer.from_str(json.dumps(_tiny_tokenizer()))
+    return HuggingFaceTokenizer.from_str(json.dumps(tokenizer_content()))
 
 
 @pytest.fixture(scope="session")
 def made_tokenizer() -> ModelTokenizer:
     """Ours, for properties with many examples."""
     generation = Generation(architecture="llama", context_length=128, vocab_size=len(TOKENS), stop_ids=(2, 0))
-    return ModelTokenizer(_tiny_tokenizer(), generation, TEMPLATE)
+    return ModelTokenizer(tokenizer_content(), generation, TEMPLATE)
 
 
 @pytest.fixture
