@@ -2,11 +2,14 @@
 
 import math
 import re
+from pathlib import Path
 
 import openai
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
+
+from acceptance.process import running_server
 
 MODEL = "smollm2-135m"
 EXACT = "smollm2-exact"
@@ -130,6 +133,27 @@ def test_a_streamed_completion_is_the_same_text(openai_client: OpenAI) -> None:
         model=EXACT, prompt="Rain falls", temperature=0, max_tokens=16, stream=True
     )
     assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == whole.choices[0].text
+
+
+def test_without_max_tokens_an_answer_takes_what_the_context_has_left_up_to_the_setting(tmp_path: Path) -> None:
+    config = tmp_path / "pileus.toml"
+    config.write_text(
+        "limits.default_max_tokens = 40\n"
+        '[[deployment]]\nname = "wide"\nmodel = "fake"\nengine = "fake"\n'
+        '[[deployment]]\nname = "narrow"\nmodel = "fake"\nengine = "fake"\noptions = { max_context = 30 }\n'
+    )
+    with (
+        running_server(tmp_path, "--config", str(config)) as server,
+        OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key, max_retries=0) as client,
+    ):
+        for answer in (
+            client.completions.create(model="wide", prompt="Rain"),
+            client.completions.create(model="narrow", prompt="Rain"),
+            client.chat.completions.create(model="wide", messages=said("Rain")),
+        ):
+            assert answer.usage is not None
+            assert answer.choices[0].finish_reason == "length"
+            assert answer.usage.completion_tokens == (26 if answer.model == "narrow" else 40)
 
 
 def test_models_are_listed_and_found_by_name_and_alias(openai_client: OpenAI) -> None:

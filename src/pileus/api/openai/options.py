@@ -23,8 +23,8 @@ class StreamOptions(WireForm):
 
 
 class SharedOptions(WireForm):
-    """How to generate. Defaults are OpenAI's, but that plain completions without `max_tokens` do not end after 16 tokens;
-    the last four fields are extensions."""
+    """How to generate. Defaults are OpenAI's, but for `max_tokens` of plain completions; the last four fields are
+    extensions."""
 
     model: Annotated[str, Field(min_length=1, max_length=256, description="A deployment's name or alias.")]
     max_tokens: MaxTokens | None = Field(
