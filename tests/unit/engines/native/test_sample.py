@@ -88,7 +88,9 @@ def test_draws_follow_the_filtered_distribution(wishes: dict[str, float], sharpn
         assert stats.chisquare(observed, theory).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("wishes", [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"logit_bias": {0: 0.0}}], ids=str)
+@pytest.mark.parametrize(
+    "wishes", [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"logit_bias": {0: 0.0}}], ids=str
+)
 @pytest.mark.parametrize("temperature", [1e-3, 1e-4, 1e-5, 1e-7, 1e-30, 1e-300])
 def test_a_temperature_near_zero_draws_the_most_likely_token(temperature: float, wishes: dict[str, Any]) -> None:
     values = logits(3.0) + 20
