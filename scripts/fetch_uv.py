@@ -55,4 +55,5 @@ def read(address: str) -> bytes:
     return content
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -13,8 +13,6 @@ from pileus.gateway.pulse import Pulse
 from pileus.scheduling.admission import AdmissionQueue
 from pileus.scheduling.routing import AnswerLength, ReplicaLoad, least_loaded
 
-LEAST_INTERVAL_S = 0.002  # between two events of one stream
-
 
 class Dispatched(ReplicaSink, Protocol):
     """A request on its way to a replica."""
@@ -47,7 +45,7 @@ class Dispatcher:
     ) -> None:
         self.deployment = deployment
         self.lengths = AnswerLength()
-        self.pulse = Pulse(LEAST_INTERVAL_S)
+        self.pulse = Pulse()
         self._ready = ready
         self._queue = queue
         self._clock = clock

@@ -25,7 +25,8 @@ from pileus.core.records import (
     Started,
 )
 from pileus.engines.replica.client import ReplicaLink
-from pileus.gateway.dispatch import LEAST_INTERVAL_S, Dispatcher
+from pileus.gateway.dispatch import Dispatcher
+from pileus.gateway.pulse import LEAST_INTERVAL_S
 from pileus.gateway.records import Delta, Timings, Usage
 from pileus.gateway.stream import ChoiceStream
 from pileus.observability.latency import LatencyCounts

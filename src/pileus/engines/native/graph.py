@@ -1,10 +1,9 @@
 """The model as a graph over paged KV blocks, prepared once at load and run once per engine step.
 
 OpenVINO's own transformation turns stateful attention into paged attention. What is added here: only the rows that will
-be sampled pass through the last matrix product, and the graph itself takes the top k of each and the normalisers, so
-that a decode step hands a few kilobytes to Python, not the vocabulary.
+be sampled pass through the last matrix product. What is to be known of their logits is the work of `summary`.
 
-Shapes: T tokens in a step, S sequences, R rows to sample, V vocabulary, K = `TOP`.
+Shapes: T tokens in a step, S sequences, R rows to sample.
 """
 
 import os
@@ -43,8 +42,8 @@ class Graph:
         model = _prepare(core.read_model(folder / "openvino_model.xml"), folder.name)
         self._compiled = _compile(core, model, options)
         self._request = self._compiled.create_infer_request()
-        self._summary = Summary(core, self._compiled.output(0).partial_shape[1].get_length(), _threads(options))
         self.vocab_size: int = self._compiled.output(0).partial_shape[1].get_length()
+        self._summary = Summary(core, self.vocab_size, _threads(options))
         self.kv_blocks = 0
         self._caches: list[NDArray[Any]] = []
         self._allocate(options.kv_bytes)

@@ -3,7 +3,7 @@ random number that is itself a function of (seed, choice, position). So a sequen
 stopped.
 
 A random number u picks a token by the inverse of the cumulative distribution over tokens in order of probability. The
-graph hands up the `TOP` most likely tokens and the normaliser; since these come first in that order, they decide the
+summary has the `TOP` most likely tokens and the normaliser; since these come first in that order, they decide the
 draw exactly unless u falls beyond their mass or a filter reaches beyond them, and only then is the whole row read.
 Beyond their mass, a second draw of the same counter picks among the rest.
 """
@@ -45,7 +45,7 @@ class Draw(Record):
 
 
 class RowsLike(Protocol):
-    """What sampling reads of `graph.Rows`."""
+    """What sampling reads of `summary.Rows`."""
 
     logits: NDArray[np.float32]
     values: NDArray[np.float32]

@@ -1,7 +1,10 @@
 """Sampling's first half: what is to be known of a row of logits before a token is drawn from it.
 
-A graph of its own beside the model's, so that steps in which every answer is greedy need not pay for it: over a
-vocabulary of 49,152 it takes a tenth of a decode step.
+A graph of its own beside the model's, over the same memory: it takes the top k of each row and the normalisers, so that
+Python need not read the vocabulary. Steps in which every answer is greedy do without: over a vocabulary of 49,152 it
+was a tenth of a decode step of 32 sequences.
+
+Shapes: R rows, V vocabulary, K = `TOP`.
 """
 
 from collections.abc import Sequence
