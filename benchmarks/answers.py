@@ -33,6 +33,15 @@ class Whole(Struct, frozen=True):
     headers: dict[str, str]
 
 
+class Refused(Struct, frozen=True):
+    """An answer that is none: the server said no before any work."""
+
+    sent_s: float
+    done_s: float
+    status: int
+    headers: dict[str, str]
+
+
 class _Delta(Struct, frozen=True):
     content: str | None = None
 
@@ -111,6 +120,16 @@ def read_stream(raw: RawAnswer, tokens: int) -> Timeline:
     if not (done and finished and pieces) or usage is None or usage.completion_tokens != tokens:
         raise BadAnswer(f"{len(pieces)} pieces, finished {finished}, [DONE] {done}, usage {usage}; wanted {tokens}")
     return Timeline(raw.sent_s, tuple(pieces), usage.completion_tokens, usage.prompt_tokens)
+
+
+def read_any(raw: RawAnswer, tokens: int) -> Timeline | Refused:
+    """A streamed answer as `read_stream` reads it, or a refusal with 429 or 503."""
+    response = _Response()
+    parser = httptools.HttpResponseParser(response)
+    parser.feed_data(raw.arrivals[0][1])
+    if parser.get_status_code() in (429, 503):
+        return Refused(raw.sent_s, raw.arrivals[-1][0], parser.get_status_code(), response.headers)
+    return read_stream(raw, tokens)
 
 
 def _events(raw: RawAnswer) -> Iterator[tuple[float, bytes]]:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from benchmarks.results import Results
-from benchmarks.summary import Spread, by_round, of, ratio
+from benchmarks.suites.access import STEP_S, TARGET
+from benchmarks.summary import Spread, by_round, of, ratio, spread
 
 Read = Callable[[Results], Spread]
 
@@ -51,6 +52,25 @@ def _gateway(workload: str, figure: str) -> Read:
     return _of("pileus-gateway", workload, figure)
 
 
+def _access(workload: str, figure: str) -> Read:
+    return _of(TARGET, workload, figure)
+
+
+def _access_ratio(above: str, below: str) -> Read:
+    """Of the p99 of the time to first token."""
+    return lambda results: ratio(*(by_round(results, name, TARGET, "ttft_p99_ms") for name in (above, below)))
+
+
+def _added_by_batch(results: Results) -> Spread:
+    beside, alone = (by_round(results, name, TARGET, "ttft_p99_ms") for name in ("access-lane", "access-alone"))
+    return spread([beside[number] - alone[number] for number in beside if number in alone])
+
+
+def _batch_to_ungated(results: Results) -> Spread:
+    names = ("access-lane", "access-ungated")
+    return ratio(*(by_round(results, name, TARGET, "batch_tokens_per_s") for name in names))
+
+
 GOALS = (
     Goal("32 concurrent, Pileus over HTTP to raw OpenVINO GenAI in-process", "x", _against("genai"), at_least=1.0),
     Goal("32 concurrent, Pileus to vLLM (CPU, bf16)", "x", _against("vllm"), at_least=1.05),
@@ -65,5 +85,15 @@ GOALS = (
     Goal("the same, engine with steps: 32", "tokens/s", _gateway("steady-32", "tokens_per_s"), at_least=40_000),
     Goal("the same, engine with steps: 256", "tokens/s", _gateway("steady-256", "tokens_per_s"), at_least=25_000),
     Goal("gateway, added in sequence (p50)", "ms", _gateway("sequential", "added_p50_ms"), at_most=1),
+    Goal("goodput at 5x load, of the peak", "%", _access("access-5x", "goodput_percent"), at_least=95),
+    Goal("goodput at 10x load, of the peak", "%", _access("access-10x", "goodput_percent"), at_least=90),
+    Goal("p99 TTFT of the admitted, 5x to 1x", "x", _access_ratio("access-5x", "access-1x"), at_most=1.5),
+    Goal("p99 TTFT of the admitted, 10x to 1x", "x", _access_ratio("access-10x", "access-1x"), at_most=1.5),
+    Goal("refusals at 10x, p99", "ms", _access("access-10x", "refusal_p99_ms"), at_most=20),
+    Goal("a quiet tenant's p99 beside a noisy one", "x", _access_ratio("access-noisy", "access-quiet"), at_most=1.2),
+    Goal("Jain's index over four equal tenants", "", _access("access-equal", "jain"), at_least=0.98),
+    Goal("a reservation under two floods, met", "%", _access("access-reserved", "met_percent"), at_least=100),
+    Goal("interactive p99 TTFT beside batch work, added", "ms", _added_by_batch, at_most=2e3 * STEP_S),
+    Goal("batch work beside it, to ungated", "x", _batch_to_ungated, at_least=0.8),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
 )

@@ -25,6 +25,20 @@ _GATEWAY_FIGURES = {
 }
 
 
+_ACCESS_FIGURES = {
+    "goodput_percent": "goodput % of peak",
+    "jain": "Jain's index",
+    "met_percent": "reservation met %",
+    "batch_tokens_per_s": "batch tokens/s",
+    "ttft_p50_ms": "TTFT p50 ms",
+    "ttft_p99_ms": "TTFT p99 ms",
+    "latency_p99_ms": "latency p99 ms",
+    "admitted_percent": "admitted %",
+    "refusal_p99_ms": "refusal p99 ms",
+    "hinted_percent": "with Retry-After %",
+}
+
+
 def page(results: Results) -> str:
     """docs/benchmarks.md."""
     machine = results.machine
@@ -41,6 +55,7 @@ def page(results: Results) -> str:
         targets=targets(results),
         engines=engines(results),
         gateway=gateway(results),
+        access=access(results),
         missing=missing(results),
     )
 
@@ -81,6 +96,16 @@ def gateway(results: Results) -> str:
         ]
         parts.append(f"### {results.titles[workload]}\n\n{table(('', *(_GATEWAY_FIGURES[f] for f in shown)), rows)}")
     return "\n\n".join(parts) or "Not measured in this run."
+
+
+def access(results: Results) -> str:
+    """One table: who got what, and how long it took."""
+    names = workloads_of(results, "access")
+    figures = [f for f in _ACCESS_FIGURES if any(by_round(results, n, "pileus-access", f) for n in names)]
+    rows = [
+        (results.titles[name], *(_cell(results, name, "pileus-access", figure) for figure in figures)) for name in names
+    ]
+    return table(("", *(_ACCESS_FIGURES[f] for f in figures)), rows) if rows else "Not measured in this run."
 
 
 def missing(results: Results) -> str:

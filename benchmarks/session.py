@@ -15,6 +15,7 @@ from benchmarks.peers import PeerUnavailable
 from benchmarks.pileus_server import Weights, pull
 from benchmarks.processes import StartError
 from benchmarks.run import Run
+from benchmarks.suites import access as access_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
@@ -23,11 +24,12 @@ from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
-SUITES = ("startup", "engines", "inside", "gateway")
+SUITES = ("startup", "engines", "inside", "gateway", "access")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
-ALL_WORKLOADS = tuple(each.name for each in (*WORKLOADS, *LOADS, OPEN))
+ALL_WORKLOADS = (*(each.name for each in (*WORKLOADS, *LOADS, OPEN)), *access_suite.WORKLOADS)
 
 _GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
+_ACCESS_DURATION_S, _ACCESS_QUICK_S = 20.0, 4.0
 
 _Opened = TypeVar("_Opened")
 Opening = Callable[[Setting, Path], Awaitable[Engine]]
@@ -52,6 +54,10 @@ async def measure(
         setting.family.close()
     if "gateway" in suites:
         await _gateways(run, setting, workloads, _GATEWAY_QUICK_S if quick else _GATEWAY_DURATION_S)
+        setting.family.close()
+    if "access" in suites:
+        duration_s = _ACCESS_QUICK_S if quick else _ACCESS_DURATION_S
+        await _guarded(run, access_suite.TARGET, access_suite.measure(run, setting, workloads, duration_s))
 
 
 async def _engines(

@@ -8,7 +8,7 @@ import pytest
 
 from contract.engines import ENGINES
 from contract.running_engine import Answer, RunningEngine
-from pileus.core.records import ChoiceState, EngineRequest, FinishReason, SamplingParams
+from pileus.core.records import ChoiceState, EngineRequest, FinishReason, Lane, SamplingParams
 
 PROMPT = tuple(range(300, 340))
 LONG = 400  # tokens that take much longer than a cancel
@@ -36,13 +36,17 @@ def engine(shared_engine: RunningEngine) -> Iterator[RunningEngine]:
 
 
 def ask(
-    prompt: tuple[int, ...] = PROMPT, *, choices: int | tuple[ChoiceState, ...] = 1, **wishes: Any
+    prompt: tuple[int, ...] = PROMPT,
+    *,
+    choices: int | tuple[ChoiceState, ...] = 1,
+    lane: Lane = Lane.ON_DEMAND,
+    **wishes: Any,
 ) -> EngineRequest:
     """A request that draws among likely tokens: those of the far tail lie closer together than float32 can tell."""
     params = SamplingParams(**{"max_tokens": 8, "seed": 7, "temperature": 0.8, "top_k": 20, **wishes})
     if isinstance(choices, int):
         choices = tuple(ChoiceState(index) for index in range(choices))
-    return EngineRequest(0, prompt, params, choices)
+    return EngineRequest(0, prompt, params, choices, lane=lane)
 
 
 def begun(answer: Answer, tokens: int = 3) -> bool:
@@ -209,6 +213,51 @@ def test_a_request_that_can_never_fit_ends_with_an_error(engine: RunningEngine) 
         assert {finish.reason for [finish] in answer.finishes.values()} == {FinishReason.ERROR}
         assert all(finish.error for [finish] in answer.finishes.values())
         assert not any(answer.tokens.values())
+
+
+# --- lanes ----------------------------------------------------------------------------------------------------------
+
+
+def test_urgent_work_takes_the_slot_of_batch_work_which_then_goes_on_as_if_nothing_had_been(
+    engine: RunningEngine,
+) -> None:
+    slots = engine.capabilities.slots
+    prompts = [(*PROMPT, number) for number in range(slots)]
+    alone = [engine.run(ask(prompt, max_tokens=40))[0].only for prompt in prompts]
+    batch = [engine.submit(ask(prompt, max_tokens=40, lane=Lane.BATCH)) for prompt in prompts]
+    engine.wait(lambda: all(begun(answer) for answer in batch))
+    known = len(engine.outputs)
+    urgent = engine.submit(ask(max_tokens=2))
+    engine.wait(lambda: bool(urgent.started))
+    [start] = [i for i, output in enumerate(engine.outputs) if urgent.started[0] in output.started]
+    assert start <= known + 2  # the step that was under way, and then the one that yields
+    assert not any(answer.finished for answer in batch)
+    engine.wait(lambda: all(answer.finished for answer in (urgent, *batch)))
+    assert [answer.only for answer in batch] == alone
+    assert all(len(answer.started) == 1 for answer in batch)
+
+
+def test_batch_work_does_not_take_the_slots_of_anybody(engine: RunningEngine) -> None:
+    running = [engine.submit(ask(max_tokens=LONG)) for _ in range(engine.capabilities.slots)]
+    engine.wait(lambda: all(map(begun, running)))
+    batch = engine.submit(ask(lane=Lane.BATCH))
+    seen = len(engine.outputs)
+    engine.wait(lambda: len(engine.outputs) > seen + 3)
+    assert not batch.started
+    for answer in running:
+        engine.cancel(answer)
+    engine.wait(lambda: batch.finished)
+
+
+def test_credit_tells_what_batch_work_would_give_up(engine: RunningEngine) -> None:
+    batch = engine.submit(ask(choices=2, max_tokens=LONG, lane=Lane.BATCH))
+    urgent = engine.submit(ask(max_tokens=LONG))
+    engine.wait(lambda: begun(batch) and begun(urgent))
+    credit = engine.outputs[-1].credit
+    assert (credit.slots, credit.batch_slots) == (engine.capabilities.slots - 3, 2)
+    assert 0 < credit.batch_kv_blocks <= engine.capabilities.kv_blocks - credit.kv_blocks
+    for answer in (batch, urgent):
+        engine.cancel(answer)
 
 
 # --- books ----------------------------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def make_pipeline(
         {wanted.name: tokenizers[wanted.model] for wanted in settings.deployment},
         Settlement(security.ledger, metrics, tracer, clock),
         security.salt,
+        security.keys.shares,
         clock,
     )
 

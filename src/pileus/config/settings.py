@@ -67,6 +67,10 @@ class Queue(Section):
     max_requests: Count = Field(default=1024, description="Most requests waiting.")
     max_tokens: Count = Field(default=4_000_000, description="Most tokens (prompt and longest answer) waiting.")
     max_wait_s: Seconds = Field(default=120.0, description="A request that waited longer is refused.")
+    max_foreseen_s: Seconds = Field(
+        default=30.0,
+        description="A request that would probably wait longer than this is refused at once; batch work is not.",
+    )
 
 
 class Models(Section):

@@ -66,6 +66,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     lane: Lane = Lane.ON_DEMAND
+    priority: int = 0  # among the same tenant's; higher goes first
     deadline_s: float | None = None  # from admission; None is the deployment's
     traceparent: str | None = None  # the caller's W3C trace context, as it was sent
 
@@ -159,11 +160,14 @@ class Finish(Struct, frozen=True, array_like=True):
 
 class Credit(Struct, frozen=True, array_like=True):
     """What a replica can take on now. `seen` counts the submits received from this gateway, so that those still on
-    their way can be subtracted."""
+    their way can be subtracted. What batch work holds can be had by urgent work besides: batch work then waits on the
+    replica, and continues from its emitted tokens."""
 
     slots: int
     kv_blocks: int
     seen: int = 0
+    batch_slots: int = 0
+    batch_kv_blocks: int = 0
 
 
 class StepOutput(Struct, frozen=True, array_like=True):

@@ -1,12 +1,14 @@
 """Who serves what, at this moment: a snapshot in memory that the fleet pushes and requests only look at."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pileus.core.errors import ConfigError, ModelNotFound
 from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus
+
+Listener = Callable[[Mapping[ReplicaLink, bool]], None]
 
 
 class Directory(Protocol):
@@ -22,8 +24,9 @@ class Directory(Protocol):
         """Replicas that take requests now: proven by a real generation, and not draining."""
         ...
 
-    def subscribe(self, deployment: str, callback: Callable[[], None]) -> None:
-        """Call back soon after there may be more room: a replica became ready, or its credit grew."""
+    def subscribe(self, deployment: str, callback: Listener) -> None:
+        """Call back soon after something changed, with the links that changed and whether they take requests: a
+        replica became ready, is not any more, or has more or less room."""
 
     def status(self) -> list[DeploymentStatus]: ...
 
@@ -42,8 +45,9 @@ class ServingDirectory:
                 self._names[name] = info
         self._status = status
         self._ready: dict[str, tuple[ReplicaLink, ...]] = dict.fromkeys(self._deployments, ())
-        self._subscribers: dict[str, list[Callable[[], None]]] = {name: [] for name in self._deployments}
-        self._notice_due: set[str] = set()
+        self._serving: set[ReplicaLink] = set()
+        self._subscribers: dict[str, list[Listener]] = {name: [] for name in self._deployments}
+        self._news: dict[str, dict[ReplicaLink, None]] = {}  # what subscribers are about to hear of
 
     def deployments(self) -> tuple[str, ...]:
         return tuple(self._deployments)
@@ -58,7 +62,7 @@ class ServingDirectory:
     def ready(self, deployment: str) -> Sequence[ReplicaLink]:
         return self._ready[deployment]
 
-    def subscribe(self, deployment: str, callback: Callable[[], None]) -> None:
+    def subscribe(self, deployment: str, callback: Listener) -> None:
         self._subscribers[deployment].append(callback)
 
     def status(self) -> list[DeploymentStatus]:
@@ -69,25 +73,28 @@ class ServingDirectory:
     def add(self, deployment: str, link: ReplicaLink) -> None:
         """Requests may go to this replica, until it drains, is lost, or is removed."""
         self._ready[deployment] = (*self._ready[deployment], link)
+        self._serving.add(link)
         link.on_change.append(lambda: self._on_change(deployment, link))
-        self._notify_soon(deployment)
+        self._notify_soon(deployment, link)
 
     def remove(self, deployment: str, link: ReplicaLink) -> None:
         self._ready[deployment] = tuple(other for other in self._ready[deployment] if other is not link)
-        self._notify_soon(deployment)
+        self._serving.discard(link)
+        self._notify_soon(deployment, link)
 
     def _on_change(self, deployment: str, link: ReplicaLink) -> None:
         if link.draining or link.lost.done():
             self.remove(deployment, link)
-        self._notify_soon(deployment)
+        self._notify_soon(deployment, link)
 
-    def _notify_soon(self, deployment: str) -> None:
+    def _notify_soon(self, deployment: str, link: ReplicaLink) -> None:
         """Once per turn of the loop, however often the credit changed in it."""
-        if deployment not in self._notice_due:
-            self._notice_due.add(deployment)
+        if deployment not in self._news:
+            self._news[deployment] = {}
             asyncio.get_running_loop().call_soon(self._notify, deployment)
+        self._news[deployment][link] = None
 
     def _notify(self, deployment: str) -> None:
-        self._notice_due.discard(deployment)
+        news = {link: link in self._serving for link in self._news.pop(deployment)}
         for callback in self._subscribers[deployment]:
-            callback()
+            callback(news)

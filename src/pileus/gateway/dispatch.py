@@ -1,26 +1,28 @@
 """From the queue of one deployment to a replica that has room."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Mapping
 from typing import Protocol
+
+import structlog
 
 from pileus.core.clock import Clock
 from pileus.core.errors import Overloaded
 from pileus.core.ports import ReplicaSink
-from pileus.core.records import EngineRequest
+from pileus.core.records import EngineRequest, Lane
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.pulse import Pulse
-from pileus.scheduling.admission import AdmissionQueue
-from pileus.scheduling.routing import AnswerLength, ReplicaLoad, least_loaded
+from pileus.scheduling.admission import AdmissionQueue, Refusal, Standing
+from pileus.scheduling.lanes import Waiting
+from pileus.scheduling.prefixes import chain
+from pileus.scheduling.routing import Load, Need, Router
+
+log = structlog.get_logger(__name__)
 
 
-class Dispatched(ReplicaSink, Protocol):
+class Dispatched(Waiting, ReplicaSink, Protocol):
     """A request on its way to a replica."""
-
-    @property
-    def tokens(self) -> int:
-        """Worst case, over all choices."""
-        ...
 
     def engine_request(self) -> EngineRequest:
         """What is still to be computed."""
@@ -32,38 +34,71 @@ class Dispatched(ReplicaSink, Protocol):
     def on_expired(self) -> None:
         """It waited too long and left the queue."""
 
+    def on_preempted(self) -> ReplicaLink:
+        """It leaves the replica that it is on, which is returned, and waits again."""
+        ...
+
+    def on_displaced(self, refusal: Refusal) -> None:
+        """It had to leave the queue for others."""
+
 
 class Dispatcher:
-    """One deployment's queue. Whatever changes (a request, a credit, a replica), `pump` moves what can be moved."""
+    """One deployment's queue and its replicas. Whatever changes, `pump` moves what can be moved."""
 
-    def __init__(
-        self,
-        deployment: str,
-        ready: Callable[[], Sequence[ReplicaLink]],
-        queue: AdmissionQueue[Dispatched],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, deployment: str, queue: AdmissionQueue[Dispatched], router: Router, clock: Clock) -> None:
         self.deployment = deployment
-        self.lengths = AnswerLength()
         self.pulse = Pulse()
-        self._ready = ready
         self._queue = queue
+        self._router = router
         self._clock = clock
+        self._links: dict[str, ReplicaLink] = {}  # by the router's names
+        self._prefixes: dict[int, tuple[int, ...]] = {}  # of what waits or runs, by identity
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         return len(self._queue)
 
-    def enqueue(self, item: Dispatched) -> None:
-        """Raises `Overloaded` where the queue is full."""
-        refusal = self._queue.offer(item, self._clock.monotonic())
-        if refusal is not None:
-            raise Overloaded(
-                f"{self.deployment} is overloaded: {refusal.reason}. Try again in {refusal.retry_after_s:.0f} s.",
-                retry_after_s=refusal.retry_after_s,
-            )
+    def standings(self) -> list[Standing]:
+        """Who waits, by tenant and lane."""
+        return self._queue.standings()
+
+    def on_news(self, news: Mapping[ReplicaLink, bool]) -> None:
+        """These replicas changed; true for those that take requests."""
+        for link, serving in news.items():
+            name = _name(link)
+            known = self._links.get(name)
+            if known is not None and (known is link) != serving:  # it is gone, or was connected to anew
+                del self._links[name]
+                self._router.remove(name)
+            if serving:
+                self._join(name, link)
         self.pump()
+
+    def _join(self, name: str, link: ReplicaLink) -> None:
+        """Know the replica and what it can take on."""
+        if name not in self._links:
+            self._links[name] = link
+            capabilities = link.capabilities
+            self._router.add(name, capabilities.slots, capabilities.kv_blocks, self._clock.monotonic())
+        self._router.update(name, _load(link))
+
+    def enqueue(self, item: Dispatched) -> None:
+        """Raises `Overloaded` where it may not wait."""
+        answer = self._queue.offer(item, self._clock.monotonic())
+        if isinstance(answer, Refusal):
+            raise self.overloaded(answer)
+        request = item.engine_request()
+        self._prefixes[id(item)] = chain(request.prompt, request.salt)
+        for displaced, refusal in answer:
+            displaced.on_displaced(refusal)
+        self.pump()
+
+    def overloaded(self, refusal: Refusal) -> Overloaded:
+        """The refusal as whoever asked is told."""
+        wait_s = refusal.retry_after_s
+        text = f"{self.deployment} is overloaded: {refusal.reason}. Try again in {wait_s:.0f} s."
+        return Overloaded(text, retry_after_s=wait_s)
 
     def requeue(self, item: Dispatched) -> None:
         """Ahead of all others: its replica died."""
@@ -75,28 +110,55 @@ class Dispatcher:
         if self._queue.withdraw(item):
             self.pump()
 
-    def served(self, item: Dispatched, completion_tokens: int, choices: int) -> None:
-        """Learn from a request that ended."""
-        self._queue.served(item.tokens, self._clock.monotonic())
-        self.lengths.observe(completion_tokens // choices)
+    def served(self, item: Dispatched, answer_tokens: int, link: ReplicaLink | None, *, failed: bool) -> None:
+        """Learn from a request that ended; on that replica, if it was on one, and whether that one failed it."""
+        now = self._clock.monotonic()
+        self._prefixes.pop(id(item), None)
+        self._queue.served(item, answer_tokens, now)
+        if link is not None and self._router.outliers.observe(_name(link), ok=not failed, now=now):
+            log.warning("replica_ejected", replica=link.replica, deployment=self.deployment)
 
     def pump(self) -> None:
         """Send the head of the queue wherever it fits, until it does not."""
-        while (head := self._queue.head()) is not None:
-            links = self._ready()
-            link = self._route(head.engine_request(), links) if links else None
-            if link is None:
+        while self._links and (head := self._queue.head(now := self._clock.monotonic())) is not None:
+            request = head.engine_request()
+            need = self._need(head, request)
+            name = self._router.choose(need, now, random.random())  # noqa: S311  # to spread load, not to hide it
+            if name is not None:
+                self._send(head, need, name, now)
+            elif not self._exchange(now):
                 break
-            self._queue.take()
-            head.on_dispatched(link, link.submit(head.engine_request(), head))
         self._watch_expiry()
 
-    def _route(self, request: EngineRequest, links: Sequence[ReplicaLink]) -> ReplicaLink | None:
-        answer = self.lengths.predict(request.params.max_tokens)
-        block_size = links[0].capabilities.block_size
-        kv_blocks = (len(request.prompt) + answer * len(request.choices)) // block_size + 1
-        index = least_loaded(len(request.choices), kv_blocks, [_load(link) for link in links])
-        return None if index is None else links[index]
+    def _send(self, item: Dispatched, need: Need, name: str, now: float) -> None:
+        self._queue.take(item, now)
+        link = self._links[name]
+        self._router.placed(name, need)
+        item.on_dispatched(link, link.submit(item.engine_request(), item))
+        self._router.update(name, _load(link))
+
+    def _exchange(self, now: float) -> bool:
+        """Let a tenant that holds many slots give one up to a tenant that holds few. The replica hears of the one that
+        leaves first and of the one that comes then, both before its next step."""
+        exchange = self._queue.exchange()
+        if exchange is None:
+            return False
+        taker, victim = exchange
+        link = victim.on_preempted()
+        self._queue.give_way(victim, now)
+        self._send(taker, self._need(taker, taker.engine_request()), _name(link), now)
+        return True
+
+    def _need(self, item: Dispatched, request: EngineRequest) -> Need:
+        answer = self._queue.lengths.predict(item.max_answer_tokens)
+        block_size = next(iter(self._links.values())).capabilities.block_size
+        return Need(
+            slots=len(request.choices),
+            kv_blocks=(len(request.prompt) + answer * len(request.choices)) // block_size + 1,
+            prompt_tokens=len(request.prompt),
+            prefix=self._prefixes[id(item)],
+            urgent=item.lane is not Lane.BATCH,
+        )
 
     def _watch_expiry(self) -> None:
         if self._expiry is not None or (due := self._queue.next_expiry()) is None:
@@ -111,6 +173,11 @@ class Dispatcher:
         self.pump()
 
 
-def _load(link: ReplicaLink) -> ReplicaLoad:
-    free, capabilities = link.available(), link.capabilities
-    return ReplicaLoad(capabilities.slots, capabilities.kv_blocks, free.slots, free.kv_blocks)
+def _name(link: ReplicaLink) -> str:
+    """A restarted replica is another one: its prefix cache is empty, its failures are forgiven."""
+    return f"{link.replica}#{link.epoch}"
+
+
+def _load(link: ReplicaLink) -> Load:
+    free = link.available()
+    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.prefill_tokens, link.step_s)

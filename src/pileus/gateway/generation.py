@@ -21,6 +21,7 @@ from pileus.core.records import (
     Finish,
     FinishReason,
     GenerationRequest,
+    Lane,
     SamplingParams,
     Started,
 )
@@ -30,6 +31,7 @@ from pileus.gateway.pulse import LEAST_INTERVAL_S
 from pileus.gateway.records import Delta, Timings, Usage
 from pileus.gateway.stream import ChoiceStream
 from pileus.observability.latency import LatencyCounts
+from pileus.scheduling.admission import Refusal
 
 _MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
 
@@ -38,6 +40,7 @@ class Work(Struct, frozen=True):
     """What the pipeline worked out before admission."""
 
     request: GenerationRequest
+    tenant: str
     deployment: str
     prompt: tuple[int, ...]
     params: SamplingParams
@@ -82,7 +85,8 @@ class Generation:
         self._reader: asyncio.Future[None] | None = None
         self._patient = False  # the reader waits for the end
         self._read_at: float | None = None  # when the reader last was given something
-        self._due = False  # the reader will be woken at the next beat
+        self._due_at: float | None = None
+        self._will_wake = False  # the reader, at the next beat
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._queued_at = began
         self._decoding_since: float | None = None  # on the present replica
@@ -124,6 +128,11 @@ class Generation:
         return Usage(self.prompt_tokens, self._cached_tokens or 0, sum(choice.delivered for choice in self._choices))
 
     @property
+    def replica(self) -> ReplicaLink | None:
+        """Where it is, or was at its end."""
+        return None if self._placed is None else self._placed[0]
+
+    @property
     def timings(self) -> Timings:
         """Up to now, or to the end."""
         total_s = (self._now() if self._ended_at is None else self._ended_at) - self._began
@@ -133,12 +142,34 @@ class Generation:
     # --- for the dispatcher -----------------------------------------------------------------------------------------
 
     @property
-    def tokens(self) -> int:
-        return len(self._work.prompt) + self._work.params.max_tokens * len(self._choices)
+    def tenant(self) -> str:
+        return self._work.tenant
+
+    @property
+    def lane(self) -> Lane:
+        return self._work.request.lane
+
+    @property
+    def priority(self) -> int:
+        return self._work.request.priority
+
+    @property
+    def due(self) -> float | None:
+        return self._due_at
+
+    @property
+    def choices(self) -> int:
+        return len(self._choices)
+
+    @property
+    def max_answer_tokens(self) -> int:
+        return self._work.params.max_tokens
 
     def start(self, timeout_s: float) -> None:
         """Queue, with a deadline. Raises `Overloaded`."""
         self._queued_at = self._now()
+        if self._work.request.deadline_s is not None:
+            self._due_at = self._began + self._work.request.deadline_s
         self._dispatcher.enqueue(self)
         if self._ended_at is None:
             self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
@@ -157,6 +188,9 @@ class Generation:
         self._placed = (link, wire_id)
         self._engine_request = None
         self._queue_s += self._now() - self._queued_at
+
+    def on_displaced(self, refusal: Refusal) -> None:
+        self._fail(self._dispatcher.overloaded(refusal))
 
     def on_expired(self) -> None:
         waited_s = self._now() - self._queued_at
@@ -208,11 +242,21 @@ class Generation:
         if self._deaths >= _MOST_DEATHS or (said and not continuable):
             self._fail(EngineFailed(f"The replica was lost: {reason}."))
             return
+        self._wait_again()
+        self._dispatcher.requeue(self)
+
+    def on_preempted(self) -> ReplicaLink:
+        assert self._placed is not None
+        (link, wire_id), self._placed = self._placed, None
+        link.cancel(wire_id)
+        self._wait_again()
+        return link
+
+    def _wait_again(self) -> None:
         self._queued_at = self._now()
         if self._decoding_since is not None:
             self._decoded_before_s += self._queued_at - self._decoding_since
             self._decode_s, self._decoding_since = self._decoded_before_s, None
-        self._dispatcher.requeue(self)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -270,16 +314,16 @@ class Generation:
     def _wake_soon(self, now: float) -> None:
         """Wake the reader: at the next beat where it has just been, for nobody reads faster and each time costs a write
         to a socket. Only engines whose steps are shorter notice; the first token and the end never wait."""
-        if self._due:
+        if self._will_wake:
             return
         if self._read_at is None or now - self._read_at >= LEAST_INTERVAL_S:
             self._wake()
         else:
-            self._due = True
+            self._will_wake = True
             self._dispatcher.pulse.at_next_beat(self._on_beat)
 
     def _on_beat(self) -> None:
-        self._due = False
+        self._will_wake = False
         self._wake()
 
     def _wake(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from pileus.config.settings import Settings
 from pileus.core.clock import Clock
-from pileus.core.errors import ContextLengthExceeded, InvalidRequest, PileusError
+from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, PileusError
 from pileus.core.ports import Tokenizer
 from pileus.core.records import GenerationRequest, Principal, SamplingParams
 from pileus.fleet.directory import Directory
@@ -13,7 +13,8 @@ from pileus.gateway.dispatch import Dispatcher
 from pileus.gateway.generation import Generation, Work
 from pileus.gateway.settle import Settlement
 from pileus.gateway.text import prompt_ids
-from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.admission import AdmissionQueue, Bounds, Share, Standing
+from pileus.scheduling.routing import Router
 
 
 class Pipeline:
@@ -26,6 +27,7 @@ class Pipeline:
         tokenizers: Mapping[str, Tokenizer],
         settlement: Settlement,
         salt: Callable[[str], bytes],
+        shares: Mapping[str, Share],
         clock: Clock,
     ) -> None:
         self._limits = settings.limits
@@ -33,24 +35,25 @@ class Pipeline:
         self._tokenizers = tokenizers
         self._settlement = settlement
         self._salt = salt
+        self._shares = shares
         self._clock = clock
         self._contexts: dict[str, int] = {}  # as the replicas last told
         self._dispatchers = {name: self._dispatcher(name, settings) for name in directory.deployments()}
 
     def _dispatcher(self, deployment: str, settings: Settings) -> Dispatcher:
         queue = settings.queue
-        dispatcher = Dispatcher(
-            deployment,
-            lambda: self._directory.ready(deployment),
-            AdmissionQueue(queue.max_requests, queue.max_tokens, queue.max_wait_s),
-            self._clock,
-        )
-        self._directory.subscribe(deployment, dispatcher.pump)
+        bounds = Bounds(queue.max_requests, queue.max_tokens, queue.max_wait_s, queue.max_foreseen_s)
+        dispatcher = Dispatcher(deployment, AdmissionQueue(bounds, self._shares), Router(), self._clock)
+        self._directory.subscribe(deployment, dispatcher.on_news)
         return dispatcher
 
     def waiting(self, deployment: str) -> int:
         """Requests in the queue of a deployment."""
         return self._dispatchers[deployment].waiting
+
+    def standings(self, deployment: str) -> list[Standing]:
+        """Who waits there, by tenant and lane."""
+        return self._dispatchers[deployment].standings()
 
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Admit the request.
@@ -64,13 +67,15 @@ class Pipeline:
         prompt = await prompt_ids(tokenizer, request)
         self._check_choices(deployment.name, request.options.n)
         params = self._params(request, tokenizer, prompt, self._max_context(deployment.name))
-        work = Work(request, deployment.name, tuple(prompt), params, self._salt(principal.tenant))
+        salt = self._salt(principal.tenant)
+        work = Work(request, principal.tenant, deployment.name, tuple(prompt), params, salt)
         reservation = self._settlement.reserve(
             principal, deployment.price, len(prompt), params.max_tokens * request.options.n
         )
 
         def on_end(generation: Generation, outcome: str) -> None:
-            dispatcher.served(generation, generation.usage.completion_tokens, request.options.n)
+            tokens, failed = generation.usage.completion_tokens, outcome == EngineFailed.code
+            dispatcher.served(generation, tokens, generation.replica, failed=failed)
             self._settlement.settle(reservation, deployment.price, request, generation, outcome)
 
         dispatcher = self._dispatchers[deployment.name]

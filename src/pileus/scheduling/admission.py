@@ -1,25 +1,41 @@
-"""The queue in front of a deployment: what waits, waits here, in bounds, and is refused at once beyond them."""
+"""The queue in front of a deployment: what waits, waits here, in bounds and in a fair order, and is refused at once
+beyond them.
+
+Two lanes wait apart: urgent work (on-demand and continuous) and batch. Urgent work goes first; batch work joins it
+shortly before its deadline, so that it cannot starve. In a lane the tenant that was served least goes first (see
+`fairness`); a tenant with a guaranteed rate that was not met goes before all others. A full queue makes room for a
+tenant that uses less of it, at the cost of the one that uses most.
+"""
 
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-_RATE_MEMORY = 0.9  # weight of the past in the measured service rate
+from pileus.core.records import Lane
+from pileus.scheduling.capacity import AnswerLength, ServiceRate
+from pileus.scheduling.fairness import Guarantee, work
+from pileus.scheduling.lanes import Entry, LaneQueue, Waiting
+from pileus.scheduling.occupancy import Occupancy
+
 _LEAST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
-
-
-class Waiting(Protocol):
-    """What admission knows of a request."""
-
-    @property
-    def tokens(self) -> int:
-        """The worst case: prompt and longest answer, over all choices."""
-        ...
-
+_HASTE_S = 60.0  # so long before its deadline batch work becomes urgent
 
 T = TypeVar("T", bound=Waiting)
+
+
+class Bounds(Struct, frozen=True):
+    """Of one deployment's queue. Tokens are counted as the worst case: prompt and longest answers."""
+
+    max_requests: int
+    max_tokens: int
+    max_wait_s: float  # who waited longer leaves
+    max_foreseen_s: float  # urgent work that would wait longer is refused at once
 
 
 class Refusal(Struct, frozen=True):
@@ -29,79 +45,291 @@ class Refusal(Struct, frozen=True):
     retry_after_s: float
 
 
-class AdmissionQueue(Generic[T]):
-    """First come, first served, bounded in requests and tokens. Times are monotonic seconds, given by the caller."""
+class Share(Struct, frozen=True):
+    """What a tenant is entitled to: its weight among others, and a rate of answer tokens in the continuous lane."""
 
-    def __init__(self, max_requests: int, max_tokens: int, max_wait_s: float) -> None:
-        self._max_requests = max_requests
-        self._max_tokens = max_tokens
-        self._max_wait_s = max_wait_s
-        self._queue: deque[tuple[float, T]] = deque()
-        self._tokens = 0
-        self._tokens_per_s = 0.0
-        self._served_at: float | None = None
+    weight: float = 1.0
+    tokens_per_s: float = 0.0
+
+
+class Standing(Struct, frozen=True):
+    """What one tenant has waiting in one lane; tokens as the worst case."""
+
+    tenant: str
+    lane: Lane
+    requests: int
+    tokens: int
+
+
+EVERYONE = Share()
+
+
+class AdmissionQueue(Generic[T]):
+    """Times are monotonic seconds, given by the caller. `shares` are looked up at each decision."""
+
+    def __init__(self, bounds: Bounds, shares: Mapping[str, Share] | None = None) -> None:
+        self.lengths = AnswerLength()
+        self.rate = ServiceRate()
+        self.tokens = 0  # waiting, as the worst case
+        self._bounds = bounds
+        self._shares = {} if shares is None else shares
+        self._urgent: LaneQueue[T] = LaneQueue()
+        self._batch: LaneQueue[T] = LaneQueue()
+        self._returned: deque[Entry[T]] = deque()  # urgent work that was admitted before: it goes first
+        self._waiting: dict[int, Entry[T]] = {}  # by the item's identity, as the next
+        self._running: dict[int, Entry[T]] = {}
+        self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
+        self._guarantees: dict[str, Guarantee] = {}
+        self._expiry: list[tuple[float, int, Entry[T]]] = []  # heaps, with stale entries in them
+        self._haste: list[tuple[float, int, Entry[T]]] = []
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._waiting)
 
-    @property
-    def tokens(self) -> int:
-        """Tokens waiting, as the worst case."""
-        return self._tokens
+    def standings(self) -> list[Standing]:
+        """Who waits, by tenant and lane."""
+        counts: dict[tuple[str, Lane], tuple[int, int]] = {}
+        for entry in self._waiting.values():
+            key = (entry.item.tenant, entry.item.lane)
+            requests, tokens = counts.get(key, (0, 0))
+            counts[key] = (requests + 1, tokens + entry.tokens)
+        return [Standing(tenant, lane, *count) for (tenant, lane), count in sorted(counts.items())]
 
-    def offer(self, item: T, now: float) -> Refusal | None:
-        """Queue the item, or say why not."""
-        if len(self._queue) >= self._max_requests:
-            return Refusal(f"{len(self._queue)} requests are waiting already", self._retry_after())
-        if self._queue and self._tokens + item.tokens > self._max_tokens:
-            return Refusal(f"{self._tokens} tokens are waiting already", self._retry_after())
-        self._queue.append((now + self._max_wait_s, item))
-        self._tokens += item.tokens
-        return None
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def offer(self, item: T, now: float) -> Refusal | list[tuple[T, Refusal]]:
+        """Queue the item, and return those that had to leave for it; or say why it may not wait."""
+        entry = self._entry(item, now)
+        lane = self._batch if item.lane is Lane.BATCH else self._urgent
+        if refusal := self._hopeless(entry, lane, now):
+            return refusal
+        displaced: list[tuple[T, Refusal]] = []
+        while self._is_full(entry):
+            victim = self._victim(entry, lane)
+            if victim is None:
+                return Refusal(f"{len(self)} requests are waiting already", self._retry_after_s(entry.work))
+            self._remove(victim)
+            reason = "the queue is full, and others use less of it"
+            displaced.append((victim.item, Refusal(reason, self._retry_after_s(victim.work))))
+        lane.add(entry)
+        self._note(entry)
+        return displaced
 
     def put_back(self, item: T, now: float) -> None:
-        """Queue an item again, ahead of all others: it was admitted before and lost its replica."""
-        self._queue.appendleft((now + self._max_wait_s, item))
-        self._tokens += item.tokens
+        """Queue an item again that was taken and lost its replica: urgent work goes ahead of all others."""
+        entry = self._leave_replica(item, now)
+        if item.lane is Lane.BATCH:
+            self._batch.add(entry)
+        else:
+            self._returned.append(entry)
+        self._note(entry)
 
-    def head(self) -> T | None:
+    def exchange(self) -> tuple[T, T] | None:
+        """Where no slot is free: an urgent item of the tenant that has least for its weight, and the running item that
+        should give up its slot to it."""
+        waiting = [entry.item for entry in (self._urgent.first(tenant) for tenant in self._urgent.tenant_work)]
+        if not waiting:
+            return None
+        poorest = min(waiting, key=lambda item: self._occupancy.slots(item.tenant) / self._share(item.tenant).weight)
+        victim = self._occupancy.yielding(poorest, lambda tenant: self._share(tenant).weight)
+        return None if victim is None else (poorest, victim.item)
+
+    def give_way(self, item: T, now: float) -> None:
+        """A running item yields: it waits again, as the first of its tenant's."""
+        entry = self._leave_replica(item, now)
+        entry.yielded = True
+        self._urgent.add(entry)
+        self._note(entry)
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def head(self, now: float) -> T | None:
         """Whose turn it is."""
-        return self._queue[0][1] if self._queue else None
+        entry = self._next(now)
+        return None if entry is None else entry.item
 
-    def take(self) -> T:
-        """Remove the head."""
-        _, item = self._queue.popleft()
-        self._tokens -= item.tokens
-        return item
+    def take(self, item: T, now: float) -> None:
+        """It leaves the queue to be served."""
+        entry = self._waiting[id(item)]
+        if not entry.charged:
+            entry.charged = True
+            entry.promised = entry is self._promised(now)
+            self._charge(entry, entry.work, entry.answer_tokens)
+        self._remove(entry)
+        self._running[id(item)] = entry
+        if item.lane is not Lane.BATCH:
+            self._occupancy.add(entry)
 
     def withdraw(self, item: T) -> bool:
         """Remove the item wherever it stands; false if it does not wait."""
-        for index, (_, waiting) in enumerate(self._queue):
-            if waiting is item:
-                del self._queue[index]
-                self._tokens -= item.tokens
-                return True
-        return False
+        entry = self._waiting.get(id(item))
+        if entry is not None:
+            self._remove(entry)
+        return entry is not None
 
     def expire(self, now: float) -> list[T]:
         """Remove and return what has waited too long."""
-        expired = [item for due, item in self._queue if due <= now]
-        for item in expired:
-            self.withdraw(item)
+        expired = []
+        while (due := self.next_expiry()) is not None and due <= now:
+            entry = heappop(self._expiry)[2]
+            self._remove(entry)
+            expired.append(entry.item)
         return expired
 
     def next_expiry(self) -> float | None:
         """When `expire` will next have something to return."""
-        return min((due for due, _ in self._queue), default=None)
+        while self._expiry and not self._expiry[0][2].waits:
+            heappop(self._expiry)
+        return self._expiry[0][0] if self._expiry else None
 
-    def served(self, tokens: int, now: float) -> None:
-        """Learn how fast requests leave, for the time to retry after."""
-        if self._served_at is not None and now > self._served_at:
-            rate = tokens / (now - self._served_at)
-            self._tokens_per_s = _RATE_MEMORY * self._tokens_per_s + (1 - _RATE_MEMORY) * rate
-        self._served_at = now
+    def served(self, item: T, answer_tokens: int, now: float) -> None:
+        """Learn from an item that was taken and has ended, with this many tokens over all its choices."""
+        entry = self._running.pop(id(item), None)
+        if entry is None:
+            return
+        self._occupancy.remove(entry)
+        done = work(item.prompt_tokens, answer_tokens)
+        self._charge(entry, done - entry.work, answer_tokens - entry.answer_tokens)
+        self.lengths.observe(answer_tokens / item.choices)
+        self.rate.observe(done, now, busy=bool(self._waiting))
 
-    def _retry_after(self) -> float:
-        if self._tokens_per_s == 0:
-            return _LEAST_RETRY_S
-        return min(_LONGEST_RETRY_S, max(_LEAST_RETRY_S, self._tokens / self._tokens_per_s))
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _leave_replica(self, item: T, now: float) -> Entry[T]:
+        """What runs as what may wait again."""
+        entry = self._running.pop(id(item))
+        self._occupancy.remove(entry)
+        return entry.again(self._expires(item, now), next(self._numbers))
+
+    def _entry(self, item: T, now: float) -> Entry[T]:
+        answer_tokens = float(item.choices * self.lengths.predict(item.max_answer_tokens))
+        return Entry(
+            item,
+            answer_tokens=answer_tokens,
+            work=work(item.prompt_tokens, answer_tokens),
+            expires=self._expires(item, now),
+            number=next(self._numbers),
+        )
+
+    def _expires(self, item: T, now: float) -> float:
+        longest = inf if item.lane is Lane.BATCH else now + self._bounds.max_wait_s
+        return longest if item.due is None else min(longest, item.due)
+
+    def _note(self, entry: Entry[T]) -> None:
+        """Remember what now waits in a lane or among the returned."""
+        self._waiting[id(entry.item)] = entry
+        self.tokens += entry.tokens
+        if entry.expires < inf:
+            heappush(self._expiry, (entry.expires, entry.key[-1], entry))
+        if entry.lane is self._batch and entry.item.due is not None:
+            heappush(self._haste, (entry.item.due - _HASTE_S, entry.key[-1], entry))
+
+    def _remove(self, entry: Entry[T]) -> None:
+        entry.waits = False
+        del self._waiting[id(entry.item)]
+        self.tokens -= entry.tokens
+        if entry.lane is None:
+            self._returned.remove(entry)
+        else:
+            entry.lane.remove(entry)
+
+    def _next(self, now: float) -> Entry[T] | None:
+        if self._returned:
+            return self._returned[0]
+        self._hasten(now)
+        return self._promised(now) or self._urgent.head() or self._batch.head()
+
+    def _hasten(self, now: float) -> None:
+        """Batch work whose deadline is near becomes urgent."""
+        while self._haste and self._haste[0][0] <= now:
+            entry = heappop(self._haste)[2]
+            if entry.waits:
+                self._remove(entry)
+                urgent = entry.again(entry.expires, next(self._numbers))
+                self._urgent.add(urgent)
+                self._note(urgent)
+
+    def _promised(self, now: float) -> Entry[T] | None:
+        """The next of a tenant that has not had its guaranteed rate."""
+        for tenant, guarantee in self._guarantees.items():
+            if tenant in self._urgent and guarantee.holds(now):
+                entry = self._urgent.first(tenant)
+                if entry.item.lane is Lane.CONTINUOUS:
+                    return entry
+        return None
+
+    def _charge(self, entry: Entry[T], amount: float, answer_tokens: float) -> None:
+        tenant = entry.item.tenant
+        lane = self._batch if entry.item.lane is Lane.BATCH else self._urgent
+        lane.counters.charge(tenant, amount, self._share(tenant).weight)
+        if entry.promised and (guarantee := self._guarantee(tenant)):
+            guarantee.spend(answer_tokens)
+
+    def _share(self, tenant: str) -> Share:
+        return self._shares.get(tenant, EVERYONE)
+
+    def _guarantee(self, tenant: str) -> Guarantee | None:
+        rate = self._share(tenant).tokens_per_s
+        known = self._guarantees.get(tenant)
+        if known is None or known.tokens_per_s != rate:
+            self._guarantees.pop(tenant, None)
+            if rate == 0:
+                return None
+            known = self._guarantees[tenant] = Guarantee(rate)
+        return known
+
+    # --- refusals ---------------------------------------------------------------------------------------------------
+
+    def _hopeless(self, entry: Entry[T], lane: LaneQueue[T], now: float) -> Refusal | None:
+        """Whether it would wait longer than it can, as things are."""
+        limit = inf if lane is self._batch else self._bounds.max_foreseen_s
+        if entry.item.due is not None:
+            limit = min(limit, entry.item.due - now)
+        guarantee = self._guarantee(entry.item.tenant) if entry.item.lane is Lane.CONTINUOUS else None
+        if guarantee is not None and guarantee.holds(now):
+            return None
+        everything = self._urgent.work + (self._batch.work if lane is self._batch else 0.0)
+        if self.rate.wait_s(everything) <= limit and limit >= 0:
+            return None
+        wait_s = self.rate.wait_s(min(everything, self._fair_work(entry, lane)))
+        if wait_s <= limit:
+            return None
+        return Refusal(
+            f"it would wait about {wait_s:.1f} s, and {max(limit, 0):.1f} s is all it can", _bounded(wait_s - limit)
+        )
+
+    def _fair_work(self, entry: Entry[T], lane: LaneQueue[T]) -> float:
+        """What is served before it if every tenant with work in the lane is served in proportion to its weight."""
+        tenant, others = entry.item.tenant, lane.tenant_work
+        weights = sum(self._share(other).weight for other in others if other != tenant)
+        own = others.get(tenant, 0.0)
+        return own + (own + entry.work) * weights / self._share(tenant).weight
+
+    def _is_full(self, entry: Entry[T]) -> bool:
+        if len(self) >= self._bounds.max_requests:
+            return True
+        return bool(self._waiting) and self.tokens + entry.tokens > self._bounds.max_tokens
+
+    def _victim(self, entry: Entry[T], lane: LaneQueue[T]) -> Entry[T] | None:
+        """Who makes room for it: batch work for urgent work, else who takes more of the lane than it would."""
+        if lane is self._urgent and self._batch:
+            return self._batch.spare(self._greediest(self._batch))
+        if not lane:
+            return None
+        greediest, tenant = self._greediest(lane), entry.item.tenant
+        own = (lane.tenant_work.get(tenant, 0.0) + entry.work) / self._share(tenant).weight
+        if greediest == tenant or lane.tenant_work[greediest] / self._share(greediest).weight <= own:
+            return None
+        return lane.spare(greediest)
+
+    def _greediest(self, lane: LaneQueue[T]) -> str:
+        return max(lane.tenant_work, key=lambda tenant: lane.tenant_work[tenant] / self._share(tenant).weight)
+
+    def _retry_after_s(self, amount: float) -> float:
+        """When so much of what waits will be done."""
+        return _bounded(self.rate.wait_s(amount))
+
+
+def _bounded(retry_s: float) -> float:
+    return min(_LONGEST_RETRY_S, max(_LEAST_RETRY_S, retry_s))

@@ -1,8 +1,8 @@
 """Which sequences get how many tokens in the next engine step.
 
-Every decoding sequence gets its one token first, urgent lanes before others; prompts are prefilled in chunks with what
-the token budget leaves, in order of arrival. So a long prompt never delays a decode by more than one bounded step
-(chunked prefill, after Sarathi-Serve, arXiv:2403.02310).
+Every decoding sequence gets its one token first; prompts are prefilled in chunks with what the token budget leaves, in
+order of arrival. So a long prompt never delays a decode by more than one bounded step (chunked prefill, after
+Sarathi-Serve, arXiv:2403.02310). Batch work comes after all of this and gets what is left: it yields within one step.
 """
 
 from collections.abc import Iterable
@@ -38,21 +38,16 @@ def urgency(sequence: Runnable) -> tuple[int, int]:
     return _URGENCY[sequence.lane], sequence.arrival
 
 
+def _turn(sequence: Runnable) -> tuple[bool, bool, int, int]:
+    """Sort key of a step: urgent decodes, urgent prefills, then the same of batch work."""
+    return sequence.lane is Lane.BATCH, sequence.pending > 1, *urgency(sequence)
+
+
 def plan_step(sequences: Iterable[S], token_budget: int) -> list[tuple[S, int]]:
     """Pair each chosen sequence with its number of tokens; the sum is at most `token_budget`."""
-    decodes: list[S] = []
-    prefills: list[S] = []
-    for sequence in sequences:
-        pending = sequence.pending
-        if pending == 1:
-            decodes.append(sequence)
-        elif pending:
-            prefills.append(sequence)
-    if len(decodes) > token_budget:
-        decodes = sorted(decodes, key=urgency)[:token_budget]
-    plan = [(sequence, 1) for sequence in decodes]
-    left = token_budget - len(plan)
-    for sequence in sorted(prefills, key=urgency):
+    plan: list[tuple[S, int]] = []
+    left = token_budget
+    for sequence in sorted((s for s in sequences if s.pending), key=_turn):
         if left == 0:
             break
         tokens = min(left, sequence.pending)

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from pileus.core.ports import EngineDriver, EngineSpec
@@ -21,48 +21,18 @@ from pileus.core.records import (
     EngineStats,
     Finish,
     FinishReason,
+    Lane,
     Started,
     StepOutput,
 )
+from pileus.scheduling.step import choose_victim, urgency
 from pileus.testing.answers import Answers
+from pileus.testing.held import FakeChoice, FakeRequest
 from pileus.testing.options import Break, Die, FakeOptions, Hang, Refuse
 
 
 class EngineBroken(Exception):
     """The scripted fault `break`."""
-
-
-class _Choice:
-    """One sequence: it says the token at `place`, then at the next place, until `end`."""
-
-    __slots__ = ("blocks", "end", "ending", "first_s", "index", "logprobs", "place", "request_id", "stop_ids")
-
-    def __init__(self, request_id: int, index: int, place: int, end: int, ending: FinishReason, blocks: int) -> None:
-        self.request_id = request_id
-        self.index = index
-        self.place = place
-        self.end = end
-        self.ending = ending
-        self.blocks = blocks  # of its own tokens
-        self.stop_ids: frozenset[int] = frozenset()  # those that it could say
-        self.logprobs: int | None = None
-        self.first_s = 0.0
-
-
-class _Request:
-    """What one request holds until its last choice has ended."""
-
-    __slots__ = ("choices", "prompt_blocks", "received_s", "request")
-
-    def __init__(self, request: EngineRequest, choices: list[_Choice], prompt_blocks: int, received_s: float) -> None:
-        self.request = request
-        self.choices = {choice.index: choice for choice in choices}  # unfinished
-        self.prompt_blocks = prompt_blocks
-        self.received_s = received_s
-
-    @property
-    def blocks(self) -> int:
-        return self.prompt_blocks + sum(choice.blocks for choice in self.choices.values())
 
 
 class FakeEngine:
@@ -78,14 +48,14 @@ class FakeEngine:
         self._wake = threading.Condition()
         self._inbox: list[tuple[float, EngineRequest] | tuple[int, int | None]] = []  # submits and cancels, in order
         self._closed = False
-        self._requests: dict[int, _Request] = {}
-        self._waiting: deque[_Request] = deque()
-        self._running: list[_Choice] = []
+        self._requests: dict[int, FakeRequest] = {}
+        self._waiting: list[FakeRequest] = []
+        self._running: list[FakeChoice] = []
         self._finishes: list[Finish] = []  # for the next output
         self._prefixes: OrderedDict[int, None] = OrderedDict()
         self._seen = 0
         self._blocks_used = 0
-        self._steps = self._prompt_tokens = self._hit_tokens = self._generated = 0
+        self._steps = self._prompt_tokens = self._hit_tokens = self._generated = self._preemptions = 0
         self._step_s = 0.0
         self._step_tokens = self._planned_tokens = 0
 
@@ -131,6 +101,7 @@ class FakeEngine:
             generated_tokens=self._generated,
             prefix_query_tokens=self._prompt_tokens,
             prefix_hit_tokens=self._hit_tokens,
+            preemptions=self._preemptions,
             step_s=self._step_s,
             infer_s=self._step_s,
         )
@@ -177,7 +148,7 @@ class FakeEngine:
             ]
             return
         choices = [self._choice(request, choice.index, len(choice.emitted)) for choice in request.choices]
-        taken = _Request(request, choices, self._blocks(len(request.prompt)), received_s)
+        taken = FakeRequest(request, choices, self._blocks(len(request.prompt)), received_s, self._seen)
         if taken.blocks > self._options.kv_blocks:
             error = f"it needs {taken.blocks} KV blocks of {self._options.kv_blocks}"
             self._finishes += [Finish(request.id, index, FinishReason.ERROR, error=error) for index in taken.choices]
@@ -199,32 +170,50 @@ class FakeEngine:
             return "the prompt contains a token that this engine was told to refuse"
         return ""
 
-    def _choice(self, request: EngineRequest, index: int, emitted: int) -> _Choice:
+    def _choice(self, request: EngineRequest, index: int, emitted: int) -> FakeChoice:
         params, answers = request.params, self._answers
         longest = min(params.max_tokens, self._options.max_context - len(request.prompt))
         length, ending = longest, FinishReason.LENGTH
         if answers.length is not None and answers.length <= longest:
             length, ending = answers.length, FinishReason.STOP
         begin = answers.beginning(request, index)
-        choice = _Choice(request.id, index, begin + emitted, begin + length, ending, self._blocks(longest))
+        choice = FakeChoice(request.id, index, begin + emitted, begin + length, ending, self._blocks(longest))
         choice.stop_ids = answers.tokens.intersection(params.stop_ids)
         choice.logprobs = params.logprobs
         return choice
 
-    def _admit(self) -> list[_Request]:
-        """Give slots and blocks to those that wait, first come first served."""
+    def _admit(self) -> list[FakeRequest]:
+        """Give slots and blocks to those that wait: the most urgent first, at the cost of batch work if need be."""
         admitted = []
+        self._waiting.sort(key=urgency)
         while self._waiting:
             first = self._waiting[0]
             free_slots = self._options.slots - len(self._running)
             if len(first.choices) > free_slots or first.blocks > self._options.kv_blocks - self._blocks_used:
-                break
-            admitted.append(self._waiting.popleft())
+                running = {choice.request_id for choice in self._running}
+                batch = [self._requests[id_] for id_ in running if self._requests[id_].lane is Lane.BATCH]
+                if first.lane is Lane.BATCH or not batch:
+                    break
+                self._preempt(choose_victim(batch))
+                continue
+            self._waiting.pop(0)
             self._blocks_used += first.blocks
             self._running += first.choices.values()
+            if not first.started:
+                first.started = True
+                admitted.append(first)
         return admitted
 
-    def _prefill(self, admitted: list[_Request], begun_s: float) -> tuple[Started, ...]:
+    def _preempt(self, victim: FakeRequest) -> None:
+        """Back to the queue: it goes on later from where it is."""
+        self._blocks_used -= victim.blocks
+        for choice in victim.choices.values():
+            self._running.remove(choice)
+        self._waiting.append(victim)
+        self._waiting.sort(key=urgency)
+        self._preemptions += 1
+
+    def _prefill(self, admitted: list[FakeRequest], begun_s: float) -> tuple[Started, ...]:
         """Let the time of a step pass, with the prompts of those just admitted in it."""
         cached = [self._cached_tokens(request.request) for request in admitted]
         prompts = sum(len(request.request.prompt) for request in admitted)
@@ -251,7 +240,7 @@ class FakeEngine:
         answers = self._answers
         single, size = answers.single, answers.size
         emissions = []
-        ended: list[tuple[_Choice, FinishReason]] = []
+        ended: list[tuple[FakeChoice, FinishReason]] = []
         for choice in self._running:
             place = choice.place
             if place >= choice.end:  # resumed when it had nothing left to say
@@ -287,7 +276,7 @@ class FakeEngine:
             self._waiting.remove(request)
             del self._requests[request_id]
 
-    def _finish(self, request: _Request, choice: _Choice, reason: FinishReason) -> None:
+    def _finish(self, request: FakeRequest, choice: FakeChoice, reason: FinishReason) -> None:
         """End a running choice, and free what it held."""
         self._running.remove(choice)
         del request.choices[choice.index]
@@ -299,9 +288,15 @@ class FakeEngine:
         self._finishes.append(Finish(choice.request_id, choice.index, reason, decode_s))
 
     def _credit(self) -> Credit:
-        slots = self._options.slots - len(self._running) - sum(len(waiting.choices) for waiting in self._waiting)
-        blocks = self._options.kv_blocks - self._blocks_used - sum(waiting.blocks for waiting in self._waiting)
-        return Credit(max(0, slots), max(0, blocks), self._seen)
+        requests = self._requests.values()
+        batch = [request for request in requests if request.lane is Lane.BATCH]
+        return Credit(
+            slots=self._options.slots - len(self._running) - sum(len(waiting.choices) for waiting in self._waiting),
+            kv_blocks=self._options.kv_blocks - self._blocks_used - sum(waiting.blocks for waiting in self._waiting),
+            seen=self._seen,
+            batch_slots=sum(len(request.choices) for request in batch),
+            batch_kv_blocks=sum(request.blocks for request in batch),
+        )
 
     def _cached_tokens(self, request: EngineRequest) -> int:
         """How much of the prompt the prefix cache holds, in whole blocks and never all of it; it then holds it."""

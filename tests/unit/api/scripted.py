@@ -7,6 +7,7 @@ from pileus.core.errors import PileusError
 from pileus.core.records import FinishReason, GenerationRequest, Principal
 from pileus.fleet.directory import Directory
 from pileus.gateway.records import Delta, Timings, TokenText, Usage
+from pileus.scheduling.admission import Standing
 
 Step = Sequence[Delta] | PileusError | Exception | asyncio.Event
 
@@ -81,3 +82,6 @@ class ScriptedPipeline:
 
     def waiting(self, deployment: str) -> int:
         return 0
+
+    def standings(self, deployment: str) -> list[Standing]:
+        return []

@@ -40,7 +40,7 @@ async def running(folder: Path, *deployments: Deployment) -> AsyncIterator[Fleet
 async def until(fleet: Fleet, condition: Callable[[], object], deployment: str = "fake") -> None:
     """Return once the condition holds after the fleet told of a change."""
     news = asyncio.Event()
-    fleet.directory.subscribe(deployment, news.set)
+    fleet.directory.subscribe(deployment, lambda _: news.set())
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             news.clear()

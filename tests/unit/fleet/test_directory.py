@@ -43,8 +43,8 @@ def test_the_same_deployment_twice_is_refused() -> None:
 
 async def test_subscribers_hear_once_per_turn_however_much_changed(directory: ServingDirectory, tmp_path: Path) -> None:
     heard: list[str] = []
-    directory.subscribe("small", lambda: heard.append("small"))
-    directory.subscribe("large", lambda: heard.append("large"))
+    directory.subscribe("small", lambda _: heard.append("small"))
+    directory.subscribe("large", lambda _: heard.append("large"))
     with hosted(tmp_path) as host:
         link = await host.link()
         directory.add("small", link)

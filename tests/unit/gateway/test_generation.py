@@ -7,108 +7,13 @@ from typing import Any, cast
 import pytest
 
 from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded
-from pileus.core.ports import ReplicaSink
 from pileus.core.records import (
-    Capabilities,
     Continuation,
-    Credit,
-    Emission,
-    EngineRequest,
-    Finish,
     FinishReason,
-    GenerationOptions,
-    GenerationRequest,
-    SamplingParams,
     Started,
 )
-from pileus.engines.replica.client import ReplicaLink
-from pileus.gateway.dispatch import Dispatched, Dispatcher
-from pileus.gateway.generation import Generation, Work
-from pileus.gateway.records import Delta, Usage
-from pileus.scheduling.admission import AdmissionQueue
-from pileus.testing.clock import ManualClock
-from pileus.testing.tokenizer import ByteTokenizer
-
-PROMPT = (1, 2, 3)
-
-
-class Replica:
-    """What a dispatcher and a generation use of a `ReplicaLink`."""
-
-    def __init__(self, slots: int = 4, continuation: Continuation = Continuation.CONTINUABLE) -> None:
-        self.capabilities = Capabilities(
-            model="m",
-            max_context=100,
-            slots=slots,
-            kv_blocks=100,
-            block_size=32,
-            continuation=continuation,
-            vocab_size=2000,
-        )
-        self.requests: list[EngineRequest] = []
-        self.cancelled: list[int] = []
-        self.cancelled_choices: list[tuple[int, int]] = []
-        self.free_slots = slots
-
-    def available(self) -> Credit:
-        return Credit(self.free_slots, 100)
-
-    def submit(self, request: EngineRequest, sink: ReplicaSink) -> int:
-        self.requests.append(request)
-        self.free_slots -= len(request.choices)
-        return len(self.requests)
-
-    def cancel(self, request_id: int) -> None:
-        self.cancelled.append(request_id)
-
-    def cancel_choice(self, request_id: int, choice: int) -> None:
-        self.cancelled_choices.append((request_id, choice))
-
-
-class House:
-    """A dispatcher over replicas, and the endings of what went through it."""
-
-    def __init__(self, *replicas: Replica, max_wait_s: float = 60.0) -> None:
-        self.replicas = list(replicas)
-        self.clock = ManualClock()
-        queue: AdmissionQueue[Dispatched] = AdmissionQueue(10, 10_000, max_wait_s)
-        self.dispatcher = Dispatcher("d", lambda: cast(list[ReplicaLink], self.replicas), queue, self.clock)
-        self.endings: list[str] = []
-
-    def generation(self, timeout_s: float = 60.0, **wishes: Any) -> Generation:
-        options = GenerationOptions(**wishes)
-        request = GenerationRequest(id="req_1", model="d", options=options, prompt="x")
-        params = SamplingParams(max_tokens=50, seed=1, logprobs=options.logprobs)
-        generation = Generation(
-            Work(request, "d", PROMPT, params, b""),
-            ByteTokenizer(),
-            self.dispatcher,
-            self.clock,
-            lambda _, ending: self.endings.append(ending),
-            self.clock.monotonic(),
-        )
-        generation.start(timeout_s)
-        return generation
-
-
-def say(generation: Generation, text: str, choice: int = 0) -> None:
-    for letter in text.encode():
-        generation.on_emission(Emission(1, choice, (letter,)))
-
-
-def finish(generation: Generation, reason: FinishReason = FinishReason.STOP, choice: int = 0, error: str = "") -> None:
-    generation.on_finish(Finish(1, choice, reason, 0.5, error))
-
-
-async def read(generation: Generation) -> list[Delta]:
-    found: list[Delta] = []
-    while deltas := await generation.next():
-        found += deltas
-    return found
-
-
-def text_of(deltas: list[Delta], choice: int = 0) -> str:
-    return "".join(delta.text for delta in deltas if delta.choice == choice)
+from pileus.gateway.records import Usage
+from unit.gateway.house import PROMPT, House, Replica, finish, read, say, text_of
 
 
 async def test_what_comes_while_the_reader_is_busy_is_one_delta() -> None:
@@ -199,7 +104,7 @@ async def test_leaving_the_queue_gives_the_place_to_the_next() -> None:
     queued.cancel()
     assert house.dispatcher.waiting == 1
     replica.free_slots = 1
-    house.dispatcher.pump()
+    house.serve_with(replica)
     assert len(replica.requests) == 2
     patient.cancel()
     assert house.endings == ["cancelled", "cancelled"]
@@ -212,7 +117,7 @@ async def test_a_lost_replica_is_replaced_with_an_exact_seam() -> None:
     say(generation, "ab", 0)
     say(generation, "xyz", 1)
     finish(generation, choice=1)
-    house.replicas = [second]
+    house.serve_with(second)
     generation.on_lost("killed")
     [resumed] = second.requests
     assert resumed.prompt == PROMPT

@@ -1,92 +1,319 @@
-"""What may wait, and for how long."""
+"""What may wait, for how long, and whose turn it is."""
 
+from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pileus.scheduling.admission import AdmissionQueue
+from pileus.core.records import Lane
+from pileus.scheduling.admission import AdmissionQueue, Bounds, Refusal, Share, Standing
 
 
 @dataclass(eq=False)
 class Item:
-    tokens: int = 10
+    prompt_tokens: int = 10
+    max_answer_tokens: int = 10
+    tenant: str = "t"
+    lane: Lane = Lane.ON_DEMAND
+    priority: int = 0
+    due: float | None = None
+    choices: int = 1
 
 
-def queue(requests: int = 3, tokens: int = 1000, wait_s: float = 5.0) -> AdmissionQueue[Item]:
-    return AdmissionQueue(requests, tokens, wait_s)
+def queue(
+    requests: int = 1000,
+    tokens: int = 1_000_000,
+    wait_s: float = 60.0,
+    foreseen_s: float = 60.0,
+    **shares: Share,
+) -> AdmissionQueue[Item]:
+    return AdmissionQueue(Bounds(requests, tokens, wait_s, foreseen_s), shares)
 
 
-def test_first_come_first_served() -> None:
+def admit(waiting: AdmissionQueue[Item], item: Item, now: float = 0.0) -> Item:
+    assert waiting.offer(item, now) == []
+    return item
+
+
+def refused(waiting: AdmissionQueue[Item], item: Item, now: float = 0.0) -> Refusal:
+    refusal = waiting.offer(item, now)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+def take(waiting: AdmissionQueue[Item], now: float = 0.0) -> Item:
+    item = waiting.head(now)
+    assert item is not None
+    waiting.take(item, now)
+    return item
+
+
+def drain(waiting: AdmissionQueue[Item], now: float = 0.0) -> list[Item]:
+    taken = []
+    while waiting.head(now) is not None:
+        taken.append(take(waiting, now))
+    return taken
+
+
+def busy(waiting: AdmissionQueue[Item], work_per_s: int) -> float:
+    """Let the queue measure that rate, with something waiting all the while; the time afterwards."""
+    for tenth in range(1, 101):
+        item = Item(prompt_tokens=work_per_s // 10, max_answer_tokens=0, tenant="measured")
+        admit(waiting, item, tenth / 10)
+        waiting.take(item, tenth / 10)
+        guard = admit(waiting, Item(0, 0, tenant="measured"), tenth / 10)
+        waiting.served(item, 0, tenth / 10)
+        waiting.withdraw(guard)
+    return 10.0
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_tenants_requests_go_first_come_first_served_within_their_priority() -> None:
     waiting = queue()
-    items = [Item() for _ in range(3)]
-    for item in items:
-        assert waiting.offer(item, 0.0) is None
-    assert [waiting.take() for _ in range(3)] == items
+    items = [admit(waiting, Item(priority=priority)) for priority in (0, 0, 5, 0, 5)]
+    assert drain(waiting) == [items[2], items[4], items[0], items[1], items[3]]
+
+
+def test_a_quiet_tenant_does_not_wait_behind_a_noisy_one() -> None:
+    waiting = queue()
+    for _ in range(100):
+        admit(waiting, Item(tenant="noisy"))
+    quiet = admit(waiting, Item(tenant="quiet"))
+    assert quiet in [take(waiting), take(waiting)]
+
+
+def test_tenants_share_in_proportion_to_their_weights() -> None:
+    waiting = queue(a=Share(weight=3))
+    for _ in range(100):
+        admit(waiting, Item(tenant="a"))
+        admit(waiting, Item(tenant="b"))
+    first = Counter(take(waiting).tenant for _ in range(80))
+    assert first["a"] == pytest.approx(60, abs=1)
+
+
+def test_longer_answers_than_foretold_count_against_their_tenant_afterwards() -> None:
+    waiting = queue()
+    for _ in range(200):
+        admit(waiting, Item(tenant="long", max_answer_tokens=1000))
+        admit(waiting, Item(tenant="short", max_answer_tokens=1000))
+    served = Counter[str]()
+    for _ in range(110):
+        item = take(waiting)
+        waiting.served(item, 1000 if item.tenant == "long" else 100, 0.0)
+        served[item.tenant] += 1
+    assert served["short"] / served["long"] == pytest.approx(10, rel=0.15)
+
+
+def test_batch_work_waits_until_nothing_urgent_does() -> None:
+    waiting = queue()
+    batch = admit(waiting, Item(lane=Lane.BATCH))
+    urgent = [admit(waiting, Item()) for _ in range(3)]
+    assert drain(waiting) == [*urgent, batch]
+
+
+def test_batch_work_becomes_urgent_shortly_before_its_deadline() -> None:
+    waiting = queue(wait_s=10_000)
+    batch = admit(waiting, Item(lane=Lane.BATCH, tenant="b", due=3600.0))
+    for _ in range(3):
+        admit(waiting, Item())
+    assert waiting.head(3500.0) is not batch
+    assert batch in [take(waiting, 3545.0), take(waiting, 3545.0)]
+
+
+def test_a_guaranteed_rate_goes_before_all_others_and_what_is_above_it_does_not() -> None:
+    waiting = queue(paying=Share(tokens_per_s=10))
+    for _ in range(200):
+        admit(waiting, Item(tenant="free"))
+        admit(waiting, Item(tenant="free2"))
+        admit(waiting, Item(tenant="paying", lane=Lane.CONTINUOUS))
+    first = [take(waiting) for _ in range(5)]
+    assert [item.tenant for item in first] == ["paying"] * 5  # ten tokens each: the burst of five seconds
+    after = Counter(take(waiting).tenant for _ in range(90))
+    assert after["paying"] <= 32
+    second = Counter(take(waiting, 1.0 + second).tenant for second in range(20))
+    assert second["paying"] >= 19
+
+
+def test_who_lost_its_replica_goes_first_and_is_not_charged_twice() -> None:
+    waiting = queue()
+    lost = admit(waiting, Item(tenant="a"))
+    for tenant in "abb":
+        admit(waiting, Item(tenant=tenant))
+    waiting.take(lost, 0.0)
+    waiting.put_back(lost, 0.0)
+    assert take(waiting) is lost
+    assert [item.tenant for item in drain(waiting)] == ["b", "a", "b"]
+
+
+def test_batch_work_that_lost_its_replica_does_not_overtake_urgent_work() -> None:
+    waiting = queue()
+    lost = admit(waiting, Item(lane=Lane.BATCH))
+    waiting.take(lost, 0.0)
+    later = admit(waiting, Item(lane=Lane.BATCH))
+    urgent = admit(waiting, Item())
+    waiting.put_back(lost, 0.0)
+    assert drain(waiting) == [urgent, lost, later]
+
+
+def test_who_waits_is_told_by_tenant_and_lane() -> None:
+    waiting = queue()
+    for item in (Item(tenant="b"), Item(tenant="a", lane=Lane.BATCH), Item(tenant="a"), Item(tenant="a")):
+        admit(waiting, item)
+    assert waiting.standings() == [
+        Standing("a", Lane.BATCH, 1, 20),
+        Standing("a", Lane.ON_DEMAND, 2, 40),
+        Standing("b", Lane.ON_DEMAND, 1, 20),
+    ]
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_queue_refuses_with_a_time_to_retry_after() -> None:
     waiting = queue(requests=1)
-    assert waiting.offer(Item(), 0.0) is None
-    refusal = waiting.offer(Item(), 0.0)
-    assert refusal is not None
-    assert refusal.retry_after_s >= 1
+    admit(waiting, Item())
+    assert refused(waiting, Item()).retry_after_s >= 1
 
 
 def test_tokens_are_bounded_but_one_large_request_may_always_wait_alone() -> None:
     waiting = queue(tokens=100)
-    assert waiting.offer(Item(500), 0.0) is None
-    assert waiting.offer(Item(1), 0.0) is not None
-    waiting.take()
-    assert waiting.offer(Item(60), 0.0) is None
-    assert waiting.offer(Item(60), 0.0) is not None
+    large = admit(waiting, Item(490, 10))
+    refused(waiting, Item(1, 0))
+    waiting.take(large, 0.0)
+    admit(waiting, Item(50, 10))
+    refused(waiting, Item(50, 10))
 
 
-def test_the_time_to_retry_after_follows_the_measured_rate() -> None:
-    waiting = queue(requests=1)
-    waiting.offer(Item(3000), 0.0)
-    for second in range(200):
-        waiting.served(100, float(second))
-    refusal = waiting.offer(Item(), 200.0)
-    assert refusal is not None
-    assert 25 < refusal.retry_after_s < 35
+def test_a_full_queue_makes_room_at_the_cost_of_whoever_uses_most_of_it() -> None:
+    waiting = queue(requests=4)
+    noisy = [admit(waiting, Item(tenant="noisy")) for _ in range(3)]
+    admit(waiting, Item(tenant="b"))
+    displaced = waiting.offer(Item(tenant="quiet"), 0.0)
+    assert isinstance(displaced, list)
+    assert [item for item, _ in displaced] == [noisy[-1]]
+    assert len(waiting) == 4
+    refused(waiting, Item(tenant="noisy"))
+
+
+def test_batch_work_makes_room_for_urgent_work_and_never_the_other_way_round() -> None:
+    waiting = queue(requests=2)
+    batch = admit(waiting, Item(lane=Lane.BATCH))
+    admit(waiting, Item())
+    displaced = waiting.offer(Item(), 0.0)
+    assert isinstance(displaced, list)
+    assert [item for item, _ in displaced] == [batch]
+    refused(waiting, Item(lane=Lane.BATCH, tenant="other"))
+
+
+def test_what_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
+    waiting = queue(foreseen_s=5.0)
+    now = busy(waiting, 100)
+    while not isinstance(refusal := waiting.offer(Item(10, 0), now), Refusal):
+        pass
+    assert len(waiting) == pytest.approx(50, rel=0.2)
+    assert "would wait" in refusal.reason
+    assert 1 <= refusal.retry_after_s < 3
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_before_any_work() -> None:
+    waiting = queue()
+    now = busy(waiting, 100)
+    for _ in range(60):
+        admit(waiting, Item(10, 0), now)
+    refused(waiting, Item(10, 0, due=now + 2), now)
+    admit(waiting, Item(10, 0, due=now + 20), now)
+    refused(waiting, Item(10, 0, tenant="other", due=now - 1), now)
+
+
+def test_a_quiet_tenant_is_not_refused_for_a_noisy_ones_backlog() -> None:
+    waiting = queue(foreseen_s=5.0)
+    now = busy(waiting, 100)
+    for _ in range(60):
+        waiting.offer(Item(10, 0, tenant="noisy"), now)
+    refused(waiting, Item(10, 0, tenant="noisy"), now)
+    admit(waiting, Item(10, 0, tenant="quiet"), now)
+
+
+def test_a_guaranteed_rate_is_not_refused_for_what_others_wait_for() -> None:
+    waiting = queue(foreseen_s=5.0, paying=Share(tokens_per_s=10))
+    now = busy(waiting, 100)
+    for tenant in range(60):
+        waiting.offer(Item(10, 0, tenant=f"t{tenant}"), now)
+    refused(waiting, Item(10, 10, tenant="other"), now)
+    admit(waiting, Item(10, 10, tenant="paying", lane=Lane.CONTINUOUS), now)
+
+
+# --- leaving --------------------------------------------------------------------------------------------------------
 
 
 def test_what_waits_too_long_leaves() -> None:
     waiting = queue(wait_s=5.0)
-    first, second = Item(), Item()
-    waiting.offer(first, 0.0)
-    waiting.offer(second, 3.0)
+    first = admit(waiting, Item(), 0.0)
+    second = admit(waiting, Item(), 3.0)
     assert waiting.next_expiry() == 5.0
     assert waiting.expire(5.0) == [first]
     assert waiting.next_expiry() == 8.0
+    assert drain(waiting, 5.0) == [second]
+    assert waiting.next_expiry() is None
 
 
-def test_what_lost_its_replica_goes_first() -> None:
+def test_batch_work_waits_as_long_as_its_deadline_allows() -> None:
+    waiting = queue(wait_s=5.0)
+    batch = admit(waiting, Item(lane=Lane.BATCH, due=3600.0))
+    assert waiting.expire(3599.0) == []
+    assert waiting.expire(3600.0) == [batch]
+
+
+def test_withdrawing_takes_it_out_once() -> None:
     waiting = queue()
-    first, again = Item(), Item()
-    waiting.offer(first, 0.0)
-    waiting.put_back(again, 0.0)
-    assert waiting.head() is again
+    item = admit(waiting, Item())
+    assert waiting.withdraw(item)
+    assert not waiting.withdraw(item)
+    assert (len(waiting), waiting.tokens, waiting.head(0.0)) == (0, 0, None)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["offer", "take", "withdraw", "expire"]), st.integers(1, 50))))
-def test_the_count_of_waiting_tokens_is_that_of_the_waiting_items(steps: list[tuple[str, int]]) -> None:
-    waiting, known, now = queue(requests=5, tokens=120), list[Item](), 0.0
-    for action, amount in steps:
-        if action == "offer":
-            item = Item(amount)
-            if waiting.offer(item, now) is None:
-                known.append(item)
-        elif action == "take" and known:
-            assert waiting.take() is known.pop(0)
-        elif action == "withdraw" and known:
-            item = known.pop(amount % len(known))
-            assert waiting.withdraw(item)
-            assert not waiting.withdraw(item)
-        elif action == "expire":
-            now += amount / 10
-            for item in waiting.expire(now):
-                known.remove(item)
-        assert len(waiting) == len(known)
-        assert waiting.tokens == sum(item.tokens for item in known)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["offer", "take", "withdraw", "put_back", "served", "expire"]),
+            st.sampled_from("abc"),
+            st.sampled_from(list(Lane)),
+            st.integers(0, 3),
+        ),
+        max_size=120,
+    )
+)
+def test_whatever_happens_the_books_agree_with_what_waits(steps: list[tuple[str, str, Lane, int]]) -> None:
+    waiting = queue(requests=8, tokens=300, wait_s=5.0, a=Share(weight=2, tokens_per_s=5))
+    queued: list[Item] = []
+    running: list[Item] = []
+    now = 0.0
+    for step, tenant, lane, number in steps:
+        now += 0.3
+        if step == "offer":
+            item = Item(10 + number, 10, tenant, lane, number)
+            answer = waiting.offer(item, now)
+            if not isinstance(answer, Refusal):
+                queued = [other for other in queued if other not in [gone for gone, _ in answer]] + [item]
+        elif step == "take" and (head := waiting.head(now)) is not None:
+            waiting.take(head, now)
+            queued.remove(head)
+            running.append(head)
+        elif step == "withdraw" and queued:
+            assert waiting.withdraw(queued.pop(number % len(queued)))
+        elif step == "put_back" and running:
+            item = running.pop(0)
+            waiting.put_back(item, now)
+            queued.append(item)
+        elif step == "served" and running:
+            waiting.served(running.pop(0), number, now)
+        elif step == "expire":
+            gone = waiting.expire(now)
+            queued = [item for item in queued if item not in gone]
+        assert len(waiting) == len(queued)
+        assert waiting.tokens == sum(item.prompt_tokens + item.max_answer_tokens for item in queued)
+    assert {id(item) for item in drain(waiting, now)} == {id(item) for item in queued}

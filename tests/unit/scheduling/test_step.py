@@ -48,6 +48,12 @@ def test_prompts_are_prefilled_in_order_of_lane_and_arrival() -> None:
     assert plan_step([batch, late, early], 120) == [(early, 50), (late, 50), (batch, 20)]
 
 
+def test_batch_work_decodes_with_what_urgent_work_leaves() -> None:
+    batch = [Work(arrival, 1, Lane.BATCH) for arrival in range(4)]
+    urgent, prompt = Work(9, 1), Work(10, 60)
+    assert plan_step([*batch, prompt, urgent], 64) == [(urgent, 1), (prompt, 60), *((work, 1) for work in batch[:3])]
+
+
 def test_the_youngest_of_the_least_urgent_lane_is_preempted() -> None:
     batch = [Work(1, 1, Lane.BATCH), Work(5, 1, Lane.BATCH)]
     assert choose_victim([Work(9, 1), *batch]) is batch[1]

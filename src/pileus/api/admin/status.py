@@ -13,6 +13,7 @@ from pileus.api.stream import STREAM_HEADERS, JsonAnswer
 from pileus.core.errors import InvalidRequest
 from pileus.fleet.records import DeploymentStatus, ReplicaStatus
 from pileus.observability.series import Point
+from pileus.scheduling.admission import Standing
 from pileus.security.permission import Permission
 
 _TICK_S: Final = 1.0
@@ -61,6 +62,7 @@ class Deployment(Struct, frozen=True):
     engine: str
     aliases: list[str]
     waiting: int
+    queue: list[Standing]
     replicas: list[Replica]
 
 
@@ -141,15 +143,16 @@ def status_now(call: Call) -> Status:
         version=services.version,
         uptime_s=max(0.0, time.time() - services.started_at),
         deployments=[
-            _deployment(each, services.pipeline.waiting(each.info.name)) for each in services.directory.status()
+            _deployment(each, services.pipeline.standings(each.info.name)) for each in services.directory.status()
         ],
     )
 
 
-def _deployment(found: DeploymentStatus, waiting: int) -> Deployment:
+def _deployment(found: DeploymentStatus, queue: list[Standing]) -> Deployment:
     info = found.info
     replicas = [_replica(each) for each in found.replicas]
-    return Deployment(info.name, info.model, info.engine, list(info.aliases), waiting, replicas)
+    waiting = sum(standing.requests for standing in queue)
+    return Deployment(info.name, info.model, info.engine, list(info.aliases), waiting, queue, replicas)
 
 
 def _replica(found: ReplicaStatus) -> Replica:

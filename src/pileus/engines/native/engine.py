@@ -12,24 +12,24 @@ from pileus.core.ports import EngineSpec
 from pileus.core.records import (
     Capabilities,
     Continuation,
-    Credit,
     Emission,
     EngineRequest,
     EngineStats,
     Finish,
     FinishReason,
+    Lane,
     Started,
     StepOutput,
 )
+from pileus.engines.native.batch import Plan, Sampled, assemble
 from pileus.engines.native.blocks import BlockManager, OutOfBlocks
+from pileus.engines.native.credit import credit_of
 from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
-from pileus.engines.native.sample import LEAST_TEMPERATURE, logprobs, sample
+from pileus.engines.native.sample import logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of
 from pileus.engines.native.summary import Rows
 from pileus.scheduling.step import choose_victim, plan_step, urgency
-
-Plan = list[tuple[Sequence, int]]
 
 
 class _Report:
@@ -177,15 +177,26 @@ class NativeEngine:
         self._waiting.sort(key=urgency)
         while self._waiting:
             sequence = self._waiting[0]
-            held = sum(1 + len(s.siblings) for s in self._running)
-            if held + 1 + len(sequence.siblings) > self._capabilities.slots:
-                return
-            try:
-                sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.request.salt)
-            except OutOfBlocks:
-                return
+            if not self._open(sequence):
+                batch = [s for s in self._running if s.lane is Lane.BATCH]
+                if sequence.lane is Lane.BATCH or not batch:
+                    return
+                self._preempt(choose_victim(batch))
+                self._waiting.sort(key=urgency)
+                continue
             sequence.computed = 0
             self._running.append(self._waiting.pop(0))
+
+    def _open(self, sequence: Sequence) -> bool:
+        """Give it a table of blocks, if there are slots and blocks for it."""
+        held = sum(1 + len(s.siblings) for s in self._running)
+        if held + 1 + len(sequence.siblings) > self._capabilities.slots:
+            return False
+        try:
+            sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.request.salt)
+        except OutOfBlocks:
+            return False
+        return True
 
     def _schedule(self) -> Plan:
         """Chunks for this step, each with room for its keys and values."""
@@ -239,48 +250,24 @@ class NativeEngine:
 
     # --- run --------------------------------------------------------------------------------------------------------
 
-    def _run(self, plan: Plan) -> tuple[Rows, list[tuple[Sequence, int]], float]:
+    def _run(self, plan: Plan) -> tuple[Rows, Sampled, float]:
         """The rows to sample, who samples from which, and the seconds in the model's kernels."""
-        ids: list[int] = []
-        positions: list[int] = []
-        past: list[int] = []
-        begins = [0]
-        tables: list[int] = []
-        table_begins = [0]
-        rows: list[int] = []
-        inverse_temperatures: list[float] = []
-        greedy = True
-        sampled: list[tuple[Sequence, int]] = []
-        now = perf_counter()
-        for sequence, tokens in plan:
-            start, stop = sequence.computed, sequence.computed + tokens
-            assert sequence.table is not None
-            if sequence.prefill_began_at is None:
-                sequence.prefill_began_at = now
-            ids += sequence.tokens[start:stop]
-            positions += range(start, stop)
-            past.append(start)
-            begins.append(len(ids))
-            tables += sequence.table.blocks[: self._blocks.needed(stop)]
-            table_begins.append(len(tables))
-            if stop == len(sequence.tokens):
-                sampled += [(s, len(rows)) for s in (sequence, *sequence.siblings)]
-                rows.append(len(ids) - 1)
-                params = sequence.request.params
-                greedy = greedy and params.temperature < LEAST_TEMPERATURE and params.logprobs is None
-                inverse_temperatures.append(1.0 / max(params.temperature, LEAST_TEMPERATURE))
+        batch = assemble(plan, self._blocks.size)
         began = perf_counter()
-        result = self._graph.run(
-            ids,
-            positions,
-            past,
-            begins,
-            tables,
-            table_begins,
-            rows or [len(ids) - 1],
-            None if greedy else inverse_temperatures,
+        for sequence, _ in plan:
+            if sequence.prefill_began_at is None:
+                sequence.prefill_began_at = began
+        rows = self._graph.run(
+            batch.ids,
+            batch.positions,
+            batch.past,
+            batch.begins,
+            batch.tables,
+            batch.table_begins,
+            batch.rows,
+            None if batch.greedy else batch.inverse_temperatures,
         )
-        return result, sampled, perf_counter() - began
+        return rows, batch.sampled, perf_counter() - began
 
     def _advance(self, plan: Plan) -> None:
         """The keys and values of the plan's tokens exist now; prompts that are complete fork."""
@@ -302,7 +289,7 @@ class NativeEngine:
 
     # --- report -----------------------------------------------------------------------------------------------------
 
-    def _say(self, sampled: list[tuple[Sequence, int]], tokens: list[int], rows: Rows) -> None:
+    def _say(self, sampled: Sampled, tokens: list[int], rows: Rows) -> None:
         now = perf_counter()
         for (sequence, row), token in zip(sampled, tokens, strict=True):
             params = sequence.request.params
@@ -352,9 +339,7 @@ class NativeEngine:
                 infer_s=infer_s,
             )
         self._planned_tokens = 0
-        held = sum(1 + len(s.siblings) for s in self._running + self._waiting)
-        wanted = sum(self._blocks.needed(len(s.tokens)) for s in self._waiting)
-        credit = Credit(self._capabilities.slots - held, max(0, self._blocks.available - wanted), self._seen)
+        credit = credit_of(self._capabilities.slots, self._blocks, self._running, self._waiting, self._seen)
         return StepOutput(tuple(report.started), tuple(report.emissions), tuple(report.finishes), credit)
 
     def _count(self, **amounts: float) -> None:

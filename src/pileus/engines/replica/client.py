@@ -12,6 +12,7 @@ from typing import cast
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from pileus.core.errors import Unavailable
 from pileus.core.ports import ReplicaSink
@@ -27,13 +28,15 @@ log = structlog.get_logger(__name__)
 
 
 class _Open:
-    """A request that has not ended: who listens, and how many of its choices are unfinished."""
+    """A request that has not ended: who listens, how many of its choices are unfinished, and how much of its prompt
+    has yet to be prefilled, as far as it is known here."""
 
-    __slots__ = ("sink", "unfinished")
+    __slots__ = ("prefill_tokens", "sink", "unfinished")
 
-    def __init__(self, sink: ReplicaSink, unfinished: int) -> None:
+    def __init__(self, sink: ReplicaSink, request: EngineRequest) -> None:
         self.sink = sink
-        self.unfinished = unfinished
+        self.unfinished = len(request.choices)
+        self.prefill_tokens = len(request.prompt) + sum(len(choice.emitted) for choice in request.choices)
 
 
 class ReplicaLink(asyncio.BufferedProtocol):
@@ -41,8 +44,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     A sink hears `on_started`, then its emissions, then one `on_finish` per choice, in this order; after `cancel`, or
     once the request was lost, it hears nothing more. `lost` is done, with the reason, when the connection is gone: each
-    open sink has then heard `on_lost` once. `on_change` is called when there may be room for more requests, and when
-    the replica starts to drain.
+    open sink has then heard `on_lost` once. `on_change` is called when there is more or less room for requests, and
+    when the replica starts to drain.
     """
 
     def __init__(self, replica: str, epoch: int) -> None:
@@ -55,6 +58,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.stats = EngineStats()
         self.tokens_per_s = 0.0  # over the last interval between two `Stats`
         self.step_s = 0.0  # mean length of an engine step, over the same
+        self.prefill_tokens = 0  # of requests that were sent there and have not said a token
         self.heard_s = self.stepped_s = monotonic()  # when the replica last said anything; when it last ended a step
         self.steps_s: deque[float] = deque(maxlen=_STEPS_KEPT)  # from step to step, while requests are open
         self.token_s: deque[float] = deque(maxlen=_RATES_KEPT)  # engine seconds per token, between two `Stats`
@@ -109,7 +113,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
             return request_id
         if not self._open:
             self.stepped_s = monotonic()
-        self._open[request_id] = _Open(sink, len(request.choices))
+        opened = self._open[request_id] = _Open(sink, request)
+        self.prefill_tokens += opened.prefill_tokens
         needs = demand(request, self.capabilities.block_size)
         self._unseen.append(needs)
         self._unseen_slots += needs.slots
@@ -122,7 +127,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def cancel(self, request_id: int) -> None:
         """End the request; its sink hears nothing more. No-op for one that has ended."""
-        if self._open.pop(request_id, None) and self._transport:
+        if self._close(request_id) and self._transport:
             self._transport.write(wire.pack(wire.Cancel(request_id)))
 
     def cancel_choice(self, request_id: int, choice: int) -> None:
@@ -132,8 +137,13 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def available(self) -> Credit:
         """What the replica can take on: its credit, less the submits that it had not counted when it told it."""
+        credit = self._credit
         return Credit(
-            self._credit.slots - self._unseen_slots, self._credit.kv_blocks - self._unseen_blocks, self._credit.seen
+            credit.slots - self._unseen_slots,
+            credit.kv_blocks - self._unseen_blocks,
+            credit.seen,
+            credit.batch_slots,
+            credit.batch_kv_blocks,
         )
 
     def close(self, reason: str) -> None:
@@ -150,6 +160,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
         requests = self._open
         for started in step.started:
             if request := requests.get(started.request):
+                self.prefill_tokens -= request.prefill_tokens
+                request.prefill_tokens = 0
                 request.sink.on_started(started)
         for emission in step.emissions:
             if request := requests.get(emission.request):
@@ -158,7 +170,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
             if request := requests.get(finish.request):
                 request.unfinished -= 1
                 if not request.unfinished:
-                    del requests[finish.request]
+                    self._close(finish.request)
                 request.sink.on_finish(finish)
         self._on_credit(step.credit)
 
@@ -170,8 +182,15 @@ class ReplicaLink(asyncio.BufferedProtocol):
             needs = self._unseen.popleft()
             self._unseen_slots -= needs.slots
             self._unseen_blocks -= needs.kv_blocks
-        if credit.slots > before.slots or credit.kv_blocks > before.kv_blocks or credit.seen > before.seen:
+        if replace(credit, seen=0) != replace(before, seen=0) or credit.seen > before.seen:
             self._changed()
+
+    def _close(self, request_id: int) -> _Open | None:
+        """It has no place here any more."""
+        request = self._open.pop(request_id, None)
+        if request is not None:
+            self.prefill_tokens -= request.prefill_tokens
+        return request
 
     def _on_frame(self, frame: wire.Up) -> None:
         """What is not on the hot path."""
@@ -180,7 +199,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         elif isinstance(frame, wire.Stats):
             self._on_stats(frame.stats)
         elif isinstance(frame, wire.Lost):
-            if request := self._open.pop(frame.request, None):
+            if request := self._close(frame.request):
                 request.sink.on_lost(frame.reason)
         elif isinstance(frame, wire.Drain):
             self.draining = True

@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from pileus.core.records import (
     Capabilities,
     Credit,
@@ -84,7 +86,7 @@ class Switchboard:
             gateway = Gateway(self._next_number, connection, self._outbox_bytes)
             self._next_number += 1
             self._gateways[gateway.number] = gateway
-            gateway.told = Credit(self._credit.slots, self._credit.kv_blocks)
+            gateway.told = replace(self._credit, seen=0)
             first_id, capabilities = gateway.last_id, self._capabilities
             self._send(
                 gateway,
@@ -166,7 +168,7 @@ class Switchboard:
             self._gateways.pop(gateway.number, None)
 
     def _tell(self, gateway: Gateway, part: StepOutput | None) -> None:
-        credit = Credit(self._credit.slots, self._credit.kv_blocks, gateway.seen)
+        credit = replace(self._credit, seen=gateway.seen)
         if part and (part.emissions or part.finishes or part.started):
             self._send(gateway, wire.Step(self.epoch, part.started, part.emissions, part.finishes, credit))
         elif credit != gateway.told:

@@ -52,11 +52,14 @@ class DeploymentCard {
   #model = h("p.deployment-model");
   #aliases = h("p.chips");
   #waiting = h("p.deployment-waiting");
+  #queue = h("ul.queue");
+  #standings = new Map();
   #body = h("tbody");
 
   constructor(i18n) {
     this.#i18n = i18n;
     const { t } = i18n;
+    set(this.#queue, "aria-label", t("deployment.queue"));
     const columns = ["replica", "state", "load", "kv", "prefix", "speed", "restarts"];
     const head = h(
       "thead",
@@ -71,11 +74,12 @@ class DeploymentCard {
       "article.card.deployment",
       {},
       h("header", {}, this.#name, this.#aliases, this.#waiting, this.#model),
+      this.#queue,
       h("table.replicas", {}, h("caption.visually-hidden", {}, t("replica.caption")), head, this.#body),
     );
   }
 
-  update({ name, model, engine, aliases, waiting, replicas }) {
+  update({ name, model, engine, aliases, waiting, queue, replicas }) {
     const { t } = this.#i18n;
     setText(this.#name, name);
     setText(this.#model, t("deployment.model", { model, engine }));
@@ -84,12 +88,40 @@ class DeploymentCard {
       this.#aliases.replaceChildren(...aliases.map((alias) => h("span.chip", { title: t("deployment.alias") }, alias)));
     }
     keep(
+      this.#standings,
+      this.#queue,
+      queue,
+      ({ tenant, lane }) => `${lane}/${tenant}`,
+      () => new StandingRow(this.#i18n),
+    );
+    keep(
       this.#rows,
       this.#body,
       replicas,
       ({ id }) => id,
       () => new ReplicaRow(this.#i18n),
     );
+  }
+}
+
+/** What one tenant has waiting in one lane. */
+class StandingRow {
+  #i18n;
+  #tenant = h("strong");
+  #lane = h("span.lane");
+  #count = h("span.num");
+  element = h("li.chip", {}, this.#tenant, this.#lane, this.#count);
+
+  constructor(i18n) {
+    this.#i18n = i18n;
+  }
+
+  update({ tenant, lane, requests, tokens }) {
+    const { t, format } = this.#i18n;
+    setText(this.#tenant, tenant);
+    set(this.#lane, "data-lane", lane);
+    setText(this.#lane, t(`lane.${lane}`));
+    setText(this.#count, t("deployment.standing", { count: requests, tokens: format.compact(tokens) }));
   }
 }
 
