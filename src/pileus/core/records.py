@@ -13,6 +13,10 @@ class Lane(StrEnum):
     BATCH = "batch"
 
 
+USUAL_LANES = (Lane.ON_DEMAND, Lane.BATCH)  # of a key that was made without a word about them
+PRIORITY_LIMIT = 100  # priorities are whole numbers from -PRIORITY_LIMIT to PRIORITY_LIMIT
+
+
 class Continuation(StrEnum):
     """What a driver can do with a request whose replica died (see ARCHITECTURE, principle 3)."""
 
@@ -79,6 +83,8 @@ class Principal(Struct, frozen=True):
     role: str
     permissions: frozenset[str]
     name: str = ""
+    lanes: tuple[Lane, ...] = USUAL_LANES  # it may use; the first is for requests that name none
+    max_priority: int = 0  # the highest that its requests may have
 
 
 # --- what a replica is asked for (gateway -> engine) ----------------------------------------------------------------

@@ -3,10 +3,10 @@
 Wall-clock times are seconds since 1970 UTC; money is integer micro-units.
 """
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 # The newest migration. Known here, so that a start with a current schema need not load the migration scripts.
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -26,6 +26,10 @@ api_key = Table(
     Column("revoked_at", Float),
     Column("token_budget", BigInteger),
     Column("budget_micros", BigInteger),
+    Column("lanes", Text, nullable=False, server_default="on_demand,batch"),  # separated by commas
+    Column("max_priority", Integer, nullable=False, server_default=text("0")),
+    Column("weight", Float, nullable=False, server_default=text("1")),
+    Column("tokens_per_s", Float, nullable=False, server_default=text("0")),
 )
 
 usage = Table(

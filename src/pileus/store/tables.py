@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from pileus.core.records import AuditEvent, UsageRecord
+from pileus.core.records import USUAL_LANES, AuditEvent, Lane, UsageRecord
 from pileus.store import schema
 
 
@@ -23,6 +23,10 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     revoked_at: float | None = None
     token_budget: int | None = None  # prompt and completion tokens over the key's life; None is unlimited
     budget_micros: int | None = None
+    lanes: tuple[Lane, ...] = USUAL_LANES  # its requests may use; in the order of `Lane`
+    max_priority: int = 0
+    weight: float = 1.0  # its tenant has the largest of its keys
+    tokens_per_s: float = 0.0  # guaranteed to its tenant in the continuous lane, beside what its other keys bring
     used_tokens: int = 0  # set by `security`, from the ledger
     used_micros: int = 0
 
@@ -42,12 +46,17 @@ class KeyTable:
 
     def insert(self, tx: Connection, key: ApiKey, digest: bytes) -> None:
         row = {column.name: getattr(key, column.name) for column in self._columns}
-        tx.execute(insert(schema.api_key), row | {"digest": digest})
+        tx.execute(insert(schema.api_key), row | {"lanes": ",".join(key.lanes), "digest": digest})
 
     def all(self, tx: Connection) -> list[tuple[bytes, ApiKey]]:
         """Every key that was ever made, with its digest, oldest first."""
         rows = tx.execute(select(schema.api_key).order_by(schema.api_key.c.created_at, schema.api_key.c.id)).mappings()
-        return [(row["digest"], ApiKey(**{c.name: row[c.name] for c in self._columns})) for row in rows]
+        return [(row["digest"], self._key(row)) for row in rows]
+
+    def _key(self, row: RowMapping) -> ApiKey:
+        values = {column.name: row[column.name] for column in self._columns}
+        names = values["lanes"].split(",")  # one that only a later Pileus knew is no right here
+        return ApiKey(**values | {"lanes": tuple(lane for lane in Lane if lane in names)})
 
     def set_revoked(self, tx: Connection, key_id: str, at: float) -> None:
         table = schema.api_key

@@ -8,15 +8,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
 
 from pileus.core.errors import OperatorError
+from pileus.core.records import Lane
 from pileus.store.migrate import MIGRATIONS
 from pileus.store.schema import HEAD, metadata
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
+from pileus.store.tables import ApiKey, KeyTable
 
 # Opens the folder in one forked child for each statement of the migration, and kills the child at that statement.
 # Prints what each left behind: the number of statements done, and the schema then on disk.
@@ -86,6 +90,57 @@ def test_a_killed_migration_is_done_by_the_next_start(tmp_path: Path) -> None:
     assert tables(tmp_path / "9" / DATABASE_FILE) == set()
     SqliteStore.open(tmp_path / "9").close()
     assert set(metadata.tables) <= tables(tmp_path / "9" / DATABASE_FILE)
+
+
+@pytest.fixture
+def first_floor(tmp_path: Path) -> Path:
+    """A database as the first version left it, with a key in it."""
+    path = tmp_path / DATABASE_FILE
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO api_key (id, digest, name, role, tenant, created_at, created_by, token_budget) "
+                "VALUES ('key_1', :digest, 'laptop', 'user', 'acme', 1.5, 'system', 500)"
+            ),
+            {"digest": b"d" * 32},
+        )
+    engine.dispose()
+    return tmp_path
+
+
+def test_a_key_of_the_first_version_comes_with_the_usual_rights(first_floor: Path) -> None:
+    store = SqliteStore.open(first_floor)
+    [(digest, key)] = store.read_blocking(KeyTable().all)
+    store.close()
+    assert digest == b"d" * 32
+    assert key == ApiKey(
+        id="key_1",
+        name="laptop",
+        role="user",
+        tenant="acme",
+        created_at=1.5,
+        created_by="system",
+        token_budget=500,
+        lanes=(Lane.ON_DEMAND, Lane.BATCH),
+        max_priority=0,
+        weight=1.0,
+        tokens_per_s=0.0,
+    )
+
+
+def test_an_old_database_has_the_same_schema_afterwards_as_a_new_one(first_floor: Path) -> None:
+    store = SqliteStore.open(first_floor)
+    differences = store.read_blocking(
+        lambda tx: compare_metadata(MigrationContext.configure(tx, opts={"compare_server_default": True}), metadata)
+    )
+    store.close()
+    assert differences == []
 
 
 def test_a_start_with_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:

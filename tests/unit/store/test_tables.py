@@ -21,6 +21,10 @@ KEY = ApiKey(
     expires_at=9.0,
     token_budget=2**62,
     budget_micros=0,
+    lanes=(Lane.CONTINUOUS, Lane.BATCH),
+    max_priority=5,
+    weight=2.5,
+    tokens_per_s=40.0,
 )
 USAGE = UsageRecord(
     request_id="req_1",
