@@ -7,7 +7,7 @@ key; the record found is compared once more in constant time. No database stands
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct, structs
 from sqlalchemy import Connection
@@ -15,12 +15,20 @@ from sqlalchemy import Connection
 from pileus.core.clock import Clock
 from pileus.core.errors import InvalidRequest, NotFound, RateLimited, Unauthenticated
 from pileus.core.ids import new_id
-from pileus.core.records import AuditEvent, Principal
+from pileus.core.records import USUAL_LANES, AuditEvent, Principal
+from pileus.scheduling.admission import Share
 from pileus.security.audit import SYSTEM
 from pileus.security.guesses import Guesses
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.permission import ROLES, Role
+from pileus.security.rights import (
+    checked_lanes,
+    checked_max_priority,
+    checked_tokens_per_s,
+    checked_weight,
+    shares_of,
+)
 from pileus.security.secret import PREFIX, new_secret, well_formed
 from pileus.store.port import Result, Store
 from pileus.store.tables import ApiKey, AuditTable, KeyTable, Total, UsageTable
@@ -56,6 +64,7 @@ class KeyService:
         self._guesses = Guesses()
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
+        self._shares: dict[str, Share] = {}
         self._revoking = asyncio.Lock()
         self._acts: set[asyncio.Task[object]] = set()
         self._expired_until = clock.wall()  # keys that expired up to then are known to have
@@ -68,6 +77,7 @@ class KeyService:
         totals = store.read_blocking(UsageTable().totals)
         for digest, key in store.read_blocking(service._table.all):
             service._admit(digest, key, totals.get(key.id, Total()))
+        service._reckon()
         return service
 
     def authenticate(self, secret: str, address: str = "") -> Principal:
@@ -100,13 +110,28 @@ class KeyService:
         """Raise `KeyRefused` if the key was closed since it was authenticated; for work that begins later."""
         self._check(self._by_id[key_id].key)
 
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What each tenant is entitled to by its open keys. One mapping for good, kept up to date."""
+        return self._shares
+
     def expire(self) -> None:
-        """Tell the listeners of the keys that have expired since the last call; call every second."""
-        since, self._expired_until = self._expired_until, self._clock.wall()
-        for entry in tuple(self._by_id.values()):
-            expires_at = entry.key.expires_at
-            if expires_at is not None and since < expires_at <= self._expired_until:
-                self._closed(entry.key)
+        """Tell the listeners of the keys that have expired since the last call; call every second.
+
+        Where the clock was set back, keys are open again, and may expire again.
+        """
+        since, until = self._expired_until, self._clock.wall()
+        self._expired_until = until
+        earlier, later = min(since, until), max(since, until)
+        turned = [
+            entry.key
+            for entry in self._by_id.values()
+            if entry.key.expires_at is not None and earlier < entry.key.expires_at <= later
+        ]
+        if turned:
+            self._reckon()
+        for key in turned:
+            self._closed(key)
 
     async def create(
         self,
@@ -116,10 +141,15 @@ class KeyService:
         token_budget: int | None = None,
         budget_micros: int | None = None,
         expires_at: float | None = None,
+        lanes: Sequence[str] = USUAL_LANES,
+        max_priority: int = 0,
+        weight: float = 1.0,
+        tokens_per_s: float = 0.0,
         actor: str = SYSTEM,
     ) -> tuple[ApiKey, str]:
         """A new key and its secret, which exists nowhere else. On record before it works."""
         now = self._clock.wall()
+        known_lanes = checked_lanes(lanes)
         key = ApiKey(
             id=new_id("key"),
             name=_checked_label("name", name),
@@ -130,6 +160,10 @@ class KeyService:
             expires_at=_checked_expiry(expires_at, now),
             token_budget=_checked_budget("token_budget", token_budget),
             budget_micros=_checked_budget("budget_micros", budget_micros),
+            lanes=known_lanes,
+            max_priority=checked_max_priority(max_priority),
+            weight=checked_weight(weight),
+            tokens_per_s=checked_tokens_per_s(tokens_per_s, known_lanes),
         )
         secret = new_secret()
         await self._finish(self._create(key, self._pepper.digest(secret.encode())))
@@ -156,6 +190,7 @@ class KeyService:
 
         await self._store.write(write)
         self._admit(digest, key, Total())
+        self._reckon()
 
     async def _revoke(self, entry: _Entry, actor: str) -> None:
         event = self._event(actor, "key.revoke", entry.key)
@@ -169,11 +204,19 @@ class KeyService:
                 return
             await self._store.write(write)
             entry.key = structs.replace(entry.key, revoked_at=event.at)
+        self._reckon()
         self._closed(entry.key)
 
     def _check(self, key: ApiKey) -> None:
         if refusal := _refusal(key, self._clock.wall()):
             raise refusal
+
+    def _reckon(self) -> None:
+        """Bring the shares up to date, after a key opened or closed."""
+        now = self._clock.wall()
+        found = shares_of(entry.key for entry in self._by_id.values() if _refusal(entry.key, now) is None)
+        self._shares.clear()
+        self._shares.update(found)
 
     def _closed(self, key: ApiKey) -> None:
         """What was begun with this key has lost its right."""
@@ -191,7 +234,8 @@ class KeyService:
     def _admit(self, digest: bytes, key: ApiKey, so_far: Total) -> None:
         # A role that a later Pileus knew, and this one does not, holds no permission.
         permissions = frozenset(map(str, ROLES[Role(key.role)])) if key.role in ROLES else frozenset[str]()
-        entry = _Entry(digest, key, Principal(key.id, key.tenant, key.role, permissions, key.name))
+        principal = Principal(key.id, key.tenant, key.role, permissions, key.name, key.lanes, key.max_priority)
+        entry = _Entry(digest, key, principal)
         self._by_digest[digest] = self._by_id[key.id] = entry
         self._ledger.open_account(key, so_far)
 

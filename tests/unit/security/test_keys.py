@@ -260,6 +260,22 @@ async def test_an_act_that_cannot_be_recorded_does_not_happen(
         ({"expires_at": 0.0}, "expires_at"),
         ({"expires_at": float("nan")}, "expires_at"),
         ({"expires_at": float("inf")}, "expires_at"),
+        ({"lanes": []}, "lanes"),
+        ({"lanes": ["express"]}, "lanes"),
+        ({"lanes": ["batch", "Continuous"]}, "lanes"),
+        ({"lanes": "batch"}, "lanes"),
+        ({"max_priority": -1}, "max_priority"),
+        ({"max_priority": 101}, "max_priority"),
+        ({"weight": 0}, "weight"),
+        ({"weight": -1.0}, "weight"),
+        ({"weight": 1e-300}, "weight"),
+        ({"weight": 1001}, "weight"),
+        ({"weight": float("nan")}, "weight"),
+        ({"weight": float("inf")}, "weight"),
+        ({"tokens_per_s": -1, "lanes": ["continuous"]}, "tokens_per_s"),
+        ({"tokens_per_s": float("nan"), "lanes": ["continuous"]}, "tokens_per_s"),
+        ({"tokens_per_s": float("inf"), "lanes": ["continuous"]}, "tokens_per_s"),
+        ({"tokens_per_s": 5}, "tokens_per_s"),
     ],
 )
 async def test_a_wish_that_makes_no_sense_is_refused_by_its_name(
@@ -269,6 +285,7 @@ async def test_a_wish_that_makes_no_sense_is_refused_by_its_name(
         await security.keys.create(**({"name": "a", "role": "user"} | wishes))  # type: ignore[arg-type]
     assert caught.value.param == param
     assert await security.keys.list() == []
+    assert security.keys.shares == {}
 
 
 def test_the_pepper_is_for_its_owner_only(tmp_path: Path) -> None:
