@@ -95,12 +95,18 @@ def answer_headers(error: Exception, status: int) -> RawHeaders:
     """What beside the body tells the caller how to go on."""
     headers: RawHeaders = []
     if isinstance(error, Overloaded | QuotaExceeded | RateLimited):
-        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
+        headers += retry_headers(error.retry_after_s)
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode("ascii")))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
+
+
+def retry_headers(retry_after_s: float) -> RawHeaders:
+    """When to come back, rounded up: in seconds for everybody, in milliseconds for clients that know them."""
+    milliseconds = max(1, ceil(retry_after_s * 1000))
+    return [(b"retry-after", b"%d" % -(-milliseconds // 1000)), (b"retry-after-ms", b"%d" % milliseconds)]
 
 
 def event(error: Exception) -> bytes:

@@ -6,6 +6,7 @@ from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from pileus.api.errors import retry_headers
 from pileus.api.route import PUBLIC, Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.security.permission import Permission
@@ -39,7 +40,7 @@ async def readyz(call: Call) -> ASGIApp:
     ready = [name for name in names if directory.ready(name)]
     missing = [name for name in names if name not in ready]
     if missing:
-        return JsonAnswer(Readiness("not ready", ready, missing), [(b"retry-after", b"1")], 503)
+        return JsonAnswer(Readiness("not ready", ready, missing), retry_headers(1.0), 503)
     return JsonAnswer(Readiness("ok", ready, missing))
 
 

@@ -204,6 +204,7 @@ async def test_a_refusal_before_the_first_token_of_a_stream_has_its_own_status(
     response = await client.post(URL, json=ASK | {"stream": True})
     assert response.status_code == 503
     assert response.headers["retry-after"] == "3"
+    assert response.headers["retry-after-ms"] == "2500"
     assert response.json()["error"]["code"] == "overloaded"
 
 
