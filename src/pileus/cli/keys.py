@@ -17,6 +17,7 @@ from pileus.cli import output
 from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url, Yes
+from pileus.core.records import PRIORITY_LIMIT, USUAL_LANES, Lane
 from pileus.security.permission import Role
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -82,6 +83,16 @@ def create(
     token_budget: Annotated[int | None, typer.Option(min=0, help="Most tokens it may use, ever.")] = None,
     budget_micros: Annotated[int | None, typer.Option(min=0, help="Most money it may use, in micro-units.")] = None,
     expires: Annotated[datetime | None, typer.Option(help="When it ends, in UTC.")] = None,
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="A lane that it may use; repeat it for more. Else on_demand and batch.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=0, max=PRIORITY_LIMIT, help="The highest priority that its requests may have.")
+    ] = 0,
+    weight: Annotated[float, typer.Option(min=0, help="Its tenant's fair share against other tenants.")] = 1.0,
+    tokens_per_s: Annotated[
+        float, typer.Option(min=0, help="Tokens per second that its tenant is guaranteed in the continuous lane.")
+    ] = 0.0,
     local: Local = False,
     url: Url = DEFAULT_URL,
     config: Config = None,
@@ -90,7 +101,8 @@ def create(
 ) -> None:
     """Make a key. It is shown once: only a fingerprint of it is kept.
 
-    Examples: `pileus keys create laptop`, `pileus keys create ops --role admin --local`
+    Examples: `pileus keys create laptop`, `pileus keys create ops --role admin --local`,
+    `pileus keys create news --tenant news --lane on_demand --lane continuous --tokens-per-s 50`
     """
     wishes = {
         "name": name,
@@ -99,6 +111,10 @@ def create(
         "token_budget": token_budget,
         "budget_micros": budget_micros,
         "expires_at": expires.replace(tzinfo=UTC).timestamp() if expires else None,
+        "lanes": [each.value for each in lane or USUAL_LANES],
+        "max_priority": priority,
+        "weight": weight,
+        "tokens_per_s": tokens_per_s,
     }
     with _keyring(local=local, url=url, config=config, data=data) as keyring:
         created = keyring.create(wishes)
@@ -123,7 +139,7 @@ def list_keys(
         output.json(keys)
         return
     output.table(
-        ("ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES", "TOKENS USED", "STATE"),
+        ("ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES", "TOKENS USED", "LANES", "SHARE", "STATE"),
         (
             (
                 key["id"],
@@ -133,6 +149,8 @@ def list_keys(
                 _date(key["created_at"]),
                 _date(key["expires_at"]),
                 _used(key),
+                ",".join(key["lanes"]),
+                _share(key),
                 "revoked" if key["revoked_at"] else "active",
             )
             for key in keys
@@ -167,6 +185,12 @@ def revoke(
 def _used(key: dict[str, Any]) -> str:
     used = str(key["used_tokens"])
     return used if key["token_budget"] is None else f"{used} of {key['token_budget']}"
+
+
+def _share(key: dict[str, Any]) -> str:
+    """The weight, and the guaranteed rate if there is one."""
+    rate = f"+{key['tokens_per_s']:g}/s" if key["tokens_per_s"] else ""
+    return f"{key['weight']:g}{rate}"
 
 
 def _date(at: float | None) -> str:

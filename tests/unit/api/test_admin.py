@@ -1,12 +1,13 @@
 """`/admin/v1` and what a load balancer asks."""
 
-from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import httpx
 import pytest
 
 from pileus.fleet.directory import ServingDirectory
+from pileus.scheduling.admission import Share
 from unit.api.bench import Bench
 
 
@@ -17,6 +18,8 @@ async def test_me_tells_whose_key_it_is(bench: Bench, client: httpx.AsyncClient)
         "role": "user",
         "tenant": "default",
         "permissions": ["generate", "models.read"],
+        "lanes": ["on_demand", "batch"],
+        "max_priority": 0,
     }
 
 
@@ -84,10 +87,31 @@ async def test_what_is_wrong_with_a_wish_for_a_key_is_named(admin: httpx.AsyncCl
         ({"name": "a", "id": "key_mine"}, "id"),
         ({"name": "a\x1b[2J"}, "name"),
         ({"name": "a", "expires_at": 5}, "expires_at"),
+        ({"name": "a", "lanes": []}, "lanes"),
+        ({"name": "a", "lanes": "batch"}, "lanes"),
+        ({"name": "a", "lanes": ["batch", "express"]}, "lanes[1]"),
+        ({"name": "a", "max_priority": -1}, "max_priority"),
+        ({"name": "a", "max_priority": 1.5}, "max_priority"),
+        ({"name": "a", "weight": 0}, "weight"),
+        ({"name": "a", "weight": "3"}, "weight"),
+        ({"name": "a", "weight": True}, "weight"),
+        ({"name": "a", "tokens_per_s": -1}, "tokens_per_s"),
+        ({"name": "a", "tokens_per_s": 5}, "tokens_per_s"),
     ):
         response = await admin.post("/admin/v1/keys", json=wish)
         assert response.status_code == 400
         assert response.json()["error"]["param"] == param
+
+
+async def test_a_key_is_made_with_its_rights_and_shown_with_them(bench: Bench, admin: httpx.AsyncClient) -> None:
+    rights = {"lanes": ["continuous", "on_demand"], "max_priority": 3, "weight": 2, "tokens_per_s": 40}
+    made = (await admin.post("/admin/v1/keys", json={"name": "news", "tenant": "news"} | rights)).json()
+    listed = (await admin.get("/admin/v1/keys")).json()["data"]
+    for key in (made, *[each for each in listed if each["id"] == made["id"]]):
+        assert {name: key[name] for name in rights} == rights | {"lanes": ["on_demand", "continuous"]}
+    assert bench.services.keys.shares["news"] == Share(weight=2.0, tokens_per_s=40.0)
+    plain = next(key for key in listed if key["name"] == "laptop")
+    assert [plain[name] for name in rights] == [["on_demand", "batch"], 0, 1.0, 0.0]
 
 
 async def test_a_key_that_is_not_there_cannot_be_revoked(admin: httpx.AsyncClient) -> None:
@@ -130,6 +154,7 @@ async def test_readiness_names_the_deployments_that_cannot_serve(bench: Bench, c
     assert response.status_code == 503
     assert response.json()["not_ready"] == ["clouds"]
     assert response.headers["retry-after"] == "1"
+    assert response.headers["retry-after-ms"] == "1000"
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     add_a_replica(bench.directory)
     assert (await client.get("/readyz")).json() == {"status": "ok", "ready": ["clouds"], "not_ready": []}
@@ -150,4 +175,4 @@ async def test_models_are_listed_and_shown_by_name_and_alias(client: httpx.Async
 
 
 def add_a_replica(directory: ServingDirectory) -> None:
-    directory.add("clouds", cast(Any, SimpleNamespace(on_change=[])))
+    directory.add("clouds", cast(Any, mock.Mock(on_change=[])))

@@ -9,10 +9,16 @@ from starlette.types import ASGIApp
 from pileus.api.body import WireForm
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
+from pileus.core.records import PRIORITY_LIMIT, USUAL_LANES, Lane
 from pileus.security.permission import Permission
+from pileus.security.rights import GREATEST_TOKENS_PER_S, GREATEST_WEIGHT, LEAST_WEIGHT
 from pileus.store.tables import ApiKey
 
 Budget = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Weight = Annotated[float, Field(ge=LEAST_WEIGHT, le=GREATEST_WEIGHT)]
+Rate = Annotated[float, Field(ge=0, le=GREATEST_TOKENS_PER_S)]
+Priority = Annotated[int, Field(ge=0, le=PRIORITY_LIMIT)]
+LaneName = Annotated[Lane, Field(strict=False)]  # JSON has no enumerations
 
 
 class KeyWish(WireForm):
@@ -24,6 +30,14 @@ class KeyWish(WireForm):
     token_budget: Budget | None = Field(default=None, description="Tokens over the key's life.")
     budget_micros: Budget | None = Field(default=None, description="Micro-units of money over the key's life.")
     expires_at: float | None = Field(default=None, description="Unix time.")
+    lanes: Annotated[list[LaneName], Field(min_length=1)] = Field(
+        default=list(USUAL_LANES), description="Lanes that its requests may use."
+    )
+    max_priority: Priority = Field(default=0, description="The highest priority that its requests may have.")
+    weight: Weight = Field(default=1.0, description="Its tenant has the largest of its keys, and a share by it.")
+    tokens_per_s: Rate = Field(
+        default=0.0, description="Answer tokens per second that its tenant is guaranteed in the lane `continuous`."
+    )
 
 
 class KeyList(Struct, frozen=True):

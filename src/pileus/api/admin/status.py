@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import STREAM_HEADERS, JsonAnswer
 from pileus.core.errors import InvalidRequest
+from pileus.core.records import Lane, Principal
 from pileus.fleet.records import DeploymentStatus, ReplicaStatus
 from pileus.observability.series import Point
 from pileus.scheduling.admission import Standing
@@ -27,6 +28,8 @@ class Me(Struct, frozen=True):
     role: str
     tenant: str
     permissions: list[str]
+    lanes: list[Lane]
+    max_priority: int
 
 
 class Replica(Struct, frozen=True):
@@ -89,8 +92,19 @@ class LivePoint(Struct, frozen=True):
 
 async def me(call: Call) -> ASGIApp:
     """Whose key this is."""
-    who = call.principal
-    return JsonAnswer(Me(who.key_id, who.name, who.role, who.tenant, sorted(who.permissions)))
+    return JsonAnswer(_me(call.principal))
+
+
+def _me(who: Principal) -> Me:
+    return Me(
+        key_id=who.key_id,
+        name=who.name,
+        role=who.role,
+        tenant=who.tenant,
+        permissions=sorted(who.permissions),
+        lanes=list(who.lanes),
+        max_priority=who.max_priority,
+    )
 
 
 async def status(call: Call) -> ASGIApp:
