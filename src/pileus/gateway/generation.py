@@ -170,7 +170,10 @@ class Generation:
         self._queued_at = self._now()
         if self._work.request.deadline_s is not None:
             self._due_at = self._began + self._work.request.deadline_s
-        self._dispatcher.enqueue(self)
+        try:
+            self._dispatcher.enqueue(self)
+        except Overloaded as refusal:
+            raise self._explained(refusal) from None
         if self._ended_at is None:
             self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
 
@@ -190,11 +193,15 @@ class Generation:
         self._queue_s += self._now() - self._queued_at
 
     def on_displaced(self, refusal: Refusal) -> None:
-        self._fail(self._dispatcher.overloaded(refusal))
+        self._fail(self._explained(self._dispatcher.overloaded(refusal)))
 
     def on_expired(self) -> None:
+        if self._due_at is not None and self._now() >= self._due_at:
+            deadline_s = self._work.request.deadline_s
+            self._fail(DeadlineExceeded(f"The deadline of {deadline_s:g} s passed while the request was waiting."))
+            return
         waited_s = self._now() - self._queued_at
-        self._fail(Overloaded(f"No replica of {self.deployment} had room within {waited_s:.0f} s.", retry_after_s=1.0))
+        self._fail(Overloaded(f"No replica of {self.deployment} had room within {waited_s:.3g} s.", retry_after_s=1.0))
 
     # --- for the replica --------------------------------------------------------------------------------------------
 
@@ -260,6 +267,14 @@ class Generation:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _explained(self, refusal: Overloaded) -> Overloaded:
+        """The refusal with the deadline that may be why."""
+        deadline_s = self._work.request.deadline_s
+        if deadline_s is None:
+            return refusal
+        text = f"{refusal.message} The deadline of this request is {deadline_s:g} s."
+        return Overloaded(text, retry_after_s=refusal.retry_after_s)
+
     def _collect(self) -> None:
         """Turn what has come into deltas; a stop string in it ends its choice."""
         for choice in self._choices:
@@ -280,7 +295,7 @@ class Generation:
 
     def _expire(self, timeout_s: float) -> None:
         self._deadline = None
-        self._fail(DeadlineExceeded(f"The request did not finish within {timeout_s:.0f} s."))
+        self._fail(DeadlineExceeded(f"The request did not finish within {timeout_s:g} s."))
 
     def _leave(self) -> None:
         """Give up the slot or the queue place."""

@@ -67,10 +67,10 @@ class Replica:
 class House:
     """A dispatcher over replicas, and the endings of what went through it."""
 
-    def __init__(self, *replicas: Replica, max_wait_s: float = 60.0, queue_requests: int = 10) -> None:
+    def __init__(self, *replicas: Replica, max_wait_s: float = 60.0, max_requests: int = 10) -> None:
         self.replicas: tuple[Replica, ...] = ()
         self.clock = ManualClock()
-        queue: AdmissionQueue[Dispatched] = AdmissionQueue(Bounds(queue_requests, 10_000, max_wait_s, 60.0))
+        queue: AdmissionQueue[Dispatched] = AdmissionQueue(Bounds(max_requests, 10_000, max_wait_s, 60.0))
         self.dispatcher = Dispatcher("d", queue, Router(), self.clock)
         self.endings: list[str] = []
         self.serve_with(*replicas)
@@ -87,10 +87,17 @@ class House:
         self.dispatcher.on_news(cast(dict[ReplicaLink, bool], news))
 
     def generation(
-        self, timeout_s: float = 60.0, lane: Lane = Lane.ON_DEMAND, tenant: str = "t", **wishes: Any
+        self,
+        timeout_s: float = 60.0,
+        lane: Lane = Lane.ON_DEMAND,
+        tenant: str = "t",
+        deadline_s: float | None = None,
+        **wishes: Any,
     ) -> Generation:
         options = GenerationOptions(**wishes)
-        request = GenerationRequest(id="req_1", model="d", options=options, prompt="x", lane=lane)
+        request = GenerationRequest(
+            id="req_1", model="d", options=options, prompt="x", lane=lane, deadline_s=deadline_s
+        )
         params = SamplingParams(max_tokens=50, seed=1, logprobs=options.logprobs)
         generation = Generation(
             Work(request, tenant, "d", PROMPT, params, b""),

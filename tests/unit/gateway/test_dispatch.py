@@ -25,7 +25,7 @@ async def test_urgent_work_is_sent_before_batch_work_that_came_first() -> None:
 
 
 async def test_who_has_to_leave_a_full_queue_is_told_when_to_come_back() -> None:
-    house = House(queue_requests=2)
+    house = House(max_requests=2)
     batch = house.generation(lane=Lane.BATCH)
     house.generation()
     house.generation()

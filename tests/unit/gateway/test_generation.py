@@ -216,3 +216,39 @@ async def test_what_stands_behind_one_that_gives_up_waiting_is_sent_at_once() ->
     assert house.dispatcher.waiting == 0
     assert len(replica.requests) == 2
     small.cancel()
+
+
+async def test_a_refusal_tells_the_deadline_that_the_request_had() -> None:
+    house = House(max_requests=1)
+    house.generation()
+    with pytest.raises(Overloaded) as refused:
+        house.generation(deadline_s=2.5)
+    assert refused.value.message.endswith("The deadline of this request is 2.5 s.")
+    with pytest.raises(Overloaded) as plain:
+        house.generation()
+    assert "deadline" not in plain.value.message
+    assert plain.value.retry_after_s == refused.value.retry_after_s
+
+
+async def test_who_makes_room_for_others_is_told_its_deadline_too() -> None:
+    house = House(max_requests=1)
+    batch = house.generation(lane=Lane.BATCH, deadline_s=30.0)
+    house.generation()
+    with pytest.raises(Overloaded, match="The deadline of this request is 30 s"):
+        await batch.next()
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_told_as_what_it_is() -> None:
+    house = House()
+    generation = house.generation(deadline_s=0.01)
+    house.clock.advance(0.01)
+    with pytest.raises(DeadlineExceeded, match=r"0\.01 s passed while the request was waiting"):
+        await generation.next()
+    assert house.endings == ["deadline_exceeded"]
+
+
+async def test_a_deadline_of_less_than_a_second_is_told_as_it_is() -> None:
+    house = House(Replica())
+    generation = house.generation(timeout_s=0.001)
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.001 s"):
+        await generation.next()
