@@ -24,9 +24,23 @@ from pileus.security.keys import KeyRefused
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST: Final = re.compile(rb"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+LANE_HEADER: Final = b"x-pileus-lane"
+PRIORITY_HEADER: Final = b"x-pileus-priority"
+DEADLINE_HEADER: Final = b"x-pileus-deadline-ms"
 # Two of one of these would let two readers of the request disagree.
 _SINGULAR: Final = frozenset(
-    {b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"x-api-key", b"x-request-id"}
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"x-api-key",
+        b"x-request-id",
+        LANE_HEADER,
+        PRIORITY_HEADER,
+        DEADLINE_HEADER,
+    }
 )
 _TRACEPARENT: Final = b"traceparent"
 _CSP: Final = b"content-security-policy"

@@ -12,6 +12,10 @@ from pileus.api.errors import ErrorBody
 from pileus.api.route import GuardedRoute, Public
 
 _REF = "#/components/schemas/{name}"
+_RETRY_HEADERS = {
+    "retry-after": {"description": "With 429 and 503: whole seconds to wait.", "schema": {"type": "integer"}},
+    "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer"}},
+}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -47,6 +51,10 @@ def _describe(
             for name in route.param_convertors
         ),
         *({"name": name, "in": "query", "schema": {"type": "string"}} for name in sorted(route.query)),
+        *(
+            {"name": each.name, "in": "header", "schema": each.schema, "description": each.description}
+            for each in route.headers
+        ),
     ]
     content: dict[str, Any] = {}
     if route.gives is not None:
@@ -55,7 +63,11 @@ def _describe(
         content["text/event-stream"] = {"schema": answers[route.streams]}
     operation["responses"] = {
         "200": {"description": "The answer", "content": content},
-        "default": {"description": "An error", "content": {"application/json": {"schema": answers[ErrorBody]}}},
+        "default": {
+            "description": "An error",
+            "headers": _RETRY_HEADERS,
+            "content": {"application/json": {"schema": answers[ErrorBody]}},
+        },
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from fastapi.routing import APIRoute
+from msgspec import Struct
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -63,6 +64,14 @@ class Call(Request):
         return present.of(self.principal.key_id, self.receive)
 
 
+class Header(Struct, frozen=True):
+    """A request header that a route reads, for the document. `schema` is its JSON Schema."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+
+
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
 
@@ -80,6 +89,7 @@ class GuardedRoute(APIRoute):
         gives: type[Any] | None = None,
         streams: type[Any] | None = None,
         query: Sequence[str] = (),
+        headers: Sequence[Header] = (),
         tag: str = "",
         **documentation: Any,
     ) -> None:
@@ -90,6 +100,7 @@ class GuardedRoute(APIRoute):
         self.streams = streams
         self._handler = handler
         self.query = frozenset(query)
+        self.headers = tuple(headers)
         self.app = self._serve
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

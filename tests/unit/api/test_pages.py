@@ -54,6 +54,15 @@ async def test_the_document_describes_every_route_with_its_forms_and_its_permiss
     assert chat["security"] == [{"key": []}]
     assert "`generate`" in chat["description"]
     assert "messages" in schemas["ChatRequest"]["required"]
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        operation = document["paths"][path]["post"]
+        headers = {each["name"]: each["schema"] for each in operation["parameters"] if each["in"] == "header"}
+        assert headers["x-pileus-lane"]["enum"] == ["on_demand", "continuous", "batch"]
+        assert set(headers) == {"x-pileus-lane", "x-pileus-priority", "x-pileus-deadline-ms"}
+        assert set(operation["responses"]["default"]["headers"]) == {"retry-after", "retry-after-ms"}
+    assert "service_tier" in schemas["ChatRequest"]["properties"]
+    assert "service_tier" in schemas["ChatCompletionChunk"]["properties"]
+    assert {"lanes", "max_priority", "weight", "tokens_per_s"} <= set(schemas["KeyWish"]["properties"])
     for route in bench.app.routes:
         assert isinstance(route, GuardedRoute)
         assert (route.path_format in document["paths"]) == route.include_in_schema

@@ -10,6 +10,7 @@ from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded
 from pileus.core.records import (
     Continuation,
     FinishReason,
+    Lane,
     Started,
 )
 from pileus.gateway.records import Usage

@@ -5,7 +5,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from pileus.core.records import FinishReason
+from pileus.api.wishes import TIERS, ServedTier
+from pileus.core.records import FinishReason, Lane
 from pileus.gateway.records import TokenText
 from pileus.gateway.records import Usage as Counts
 
@@ -66,6 +67,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
     system_fingerprint: str | None = None
+    service_tier: ServedTier | UnsetType = UNSET  # where the request named one
 
 
 class ChatDelta(Struct, frozen=True):
@@ -89,6 +91,7 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     model: str
     choices: list[ChatChunkChoice]
     system_fingerprint: str | None = None
+    service_tier: ServedTier | UnsetType = UNSET  # where the request named one
     usage: Usage | UnsetType | None = UNSET
 
 
@@ -117,6 +120,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     model: str
     choices: list[CompletionChoice]
     system_fingerprint: str | None = None
+    service_tier: ServedTier | UnsetType = UNSET  # where the request named one
     usage: Usage | UnsetType | None = UNSET
 
 
@@ -139,6 +143,11 @@ def usage_of(counts: Counts) -> Usage:
         total_tokens=counts.prompt_tokens + counts.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(counts.cached_tokens),
     )
+
+
+def tier_of(lane: Lane, asked: object) -> ServedTier | UnsetType:
+    """The tier that served a request, for one that asked for any."""
+    return UNSET if asked is None else TIERS[lane]
 
 
 def finite(logprob: float) -> float:

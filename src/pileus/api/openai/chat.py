@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.json import encode
 from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
@@ -18,11 +18,13 @@ from pileus.api.openai.answers import (
     ChatMessage,
     Usage,
     chat_logprobs,
+    tier_of,
     usage_of,
 )
 from pileus.api.openai.options import MaxTokens, SharedOptions, TextFormat
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import Chunks, EventStream, JsonAnswer, Source, collect, timing_headers
+from pileus.api.wishes import WISH_HEADERS, ServedTier, Wish, wish_of
 from pileus.core.ids import new_id
 from pileus.core.records import FinishReason, GenerationRequest, Message
 from pileus.gateway.records import Delta, TokenText
@@ -72,7 +74,7 @@ class ChatRequest(SharedOptions):
             raise ValueError("`top_logprobs` needs `logprobs: true`")
         return self
 
-    def record(self, head: Head) -> GenerationRequest:
+    def record(self, head: Head, wish: Wish) -> GenerationRequest:
         longest = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerationRequest(
@@ -81,6 +83,9 @@ class ChatRequest(SharedOptions):
             model=self.model,
             options=self.options(max_tokens=longest, logprobs=logprobs),
             messages=tuple([turn.record() for turn in self.messages]),
+            lane=wish.lane,
+            priority=wish.priority,
+            deadline_s=wish.deadline_s,
         )
 
 
@@ -88,12 +93,13 @@ async def chat(call: Call) -> ASGIApp:
     """Continue a conversation; with `stream: true` as server-sent events."""
     form = await call.read(ChatRequest)
     form.check_choices(call.services.settings.limits.max_n)
-    request = form.record(call.head)
+    request = form.record(call.head, wish_of(call, form.service_tier))
+    tier = tier_of(request.lane, form.service_tier)
     pipeline, principal = call.services.pipeline, call.principal
 
     async def begin() -> tuple[Source, Chunks]:
         generation = await pipeline.start(principal, request)
-        return generation, ChatChunks(generation.deployment, generation.created, form.wants_usage)
+        return generation, ChatChunks(generation.deployment, generation.created, form.wants_usage, tier)
 
     if form.stream:
         return EventStream(call.presence(), begin)
@@ -106,6 +112,7 @@ async def chat(call: Call) -> ASGIApp:
         model=generation.deployment,
         choices=_choices(deltas, request.options.n, request.options.logprobs is not None),
         usage=usage_of(generation.usage),
+        service_tier=tier,
     )
     return JsonAnswer(answer, timing_headers(generation.timings, finished=True))
 
@@ -140,11 +147,12 @@ class ChatChunks:
 
     _MARK = "\x1f"
 
-    def __init__(self, model: str, created: int, wants_usage: bool) -> None:
+    def __init__(self, model: str, created: int, wants_usage: bool, tier: ServedTier | UnsetType) -> None:
         self._id = new_id("chatcmpl")
         self._model = model
         self._created = created
         self._wants_usage = wants_usage
+        self._tier = tier
         self._frames: dict[int, tuple[bytes, bytes]] = {}
 
     def encode(self, deltas: list[Delta]) -> bytes:
@@ -179,6 +187,7 @@ class ChatChunks:
             model=self._model,
             choices=[choice] if choice is not None else [],
             usage=usage if self._wants_usage else UNSET,
+            service_tier=self._tier,
         )
         return b"data: " + encode(chunk) + b"\n\n"
 
@@ -190,6 +199,7 @@ ROUTES = (
         chat,
         permission=Permission.GENERATE,
         takes=ChatRequest,
+        headers=WISH_HEADERS,
         gives=ChatCompletion,
         streams=ChatCompletionChunk,
         tag="OpenAI",

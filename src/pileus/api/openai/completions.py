@@ -2,19 +2,20 @@
 
 from typing import Annotated, Literal, Self
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.json import encode
 from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
 from pileus.api.edge import Head
-from pileus.api.openai.answers import Completion, CompletionChoice, Usage, completion_logprobs, usage_of
+from pileus.api.openai.answers import Completion, CompletionChoice, Usage, completion_logprobs, tier_of, usage_of
 from pileus.api.openai.merged import start_all
 from pileus.api.openai.options import SharedOptions
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import Chunks, EventStream, JsonAnswer, Source, collect, timing_headers
+from pileus.api.wishes import WISH_HEADERS, Wish, wish_of
 from pileus.core.ids import new_id
-from pileus.core.records import FinishReason, GenerationRequest
+from pileus.core.records import FinishReason, GenerationRequest, Lane
 from pileus.gateway.records import Delta, TokenText
 from pileus.gateway.records import Usage as Counts
 from pileus.security.permission import Permission
@@ -52,7 +53,7 @@ class CompletionRequest(SharedOptions):
             return [tuple(self.prompt)]
         return [each if isinstance(each, str) else tuple(each) for each in self.prompt]
 
-    def records(self, head: Head) -> list[GenerationRequest]:
+    def records(self, head: Head, wish: Wish) -> list[GenerationRequest]:
         options = self.options(max_tokens=self.max_tokens, logprobs=self.logprobs)
         return [
             GenerationRequest(
@@ -61,6 +62,9 @@ class CompletionRequest(SharedOptions):
                 model=self.model,
                 options=options,
                 prompt=prompt,
+                lane=wish.lane,
+                priority=wish.priority,
+                deadline_s=wish.deadline_s,
             )
             for index, prompt in enumerate(self.prompts())
         ]
@@ -69,9 +73,10 @@ class CompletionRequest(SharedOptions):
 async def complete(call: Call) -> ASGIApp:
     """Continue a text; with `stream: true` as server-sent events."""
     form = await call.read(CompletionRequest)
-    requests = form.records(call.head)
+    wish = wish_of(call, form.service_tier)
+    requests = form.records(call.head, wish)
     form.check_choices(call.services.settings.limits.max_n, len(requests))
-    wire = CompletionWire(form)
+    wire = CompletionWire(form, wish.lane)
 
     async def begin() -> tuple[Source, Chunks]:
         source = await start_all(call.services.pipeline, call.principal, requests)
@@ -89,9 +94,10 @@ async def complete(call: Call) -> ASGIApp:
 class CompletionWire:
     """Makes the objects of one answer; a streamed one is the same object in pieces."""
 
-    def __init__(self, form: CompletionRequest) -> None:
+    def __init__(self, form: CompletionRequest, lane: Lane) -> None:
         self._id = new_id("cmpl")
         self._wants_usage = form.wants_usage
+        self._tier = tier_of(lane, form.service_tier)
         self._wants_logprobs = form.logprobs is not None
         self._sent: dict[int, int] = {}  # characters by choice, for text_offset
 
@@ -110,7 +116,7 @@ class CompletionWire:
         for delta in deltas:
             by_choice.setdefault(delta.choice, []).append(delta)
         choices = [self._piece(_joined(by_choice[index])) for index in sorted(by_choice)]
-        return Completion(id=self._id, created=self._created, model=self._model, choices=choices, usage=usage_of(usage))
+        return self._object(choices, usage_of(usage))
 
     def _piece(self, delta: Delta) -> CompletionChoice:
         offset = self._sent.get(delta.choice, 0)
@@ -123,14 +129,18 @@ class CompletionWire:
         )
 
     def _event(self, choices: list[CompletionChoice], usage: Usage | None = None) -> bytes:
-        chunk = Completion(
+        chunk = self._object(choices, usage if self._wants_usage else UNSET)
+        return b"data: " + encode(chunk) + b"\n\n"
+
+    def _object(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> Completion:
+        return Completion(
             id=self._id,
             created=self._created,
             model=self._model,
             choices=choices,
-            usage=usage if self._wants_usage else UNSET,
+            usage=usage,
+            service_tier=self._tier,
         )
-        return b"data: " + encode(chunk) + b"\n\n"
 
 
 def _tells(delta: Delta) -> bool:
@@ -157,6 +167,7 @@ ROUTES = (
         complete,
         permission=Permission.GENERATE,
         takes=CompletionRequest,
+        headers=WISH_HEADERS,
         gives=Completion,
         streams=Completion,
         tag="OpenAI",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pileus.api.body import WireForm
+from pileus.api.wishes import Tier
 from pileus.core.errors import InvalidRequest
 from pileus.core.records import GenerationOptions
 
@@ -44,6 +45,11 @@ class SharedOptions(WireForm):
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    service_tier: Tier | None = Field(
+        default=None,
+        description="How urgent: `default` is the lane `on_demand`, `priority` is `continuous`, `flex` is `batch`; "
+        "`auto` leaves it to the key.",
+    )
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(default=None, description="0 is off.")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
