@@ -101,6 +101,50 @@ def test_9_nobody_gives_himself_a_role_a_tenant_or_a_price(target: Target) -> No
         assert client.post("/admin/v1/keys", json={"name": "me", "role": "admin"}).status_code == 403
 
 
+def test_9_nobody_gives_himself_a_lane_a_priority_or_a_share(target: Target) -> None:
+    for claim in (
+        {"lane": "continuous"},
+        {"lanes": ["continuous"]},
+        {"priority": 5},
+        {"max_priority": 5},
+        {"weight": 100},
+        {"tokens_per_s": 1000},
+        {"deadline_s": 1},
+    ):
+        response = target.ask(**claim)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == next(iter(claim))
+    assert target.ask(service_tier="priority").status_code == 403
+    with target.http() as client:
+        for right in ({"lanes": ["continuous"]}, {"max_priority": 100}, {"weight": 1000}):
+            assert client.post("/admin/v1/keys", json={"name": "me"} | right).status_code == 403
+
+
+def test_9_headers_do_not_reach_beyond_the_keys_rights(target: Target) -> None:
+    body = b'{"model": "fast", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}'
+    for lines, status in (
+        (["x-pileus-lane: continuous"], 403),
+        (["X-PILEUS-LANE: continuous"], 403),
+        (["x-pileus-lane: batch", "x-pileus-lane: continuous"], 400),
+        (["x-pileus-lane: batch, continuous"], 400),
+        (["x-pileus-lane: batch\tcontinuous"], 400),
+        (["x-pileus-lane:\xa0continuous"], 400),
+        (["x-pileus-priority: 1"], 403),
+        (["x-pileus-priority: 0", "x-pileus-priority: 100"], 400),
+        (["x-pileus-priority: 9223372036854775808"], 400),
+        (["x-pileus-priority: \xb2"], 400),  # a superscript two, which some parsers take for a digit
+        (["x-pileus-deadline-ms: 86400000"], 400),
+        (["x-pileus-deadline-ms: NaN"], 400),
+        (["x-pileus-weight: 1000", "x-pileus-tenant: other", "x_pileus_lane: continuous"], 200),  # read by nobody
+        (["x-pileus-lane: batch", "x-pileus-priority: -100"], 200),
+    ):
+        head = target.head(*lines, f"content-length: {len(body)}", "connection: close")
+        assert target.raw(head, body).status == status, lines
+    with target.http(target.server.admin_key) as admin:
+        [honest] = [key for key in admin.get("/admin/v1/keys").json()["data"] if key["id"] == target.user_id]
+    assert (honest["lanes"], honest["max_priority"], honest["weight"]) == (["on_demand", "batch"], 0, 1.0)
+
+
 def test_12_a_revoked_key_loses_its_stream_within_a_second(target: Target) -> None:
     with target.http(target.server.admin_key) as admin:
         made = admin.post("/admin/v1/keys", json={"name": "short"}).json()
