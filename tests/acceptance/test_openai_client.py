@@ -198,3 +198,13 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(openai_client: O
     assert caught.value.code == "context_length_exceeded"
     assert "8192" in str(caught.value)
     assert re.search(r"\b9\d{3}\b", str(caught.value))  # the prompt, counted
+
+
+def test_the_tier_that_served_a_request_is_told_to_who_asked_for_one(openai_client: OpenAI) -> None:
+    ask = {"model": MODEL, "messages": said("Hi"), "max_tokens": 2}
+    flex = openai_client.chat.completions.create(**ask, service_tier="flex")  # type: ignore[call-overload]
+    auto = openai_client.chat.completions.create(**ask, service_tier="auto")  # type: ignore[call-overload]
+    plain = openai_client.chat.completions.create(**ask)  # type: ignore[call-overload]
+    assert (flex.service_tier, auto.service_tier, plain.service_tier) == ("flex", "default", None)
+    with pytest.raises(openai.PermissionDeniedError, match="It may use: on_demand"):
+        openai_client.chat.completions.create(**ask, service_tier="priority")  # type: ignore[call-overload]
