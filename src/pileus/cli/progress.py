@@ -1,5 +1,6 @@
 """A bar for each stage of a long act; where nobody watches, one line for each stage."""
 
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -10,9 +11,13 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """Called as `bars(stage, done, total)`, from any thread. Draws nothing until the first call."""
+    """Called as `bars(stage, done, total)`, from any thread. Draws nothing until the first call, and nothing before
+    `patience_s` seconds have passed since then. Amounts are bytes; with `counts`, plain numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts: bool = False, patience_s: float = 0.0) -> None:
+        self._counts = counts
+        self._patience_s = patience_s
+        self._called_at: float | None = None
         self._drawing: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
@@ -23,6 +28,8 @@ class Bars:
         self.finish()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._patience_s and not self._is_long():
+            return
         drawing = self._drawing or self._start()
         if stage not in self._tasks:
             self._tasks[stage] = drawing.add_task(stage.capitalize(), total=None)
@@ -37,14 +44,27 @@ class Bars:
         self._drawing = None
         self._tasks = {}
 
+    def _is_long(self) -> bool:
+        now = monotonic()
+        if self._called_at is None:
+            self._called_at = now
+        return now - self._called_at >= self._patience_s
+
     def _start(self) -> "Progress":
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         console = output.terminal(stderr=True)
         self._drawing = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
+            MofNCompleteColumn() if self._counts else DownloadColumn(),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
