@@ -1,0 +1,159 @@
+"""A calibration from a real engine: its steps are measured under loads whose plans are known, and fitted."""
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from time import perf_counter
+
+import numpy as np
+from msgspec import Struct
+
+from pileus.core.ports import Engine
+from pileus.core.records import EngineRequest, SamplingParams, StepOutput
+from pileus.simulation.calibration import Calibration
+
+_COEFFICIENTS = ("step_s", "prefill_token_s", "decode_sequence_s", "kv_read_s", "attention_s")
+_LEAST_STEP_S = 1e-6
+_ANSWER_TOKENS = 12
+_CONTEXTS = (32, 256, 1024)
+
+
+class StepSample(Struct, frozen=True, kw_only=True):
+    """One measured step, or the sums of several."""
+
+    seconds: float
+    steps: int = 1
+    prefill_tokens: int = 0
+    decode_sequences: int = 0
+    kv_read: int = 0  # tokens of context before the decoding sequences' tokens
+    attention: float = 0.0  # prompt tokens in the step, each times the context before it
+
+
+class Fit(Struct, frozen=True):
+    """The coefficients of `Calibration`, none below 0, and how far off the samples they are."""
+
+    coefficients: dict[str, float]
+    error: float  # mean of the relative error
+
+
+def fit(samples: Sequence[StepSample]) -> Fit:
+    """Least squares of the relative errors, so that short steps count as much as long ones. What would come out below
+    0 is left out. Raises `ValueError` without samples."""
+    if not samples:
+        raise ValueError("there is nothing to fit")
+    rows = np.array([[s.steps, s.prefill_tokens, s.decode_sequences, s.kv_read, s.attention] for s in samples])
+    relative = rows / np.array([[sample.seconds] for sample in samples])
+    norms = np.linalg.norm(relative, axis=0)
+    columns = [column for column in range(len(_COEFFICIENTS)) if norms[column] > 0]
+    while True:
+        found = np.linalg.lstsq(relative[:, columns] / norms[columns], np.ones(len(samples)), rcond=None)[0]
+        if (found >= 0).all():
+            break
+        del columns[int(found.argmin())]
+    coefficients = dict.fromkeys(_COEFFICIENTS, 0.0)
+    for column, value in zip(columns, found / norms[columns], strict=True):
+        coefficients[_COEFFICIENTS[column]] = float(value)
+    coefficients["step_s"] = max(_LEAST_STEP_S, coefficients["step_s"])
+    foretold = relative @ np.array(list(coefficients.values()))
+    return Fit(coefficients, float(np.abs(foretold - 1).mean()))
+
+
+def calibrate(
+    engine: Engine, step_tokens: int | None, source: str, progress: Callable[[int, int], None]
+) -> Calibration:
+    """Measure an engine that has nothing to do. `step_tokens` is its budget; None is as many as there are."""
+    told = engine.capabilities()
+    budget = step_tokens or told.max_context * told.slots
+    fitted = fit(list(measure(engine, budget, progress)))
+    return Calibration(
+        slots=told.slots,
+        kv_blocks=told.kv_blocks,
+        block_size=told.block_size,
+        step_tokens=budget,
+        max_context=told.max_context,
+        source=f"{source}; steps within {fitted.error:.1%} on average",
+        **fitted.coefficients,
+    )
+
+
+def measure(engine: Engine, step_tokens: int, progress: Callable[[int, int], None]) -> Iterator[StepSample]:
+    """Each step of loads from one sequence to all slots and from short to long prompts, after one to warm up."""
+    driven = _Driven(engine, step_tokens)
+    told = engine.capabilities()
+    widths = sorted({min(told.slots, 2**power) for power in range(8)})
+    loads = [
+        (width, context)
+        for context in _CONTEXTS
+        for width in widths
+        if context + _ANSWER_TOKENS <= told.max_context
+        and width * (context + _ANSWER_TOKENS + told.block_size) <= told.kv_blocks * told.block_size
+    ]
+    for number, (width, context) in enumerate([loads[0], *loads]):
+        progress(number, len(loads) + 1)
+        samples = driven.run(width, context)
+        if number:
+            yield from samples
+    progress(len(loads) + 1, len(loads) + 1)
+
+
+class _Driven:
+    """Knows what each step of the engine has in it, from what was submitted and what came out.
+
+    Everything is submitted between two steps, no prompt shares anything with another, and there are slots and blocks
+    for all: so a step decodes every sequence that has begun, and the rest of its budget goes to prompts in the order of
+    their arrival.
+    """
+
+    def __init__(self, engine: Engine, step_tokens: int) -> None:
+        self._engine = engine
+        self._events = engine.events()
+        self._step_tokens = step_tokens
+        self._chance = Random(0)  # noqa: S311  # prompts that nobody shares
+        self._last_id = 0
+        self._prompts: dict[int, int] = {}  # tokens that are prefilled, of those that have not begun
+        self._contexts: dict[int, int] = {}  # tokens of those that decode
+
+    def run(self, width: int, context: int) -> list[StepSample]:
+        """So many requests at once, to their ends."""
+        for _ in range(width):
+            self._submit(context)
+        samples = []
+        while self._prompts or self._contexts:
+            began = perf_counter()
+            output = next(self._events)
+            samples.append(self._sample(perf_counter() - began, context))
+            self._take(output, context)
+        return samples
+
+    def _submit(self, context: int) -> None:
+        self._last_id += 1
+        vocabulary = self._engine.capabilities().vocab_size
+        prompt = tuple(self._chance.randrange(vocabulary) for _ in range(context))
+        self._engine.submit(EngineRequest(self._last_id, prompt, SamplingParams(max_tokens=_ANSWER_TOKENS, seed=1)))
+        self._prompts[self._last_id] = 0
+
+    def _sample(self, seconds: float, context: int) -> StepSample:
+        left = self._step_tokens - len(self._contexts)
+        prefill, attention = 0, 0.0
+        for request, done in self._prompts.items():
+            tokens = min(context - done, left - prefill)
+            self._prompts[request] = done + tokens
+            attention += tokens * (done + tokens / 2)
+            prefill += tokens
+        return StepSample(
+            seconds=seconds,
+            prefill_tokens=prefill,
+            decode_sequences=len(self._contexts),
+            kv_read=sum(self._contexts.values()),
+            attention=attention,
+        )
+
+    def _take(self, output: StepOutput, context: int) -> None:
+        for request in self._contexts:
+            self._contexts[request] += 1
+        for started in output.started:
+            del self._prompts[started.request]
+            self._contexts[started.request] = context
+        for finish in output.finishes:
+            self._contexts.pop(finish.request, None)
+            if self._prompts.pop(finish.request, None) is not None:
+                raise RuntimeError(f"the engine refused a request: {finish.error}")
