@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from pileus.cli import audit, chat, config, keys, models, serve, status, version, worker
+from pileus.cli import audit, chat, config, keys, models, serve, simulate, status, version, worker
 from pileus.core.errors import ConfigError, PileusError
 
 EXIT_FAILED = 1
@@ -32,6 +32,8 @@ app.command("serve")(serve.serve)
 app.command("worker", hidden=True)(worker.worker)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
+app.command("simulate")(simulate.simulate)
+app.command("calibrate")(simulate.calibrate)
 app.command("ps")(status.ps)
 app.command("status")(status.status)
 app.add_typer(keys.app, name="keys")
