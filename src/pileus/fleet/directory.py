@@ -25,8 +25,8 @@ class Directory(Protocol):
         ...
 
     def subscribe(self, deployment: str, callback: Listener) -> None:
-        """Call back soon after something changed, with the links that changed and whether they take requests: a
-        replica became ready, is not any more, or has more or less room."""
+        """Call back now with the replicas that are ready, if any, and soon after something changed, with the links that
+        changed and whether they take requests: a replica became ready, is not any more, or has more or less room."""
 
     def status(self) -> list[DeploymentStatus]: ...
 
@@ -64,6 +64,8 @@ class ServingDirectory:
 
     def subscribe(self, deployment: str, callback: Listener) -> None:
         self._subscribers[deployment].append(callback)
+        if ready := self._ready[deployment]:
+            callback(dict.fromkeys(ready, True))
 
     def status(self) -> list[DeploymentStatus]:
         return self._status()
@@ -78,14 +80,19 @@ class ServingDirectory:
         self._notify_soon(deployment, link)
 
     def remove(self, deployment: str, link: ReplicaLink) -> None:
-        self._ready[deployment] = tuple(other for other in self._ready[deployment] if other is not link)
+        """It takes no more. Subscribers hear of it now: what a lost replica had must not come back to it."""
+        if link not in self._serving:
+            return
         self._serving.discard(link)
-        self._notify_soon(deployment, link)
+        self._ready[deployment] = tuple(other for other in self._ready[deployment] if other is not link)
+        for callback in self._subscribers[deployment]:
+            callback({link: False})
 
     def _on_change(self, deployment: str, link: ReplicaLink) -> None:
         if link.draining or link.lost.done():
             self.remove(deployment, link)
-        self._notify_soon(deployment, link)
+        else:
+            self._notify_soon(deployment, link)
 
     def _notify_soon(self, deployment: str, link: ReplicaLink) -> None:
         """Once per turn of the loop, however often the credit changed in it."""

@@ -243,7 +243,7 @@ class Generation:
     def on_lost(self, reason: str) -> None:
         """Resume elsewhere from prompt and emitted tokens, where the engine can and it is not this request's fault."""
         link, self._placed = self._placed, None
-        self._deaths += 1
+        self._deaths += link is None or not link[0].draining  # to be drained is no death
         said = any(choice.emitted for choice in self._choices)
         continuable = link is None or link[0].capabilities.continuation is Continuation.CONTINUABLE
         if self._deaths >= _MOST_DEATHS or (said and not continuable):

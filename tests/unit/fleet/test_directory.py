@@ -72,5 +72,20 @@ async def test_a_replica_whose_connection_is_lost_is_not_ready_any_more(
     with hosted(tmp_path) as host:
         link = await host.link()
         directory.add("small", link)
+        heard: list[bool] = []
+        directory.subscribe("small", lambda news: heard.extend(news.values()))
         link.close("the test says so")
         assert directory.ready("small") == ()
+        assert heard == [True, False]  # at once, before its requests look for another
+
+
+async def test_who_subscribes_late_hears_at_once_of_what_is_ready(directory: ServingDirectory, tmp_path: Path) -> None:
+    heard: list[dict[object, bool]] = []
+    directory.subscribe("small", lambda news: heard.append(dict(news)))
+    assert heard == []
+    with hosted(tmp_path) as host:
+        link = await host.link()
+        directory.add("small", link)
+        heard.clear()
+        directory.subscribe("small", lambda news: heard.append(dict(news)))
+        assert heard == [{link: True}]
