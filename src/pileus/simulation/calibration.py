@@ -27,7 +27,7 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One replica. The defaults are roughly those of SmolLM2-135M in 8 bit on two Zen 4 cores."""
 
     slots: Count = 64  # sequences at the same time
-    kv_blocks: Annotated[int, Meta(ge=2)] = 2688
+    kv_blocks: Annotated[int, Meta(ge=2)] = 2452
     block_size: Count = 32  # tokens per KV block
     step_tokens: Count = 256  # token budget of one step
     max_context: Annotated[int, Meta(ge=0)] = 0  # prompt and answer together; 0 is what the KV blocks hold

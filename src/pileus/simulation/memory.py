@@ -48,6 +48,8 @@ class Memory:
         self._evict()
         sequence.room = named + private
         sequence.computed = sequence.marked = 0
+        if not sequence.started:
+            sequence.reused = 0  # what it found before it was preempted, it finds again
         sequence.opened = True
         return True
 

@@ -64,6 +64,7 @@ class Simulation:
         self._chance = Random(seed)  # noqa: S311  # chance that can be repeated is the point
         self._now = 0.0
         self._outcomes = Outcomes()
+        self._open: dict[Request, None] = {}  # what has come and not ended
         self._replicas: dict[str, _Replica] = {}
         self._names = count()
         self._numbers = count()
@@ -77,14 +78,13 @@ class Simulation:
 
     def run(self, requests: Iterable[Request]) -> Outcomes:
         """Let each request arrive at its time (they come in that order) and follow it to its end."""
-        events, arrived = self._events, 0
+        events = self._events
         for request in requests:
             arrives = request.at + self._cluster.engine.request_s
             while events and events[0][0] < arrives:
                 self._next()
-            arrived += 1
             self._arrive(request, arrives)
-        while events and len(self._outcomes) < arrived:
+        while events and self._open:
             self._next()
         return self._close()
 
@@ -105,15 +105,16 @@ class Simulation:
 
     def _arrive(self, request: Request, now: float) -> None:
         self._now = now
+        self._open[request] = None
         if request.prompt_tokens + request.answer_tokens > self._cluster.engine.longest:
-            self._outcomes.add(request, Ending.TOO_LONG, now)
+            self._end(request, Ending.TOO_LONG, now)
             return
         answer = self._queue.offer(request, now)
         if isinstance(answer, Refusal):
-            self._outcomes.add(request, Ending.REFUSED, now)
+            self._end(request, Ending.REFUSED, now)
             return
         for displaced, _ in answer:
-            self._outcomes.add(displaced, Ending.DISPLACED, now)
+            self._end(displaced, Ending.DISPLACED, now)
         # What fitted nowhere still does not: only who has come before it can change that.
         if self._stuck is None or self._queue.head(now) is not self._stuck:
             self._pump(now)
@@ -126,10 +127,14 @@ class Simulation:
         for request in ended:
             self._queue.served(request, request.answer_tokens, now)
             self._router.outliers.observe(replica.name, ok=True, now=now)
-            self._outcomes.add(request, Ending.FINISHED, now)
+            self._end(request, Ending.FINISHED, now)
         self._router.update(replica.name, replica.engine.load(now))
         if ended:
             self._pump(now)
+
+    def _end(self, request: Request, ending: Ending, now: float) -> None:
+        del self._open[request]
+        self._outcomes.add(request, ending, now)
 
     def _schedule(self, replica: _Replica) -> None:
         at = replica.engine.wakes_at
@@ -172,7 +177,7 @@ class Simulation:
     def _expire(self, now: float) -> None:
         self._watches_expiry = False
         for request in self._queue.expire(now):
-            self._outcomes.add(request, Ending.EXPIRED, now)
+            self._end(request, Ending.EXPIRED, now)
         self._watch_expiry()
 
     # --- the fleet --------------------------------------------------------------------------------------------------
@@ -195,7 +200,7 @@ class Simulation:
                 self._queue.put_back(request, now)
             else:
                 self._queue.served(request, request.emitted, now)
-                self._outcomes.add(request, Ending.FAILED, now)
+                self._end(request, Ending.FAILED, now)
         if kill.back_after_s < inf:
             self._at(now + kill.back_after_s, partial(self._come_back, len(names)))
         self._pump(now)
@@ -222,12 +227,9 @@ class Simulation:
         self._outcomes.preemptions += replica.engine.preemptions
 
     def _close(self) -> Outcomes:
-        """Whatever still waits will never be served; the replicas go to the books."""
-        outcomes = self._outcomes
-        over = self._now
-        while (head := self._queue.head(over)) is not None:
-            self._queue.withdraw(head)
-            outcomes.add(head, Ending.UNSERVED, over)
+        """Nothing will happen any more: whoever still waits does so in vain. The replicas go to the books."""
+        for request in list(self._open):
+            self._end(request, Ending.UNSERVED, self._now)
         for replica in self._replicas.values():
-            self._book(replica, over)
-        return outcomes
+            self._book(replica, self._now)
+        return self._outcomes

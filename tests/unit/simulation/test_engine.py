@@ -6,7 +6,7 @@ Times are sums of powers of two, so that they are exact.
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pileus.core.records import Lane
@@ -202,7 +202,19 @@ def made(what: Asked) -> list[Request]:
     return [request(at, prompt, answer, *blocks, lane=lane) for at, prompt, answer, blocks, lane in what]
 
 
+# Batch work is preempted before its first token, while it follows another's prefix.
+preempted: Asked = [
+    *[(0.0, 1, 1, [], Lane.ON_DEMAND)] * 7,
+    (0.0, 1, 4, [], Lane.ON_DEMAND),
+    (6.75, 1, 1, [], Lane.ON_DEMAND),
+    (3.0, 9, 1, [0, 0], Lane.BATCH),
+    (3.0, 14, 2, [0, 0], Lane.ON_DEMAND),
+]
+
+
+@settings(deadline=None)
 @given(asked)
+@example(preempted)
 @example([(0.0, 1, 30, [], Lane.ON_DEMAND), (0.0, 29, 1, [0] * 7, Lane.BATCH), (0.0, 29, 2, [0] * 7, Lane.BATCH)])
 def test_many_steps_at_once_are_as_one_by_one(what: Asked) -> None:
     at_once, one_by_one = made(what), made(what)
