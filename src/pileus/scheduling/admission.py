@@ -104,17 +104,26 @@ class AdmissionQueue(Generic[T]):
         lane = self._batch if item.lane is Lane.BATCH else self._urgent
         if refusal := self._hopeless(entry, lane, now):
             return refusal
-        displaced: list[tuple[T, Refusal]] = []
+        displaced: list[Entry[T]] = []
         while self._is_full(entry):
             victim = self._victim(entry, lane)
             if victim is None:
+                self._undo(displaced)
                 return Refusal(f"{len(self)} requests are waiting already", self._retry_after_s(entry.work))
             self._remove(victim)
-            reason = "the queue is full, and others use less of it"
-            displaced.append((victim.item, Refusal(reason, self._retry_after_s(victim.work))))
+            displaced.append(victim)
         lane.add(entry)
         self._note(entry)
-        return displaced
+        reason = "the queue is full, and others use less of it"
+        return [(victim.item, Refusal(reason, self._retry_after_s(victim.work))) for victim in displaced]
+
+    def _undo(self, displaced: list[Entry[T]]) -> None:
+        """Those that left in vain come back to where they were."""
+        for entry in displaced:
+            assert entry.lane is not None
+            again = entry.again(entry.expires, next(self._numbers))
+            entry.lane.add(again)
+            self._note(again)
 
     def put_back(self, item: T, now: float) -> None:
         """Queue an item again that was taken and lost its replica: urgent work goes ahead of all others."""

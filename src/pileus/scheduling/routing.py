@@ -2,8 +2,9 @@
 
 The router keeps a snapshot that is pushed to it, and decides by what the request would cost at each replica: the
 prefill that stands before its first token there, its own included, less what the replica's prefix cache probably
-holds; scaled by how full and how slow the replica is. So a shared prefix draws a request as long as the replica that
-holds it is not so busy that computing the prefix elsewhere comes first, and a hot prefix spreads by itself.
+holds; scaled by how full the replica is (a slow one is full sooner, and for longer). So a shared prefix draws a request
+as long as the replica that holds it is not so busy that computing the prefix elsewhere comes first, and a hot prefix
+spreads by itself.
 
 Of many replicas only some are looked at: those that hold the prefix, and a few drawn at random (the power of several
 choices; Mitzenmacher, 2001). The caller brings the random number.
@@ -21,7 +22,6 @@ _DRAWN = 12  # replicas that are looked at besides those that hold the prefix
 _MOST_HOLDERS = 8
 _SLOW_START_S = 10.0
 _COLDEST = 0.2  # of its full share, when a replica has just become ready
-_STEP_MEMORY = 0.9
 _DECODE_WEIGHT = 2.0  # how much a full batch of decoding sequences slows a prefill down
 _STRIDE = 0.6180339887498949  # of the golden ratio: draws spread evenly
 
@@ -43,7 +43,6 @@ class Load(Struct, frozen=True):
     batch_slots: int = 0  # held by batch work, which yields to urgent work
     batch_kv_blocks: int = 0
     prefill_tokens: int = 0  # of prompts that were sent there and have not said their first token
-    step_s: float = 0.0  # mean length of its engine steps of late; 0 is unknown
 
 
 class Need(Struct, frozen=True):
@@ -95,7 +94,6 @@ class Router:
         self._replicas: dict[str, _Replica] = {}
         self._roomy: dict[str, _Replica] = {}  # those with a slot for urgent work
         self._listed: list[_Replica] = []
-        self._step_s = 0.0  # over all replicas
         self._turn = 0
 
     def __contains__(self, replica: str) -> bool:
@@ -126,8 +124,6 @@ class Router:
             self._roomy[replica] = entry
         else:
             self._roomy.pop(replica, None)
-        if load.step_s:
-            self._step_s = _STEP_MEMORY * (self._step_s or load.step_s) + (1 - _STEP_MEMORY) * load.step_s
 
     def choose(self, need: Need, now: float, draw: float) -> str | None:
         """The replica for this request, or none while it fits nowhere. `draw` is uniform in [0, 1)."""
@@ -171,7 +167,6 @@ class Router:
     def _cost(self, replica: _Replica, need: Need, held_tokens: int, now: float) -> tuple[float, float]:
         load = replica.load
         prefill = load.prefill_tokens + max(1, need.prompt_tokens - held_tokens)
-        slowness = load.step_s / self._step_s if load.step_s and self._step_s else 1.0
         warmth = min(1.0, _COLDEST + (1 - _COLDEST) * (now - replica.ready_at) / _SLOW_START_S)
         fullness = replica.fullness(need.urgent)
-        return prefill * (1 + _DECODE_WEIGHT * fullness) * slowness / warmth, fullness
+        return prefill * (1 + _DECODE_WEIGHT * fullness) / warmth, fullness

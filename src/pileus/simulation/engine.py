@@ -18,7 +18,6 @@ from pileus.simulation.sequence import Sequence
 from pileus.simulation.stretch import Stretch
 
 MOST_STEPS = 64  # at once, so that what the router knows of the KV blocks is never older
-_RATE_INTERVAL_S = 0.4  # over which a replica's link takes the mean of the steps' length
 
 Plan = list[tuple[Sequence, int]]
 
@@ -40,9 +39,6 @@ class EngineModel:
         self._plan: Plan = []
         self._stretch: Stretch | None = None
         self._unstarted_tokens = 0  # of requests that were sent here and have not said a token
-        self._steps = 0
-        self._step_s = 0.0  # mean length of late
-        self._rated = (0.0, 0, 0.0)  # when that was measured, after how many steps and busy seconds
 
     # --- for the gateway --------------------------------------------------------------------------------------------
 
@@ -60,7 +56,7 @@ class EngineModel:
         elif self._stretch.steps:
             self._stretch.steps = self._stretch.begun_by(now)
 
-    def load(self, now: float) -> Load:
+    def load(self) -> Load:
         """What the gateway knows: the credit of the last step, less what was sent since."""
         memory, held = self._memory, len(self._running) + len(self._waiting)
         wanted = sum(memory.blocks(sequence.known) for sequence in self._waiting)
@@ -72,7 +68,6 @@ class EngineModel:
             batch_slots=len(batch),
             batch_kv_blocks=sum(memory.blocks(sequence.known) for sequence in batch),
             prefill_tokens=self._unstarted_tokens,
-            step_s=self._rate(now),
         )
 
     def advance(self, now: float) -> list[Request]:
@@ -199,7 +194,6 @@ class EngineModel:
     def _run(self, steps: int, now: float) -> list[Request]:
         """So many steps of the plan pass; the answers that they complete."""
         assert self._stretch is not None
-        self._steps += steps
         self.busy_s += self._stretch.length(steps)
         for sequence, tokens in self._plan:
             if sequence.decoding:
@@ -237,11 +231,3 @@ class EngineModel:
 
     def _in_batch(self) -> list[Sequence]:
         return [sequence for sequence in self._running + self._waiting if sequence.lane is Lane.BATCH]
-
-    def _rate(self, now: float) -> float:
-        at, steps, busy_s = self._rated
-        if now - at >= _RATE_INTERVAL_S:
-            if self._steps > steps:
-                self._step_s = (self.busy_s - busy_s) / (self._steps - steps)
-            self._rated = (now, self._steps, self.busy_s)
-        return self._step_s

@@ -128,7 +128,7 @@ class Simulation:
             self._queue.served(request, request.answer_tokens, now)
             self._router.outliers.observe(replica.name, ok=True, now=now)
             self._end(request, Ending.FINISHED, now)
-        self._router.update(replica.name, replica.engine.load(now))
+        self._router.update(replica.name, replica.engine.load())
         if ended:
             self._pump(now)
 
@@ -157,7 +157,7 @@ class Simulation:
             replica = self._replicas[name]
             replica.engine.submit(head, now)
             self._schedule(replica)
-            router.update(name, replica.engine.load(now))
+            router.update(name, replica.engine.load())
 
     def _need(self, request: Request) -> Need:
         answer = self._queue.lengths.predict(request.max_answer_tokens)

@@ -199,6 +199,15 @@ def test_a_full_queue_makes_room_at_the_cost_of_whoever_uses_most_of_it() -> Non
     refused(waiting, Item(tenant="noisy"))
 
 
+def test_who_would_leave_in_vain_stays() -> None:
+    waiting = queue(tokens=100)
+    urgent = admit(waiting, Item(70, 5))
+    batch = [admit(waiting, Item(10, 0, lane=Lane.BATCH)) for _ in range(2)]
+    refused(waiting, Item(40, 0))
+    assert waiting.tokens == 95
+    assert drain(waiting) == [urgent, *batch]
+
+
 def test_batch_work_makes_room_for_urgent_work_and_never_the_other_way_round() -> None:
     waiting = queue(requests=2)
     batch = admit(waiting, Item(lane=Lane.BATCH))

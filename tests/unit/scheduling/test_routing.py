@@ -66,15 +66,6 @@ def test_urgent_work_sees_what_batch_work_holds_as_free() -> None:
     assert made.choose(Need(1, 1, 10, urgent=False), WARM, 0.0) == "r1"
 
 
-def test_a_slow_replica_gets_little() -> None:
-    made = router(2)
-    for _ in range(20):
-        made.update("r0", Load(8, 100, step_s=0.5))
-        made.update("r1", Load(8, 100, step_s=0.05))
-    made.update("r1", Load(3, 60, prefill_tokens=20, step_s=0.05))
-    assert made.choose(need(), WARM, 0.0) == "r1"
-
-
 def test_a_replica_that_has_just_become_ready_gets_its_share_by_and_by() -> None:
     made = router(1)
     made.add("new", SLOTS, BLOCKS, WARM)

@@ -120,9 +120,6 @@ def test_a_request_that_was_there_at_two_deaths_is_given_up() -> None:
     assert endings(outcomes) == {Ending.FAILED: 1}
 
 
-@pytest.mark.xfail(
-    reason="the queue forgets whom it has displaced when it refuses the newcomer in the end", strict=True
-)
 def test_nobody_is_forgotten_in_a_full_queue_to_which_others_were_put_back() -> None:
     urgent, batch = Request(0.0, 8, 20), Request(1.0, 8, 20, lane=Lane.BATCH)
     running = Request(0.0, 8, 20)
@@ -171,9 +168,6 @@ def test_policies_differ_where_prefixes_are_shared() -> None:
     assert hits[RoutingPolicy.COST] > hits[RoutingPolicy.LEAST_LOADED]
 
 
-@pytest.mark.xfail(
-    reason="a replica that has prefilled of late counts as slow, and stays so while it is idle", strict=True
-)
 def test_where_nothing_is_shared_ours_is_no_worse_than_least_loaded() -> None:
     p99 = {
         policy: np.percentile(
