@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 # A name travels in URLs, metrics labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
@@ -23,6 +32,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Url = Annotated[str, StringConstraints(pattern=URL_PATTERN)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Replicas = Annotated[int, Field(ge=0, le=64)]
 Micros = Annotated[int, Field(ge=0)]
 
 ModelSource = Literal["cache", "hub", "pypi"]
@@ -122,9 +132,35 @@ class Deployment(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="The engine's own options, listed below; checked before anything starts."
     )
-    replicas: int = Field(default=1, ge=1, le=64, description="Processes that serve it.")
+    replicas: Replicas = Field(
+        default=1, description="Processes that serve it; 0 sleeps until somebody asks, and then is 1."
+    )
+    min_replicas: Replicas | None = Field(
+        default=None, description="Fewest replicas when it scales by itself; 0 lets it sleep; when absent, `replicas`."
+    )
+    max_replicas: Replicas | None = Field(
+        default=None, description="Most replicas when it scales by itself; when absent, `replicas`."
+    )
+    idle_s: Seconds = Field(default=300.0, description="Without a request for so long, it may sleep.")
+    target_queue_s: Seconds = Field(
+        default=2.0, description="It gets more replicas when requests would wait longer than this."
+    )
+    target_ttft_s: Seconds | None = Field(
+        default=None, description="And when the 95th percentile of the time to the first token is longer than this."
+    )
     aliases: tuple[Name, ...] = Field(default=(), strict=False, description="Further names for it.")
     price: Price = Field(default=Price(), description="What its tokens cost.")
+
+    @field_validator("min_replicas", "max_replicas")
+    @classmethod
+    def _around_replicas(cls, bound: int | None, info: ValidationInfo) -> int | None:
+        replicas = info.data.get("replicas")
+        if bound is not None and replicas is not None:
+            least = info.field_name == "min_replicas"
+            if (bound > replicas) if least else (bound < max(replicas, 1)):
+                words = f"must be at {'most' if least else 'least'} `replicas` ({replicas})"
+                raise PydanticCustomError("bound", "{words}", {"words": words})
+        return bound
 
 
 def default_data_dir() -> Path:

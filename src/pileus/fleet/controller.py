@@ -1,18 +1,32 @@
-"""All deployments of one server: brings what runs to what shall run."""
+"""All deployments of one server: brings what runs to what shall run, while it serves.
+
+Acts on one deployment come one after the other. Each tells its progress, and returns when it is done: a scaled
+deployment has its replicas, a restarted one has new ones, an undeployed one has let its requests finish.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
+import structlog
+
 from pileus.core.clock import Clock
-from pileus.core.errors import OperatorError
+from pileus.core.errors import NotFound, OperatorError
 from pileus.core.ports import ReplicaStarter
 from pileus.fleet.directory import ServingDirectory
-from pileus.fleet.lifecycle import Phase
+from pileus.fleet.group import Group, News
 from pileus.fleet.records import Deployment, DeploymentStatus
 from pileus.fleet.supervisor import Supervisor
+from pileus.models.progress import Progress, silent
+from pileus.scheduling.scaling import Policy
 
 START_TIMEOUT_S = 300.0  # a large model may load for minutes
+GRACE_S = 20.0  # for what runs on a replica that must go, before it goes on elsewhere
+
+log = structlog.get_logger(__name__)
 
 
 class Fleet:
@@ -29,68 +43,179 @@ class Fleet:
         run_dir: Path,
         clock: Clock,
         start_timeout_s: float = START_TIMEOUT_S,
+        grace_s: float = GRACE_S,
     ) -> None:
         _make_private(run_dir)
-        self._deployments = {deployment.info.name: deployment for deployment in deployments}
-        self.directory = ServingDirectory((deployment.info for deployment in deployments), self.status)
-        self._supervisors = {
-            name: tuple(
-                Supervisor(
-                    deployment,
-                    number,
-                    starter=starter,
-                    directory=self.directory,
-                    socket_stem=run_dir / f"{position}-{number}",
-                    clock=clock,
-                    start_timeout_s=start_timeout_s,
-                    on_change=self._on_change,
-                )
-                for number in range(deployment.replicas)
-            )
-            for position, (name, deployment) in enumerate(self._deployments.items())
-        }
-        self._tasks: list[asyncio.Task[None]] = []
-        self._changed = asyncio.Event()  # replaced at each change
+        self.on_opened: list[Callable[[Deployment], None]] = []  # it is about to be offered
+        self.on_closed: list[Callable[[str], None]] = []  # it is offered no more, and its replicas are leaving
+        self._starter = starter
+        self._run_dir = run_dir
+        self._clock = clock
+        self._start_timeout_s = start_timeout_s
+        self._grace_s = grace_s
+        self._sockets = count()
+        self._news = News()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.directory = ServingDirectory(
+            (deployment.info for deployment in deployments), self.status, wake=self.wake, starting_s=self.starting_s
+        )
+        self._groups = {deployment.info.name: self._group(deployment) for deployment in deployments}
 
     def start(self) -> None:
         """Begin to start every replica, and to keep them running."""
-        self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._all()]
+        for group in self._groups.values():
+            group.start()
 
     async def wait_ready(self, deployment: str, timeout_s: float) -> None:
-        """Return once a replica of it is ready. Raises `OperatorError` with the reason when it will not be soon."""
-        supervisors = self._supervisors[deployment]
+        """Return once a replica of it is ready, or at once where none shall be. Raises `OperatorError` with the reason
+        when it will not be soon."""
+        group = self._groups[deployment]
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.directory.ready(deployment):
-                    if all(supervisor.life.phase is Phase.CRASH_LOOP for supervisor in supervisors):
-                        raise OperatorError(f"{deployment} does not start: {supervisors[0].life.last_error}")
-                    await self._changed.wait()
+                while group.desired and not self.directory.ready(deployment):
+                    if reason := group.hopeless:
+                        raise OperatorError(f"{deployment} does not start: {reason}")
+                    await self._news.next()
         except TimeoutError:
-            errors = [supervisor.life.last_error for supervisor in supervisors if supervisor.life.last_error]
+            errors = [replica.last_error for replica in group.status().replicas if replica.last_error]
             reason = errors[0] if errors else "it is still starting"
             raise OperatorError(f"{deployment} was not ready within {timeout_s:.0f} s: {reason}") from None
 
     async def drain_and_stop(self, grace_s: float) -> None:
         """Let every replica finish what it has, for at most `grace_s` seconds, and end it."""
-        for supervisor in self._all():
-            supervisor.end(grace_s)
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*(group.end(grace_s) for group in self._groups.values()))
+
+    # --- what operators do ----------------------------------------------------------------------------------------
+
+    async def scale(
+        self, deployment: str, replicas: int, policy: Policy | None = None, progress: Progress = silent
+    ) -> None:
+        """So many replicas from now on; and from there by the policy, if there is one. Raises `NotFound`, and
+        `OperatorError` where a replica does not start."""
+        async with self._turn(deployment) as group:
+            group.deployment = group.deployment.evolve(replicas=replicas, policy=policy)
+            await group.settle(group.resize(replicas), "scaling", progress)
+
+    async def restart(self, deployment: str, progress: Progress = silent) -> None:
+        """Put a new replica in the place of each, one by one, without a request that fails."""
+        async with self._turn(deployment) as group:
+            await group.roll(progress)
+
+    async def deploy(self, deployment: Deployment, progress: Progress = silent) -> None:
+        """Run what was not there, or what has changed: then each replica is replaced, and where the first new one does
+        not start, everything is as before, and `OperatorError` tells why. Raises `ConfigError` for a taken name."""
+        name = deployment.info.name
+        async with self._turns[name]:
+            self.directory.check(name, deployment.info.aliases)
+            if name in self._groups:
+                await self._change(self._groups[name], deployment, progress)
+            else:
+                await self._add(deployment, progress)
+
+    async def undeploy(self, deployment: str, progress: Progress = silent) -> None:
+        """Offer it no more, let its requests finish, and forget it."""
+        async with self._turn(deployment) as group:
+            self.directory.drop(deployment)
+            for hook in self.on_closed:
+                hook(deployment)
+            await group.leave(progress)
+            del self._groups[deployment]
+
+    def _group(self, deployment: Deployment) -> Group:
+        return Group(deployment, self._hire, self._news, self._grace_s)
+
+    async def _add(self, deployment: Deployment, progress: Progress) -> None:
+        for hook in self.on_opened:
+            hook(deployment)
+        group = self._groups[deployment.info.name] = self._group(deployment)
+        self.directory.put(deployment.info)
+        group.start()
+        await group.settle(list(group.members), "starting", progress)
+
+    async def _change(self, group: Group, deployment: Deployment, progress: Progress) -> None:
+        before, group.deployment = group.deployment, deployment
+        try:
+            if deployment.spec != before.spec:
+                await group.roll(progress)
+        except BaseException:
+            group.deployment = before
+            raise
+        self.directory.put(deployment.info)
+        await group.settle(group.resize(deployment.replicas), "scaling", progress)
+
+    # --- what it does by itself -----------------------------------------------------------------------------------
+
+    def wake(self, deployment: str) -> None:
+        """Start a replica of a deployment that sleeps."""
+        group = self._groups.get(deployment)
+        if group is not None and group.desired == 0:
+            log.info("deployment_woken", deployment=deployment)
+            group.resize(1)
+
+    def starting_s(self, deployment: str) -> float | None:
+        """See `directory.Directory`."""
+        group = self._groups.get(deployment)
+        return None if group is None else group.starting_s(self._clock.monotonic())
+
+    def scalable(self) -> Iterator[tuple[Deployment, int]]:
+        """Deployments that scale by themselves and that nobody acts on now, with the replicas that they shall have."""
+        for name, group in self._groups.items():
+            if group.deployment.policy is not None and not self._turns[name].locked():
+                yield group.deployment, group.desired
+
+    def adjust(self, deployment: str, replicas: int) -> None:
+        """Begin to have so many replicas."""
+        self._groups[deployment].resize(replicas)
+
+    # --- what is seen ---------------------------------------------------------------------------------------------
 
     def status(self) -> list[DeploymentStatus]:
-        return [
-            DeploymentStatus(
-                info=deployment.info,
-                replicas=tuple(supervisor.status() for supervisor in self._supervisors[name]),
-            )
-            for name, deployment in self._deployments.items()
-        ]
+        return [group.status() for group in self._groups.values()]
 
-    def _all(self) -> list[Supervisor]:
-        return [supervisor for supervisors in self._supervisors.values() for supervisor in supervisors]
+    def deployment(self, name: str) -> Deployment:
+        """What shall run under this name. Raises `NotFound`."""
+        return self._known(name).deployment
 
-    def _on_change(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def tails(self, deployment: str) -> Mapping[str, list[str]]:
+        """The last lines that each replica printed. Raises `NotFound`."""
+        return self._known(deployment).tails()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _turn(self, deployment: str) -> AsyncIterator[Group]:
+        """The deployment, when everybody who came before is done with it."""
+        self._known(deployment)
+        async with self._turns[deployment]:
+            yield self._known(deployment)
+
+    def _known(self, deployment: str) -> Group:
+        try:
+            return self._groups[deployment]
+        except KeyError:
+            there = ", ".join(self._groups) or "none"
+            raise NotFound(f"there is no deployment {deployment!r}; there is: {there}") from None
+
+    def _hire(self, deployment: Deployment, number: int) -> Supervisor:
+        name = deployment.info.name
+        return Supervisor(
+            deployment,
+            number,
+            starter=self._starter,
+            directory=self.directory,
+            socket_stem=self._run_dir / f"{next(self._sockets)}",
+            clock=self._clock,
+            start_timeout_s=self._start_timeout_s,
+            on_change=lambda: self._on_change(name),
+        )
+
+    def _on_change(self, deployment: str) -> None:
+        group = self._groups.get(deployment)
+        if group is not None and group.waking and (group.ready or group.hopeless):
+            group.waking = False
+            if not group.ready:
+                self.directory.give_up(deployment)
+        self._news.tell()
 
 
 def _make_private(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Who serves what, at this moment: a snapshot in memory that the fleet pushes and requests only look at."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -26,28 +27,43 @@ class Directory(Protocol):
 
     def subscribe(self, deployment: str, callback: Listener) -> None:
         """Call back now with the replicas that are ready, if any, and soon after something changed, with the links that
-        changed and whether they take requests: a replica became ready, is not any more, or has more or less room."""
+        changed and whether they take requests: a replica became ready, is not any more, or has more or less room; with
+        none when it will not wake."""
+
+    def wake(self, deployment: str) -> None:
+        """Somebody asks for it: if it sleeps, have a replica started."""
+
+    def starting_s(self, deployment: str) -> float | None:
+        """In about how many seconds a deployment that sleeps or wakes will take requests; None for any other."""
+        ...
 
     def status(self) -> list[DeploymentStatus]: ...
 
 
 class ServingDirectory:
-    """Meets `Directory`. `status` is the controller's answer, since only it knows replicas that are not ready."""
+    """Meets `Directory`. The callables are the controller's, since only it knows replicas that are not ready."""
 
-    def __init__(self, deployments: Iterable[DeploymentInfo], status: Callable[[], list[DeploymentStatus]]) -> None:
+    def __init__(
+        self,
+        deployments: Iterable[DeploymentInfo],
+        status: Callable[[], list[DeploymentStatus]],
+        *,
+        wake: Callable[[str], None] = lambda _: None,
+        starting_s: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
+        self._status = status
+        self._wake = wake
+        self._starting_s = starting_s
         self._deployments: dict[str, DeploymentInfo] = {}
         self._names: dict[str, DeploymentInfo] = {}  # aliases too
-        for info in deployments:
-            self._deployments[info.name] = info
-            for name in dict.fromkeys((info.name, *info.aliases)):
-                if name in self._names:
-                    raise ConfigError(f"the name {name!r} is given to two deployments; names and aliases are unique")
-                self._names[name] = info
-        self._status = status
-        self._ready: dict[str, tuple[ReplicaLink, ...]] = dict.fromkeys(self._deployments, ())
+        self._ready: dict[str, tuple[ReplicaLink, ...]] = {}
         self._serving: set[ReplicaLink] = set()
-        self._subscribers: dict[str, list[Listener]] = {name: [] for name in self._deployments}
+        self._subscribers: defaultdict[str, list[Listener]] = defaultdict(list)
         self._news: dict[str, dict[ReplicaLink, None]] = {}  # what subscribers are about to hear of
+        for info in deployments:
+            if info.name in self._names:
+                raise _taken(info.name)
+            self.put(info)
 
     def deployments(self) -> tuple[str, ...]:
         return tuple(self._deployments)
@@ -56,25 +72,50 @@ class ServingDirectory:
         try:
             return self._names[name]
         except KeyError:
-            offered = ", ".join(self._names)
+            offered = ", ".join(self._names) or "none at present"
             raise ModelNotFound(f"the model {name!r} does not exist; there is: {offered}", param="model") from None
 
     def ready(self, deployment: str) -> Sequence[ReplicaLink]:
-        return self._ready[deployment]
+        return self._ready.get(deployment, ())
 
     def subscribe(self, deployment: str, callback: Listener) -> None:
         self._subscribers[deployment].append(callback)
-        if ready := self._ready[deployment]:
+        if ready := self._ready.get(deployment):
             callback(dict.fromkeys(ready, True))
+
+    def wake(self, deployment: str) -> None:
+        self._wake(deployment)
+
+    def starting_s(self, deployment: str) -> float | None:
+        return None if self._ready.get(deployment) else self._starting_s(deployment)
 
     def status(self) -> list[DeploymentStatus]:
         return self._status()
 
     # --- for the fleet --------------------------------------------------------------------------------------------
 
+    def check(self, deployment: str, aliases: Iterable[str]) -> None:
+        """Raises `ConfigError` where one of these names is another deployment's."""
+        for name in (deployment, *aliases):
+            if name in self._names and self._names[name].name != deployment:
+                raise _taken(name)
+
+    def put(self, info: DeploymentInfo) -> None:
+        """Offer the deployment under its names, and under no others. Raises as `check` does."""
+        self.check(info.name, info.aliases)
+        self._forget_names(info.name)
+        self._deployments[info.name] = info
+        self._names.update(dict.fromkeys((info.name, *info.aliases), info))
+
+    def drop(self, deployment: str) -> None:
+        """Offer it no more. Its replicas may still be finishing what they have."""
+        self._forget_names(deployment)
+        del self._deployments[deployment]
+        self._subscribers.pop(deployment, None)
+
     def add(self, deployment: str, link: ReplicaLink) -> None:
         """Requests may go to this replica, until it drains, is lost, or is removed."""
-        self._ready[deployment] = (*self._ready[deployment], link)
+        self._ready[deployment] = (*self._ready.get(deployment, ()), link)
         self._serving.add(link)
         link.on_change.append(lambda: self._on_change(deployment, link))
         self._notify_soon(deployment, link)
@@ -85,8 +126,16 @@ class ServingDirectory:
             return
         self._serving.discard(link)
         self._ready[deployment] = tuple(other for other in self._ready[deployment] if other is not link)
-        for callback in self._subscribers[deployment]:
+        for callback in tuple(self._subscribers.get(deployment, ())):
             callback({link: False})
+
+    def give_up(self, deployment: str) -> None:
+        """It was to wake, and does not."""
+        for callback in tuple(self._subscribers.get(deployment, ())):
+            callback({})
+
+    def _forget_names(self, deployment: str) -> None:
+        self._names = {name: info for name, info in self._names.items() if info.name != deployment}
 
     def _on_change(self, deployment: str, link: ReplicaLink) -> None:
         if link.draining or link.lost.done():
@@ -103,5 +152,9 @@ class ServingDirectory:
 
     def _notify(self, deployment: str) -> None:
         news = {link: link in self._serving for link in self._news.pop(deployment)}
-        for callback in self._subscribers[deployment]:
+        for callback in tuple(self._subscribers.get(deployment, ())):
             callback(news)
+
+
+def _taken(name: str) -> ConfigError:
+    return ConfigError(f"the name {name!r} is given to two deployments; names and aliases are unique")

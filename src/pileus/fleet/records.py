@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from pileus.core.ports import Price
 from pileus.core.records import EngineStats
+from pileus.fleet.memory import Footprint
+from pileus.scheduling.scaling import Policy
 
 
 class DeploymentInfo(Struct, frozen=True, kw_only=True):
@@ -25,7 +27,12 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
     info: DeploymentInfo
     spec: Mapping[str, Any]
-    replicas: int = 1
+    replicas: int = 1  # to begin with; 0 sleeps until the first request
+    policy: Policy | None = None  # how it scales by itself; None: it does not
+    footprint: Footprint = Footprint()  # of one replica
+
+    def evolve(self, **changes: Any) -> "Deployment":
+        return replace(self, **changes)
 
 
 class ReplicaStatus(Struct, frozen=True, kw_only=True):
@@ -46,7 +53,9 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
 
 
 class DeploymentStatus(Struct, frozen=True, kw_only=True):
-    """One deployment and its replicas."""
+    """One deployment and its replicas, also those that are leaving."""
 
     info: DeploymentInfo
     replicas: tuple[ReplicaStatus, ...]
+    desired: int = 0  # replicas
+    policy: Policy | None = None

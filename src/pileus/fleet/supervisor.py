@@ -50,8 +50,10 @@ class Supervisor:
         on_change: Callable[[], None],
     ) -> None:
         self.life = Life()
+        self.replica = f"{deployment.info.name}/{number}"
+        self.start_s: float | None = None  # how long its last start took
         self._deployment = deployment
-        self._replica = f"{deployment.info.name}/{number}"
+        self._number = number
         self._starter = starter
         self._directory = directory
         self._socket_stem = socket_stem
@@ -61,6 +63,7 @@ class Supervisor:
         self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._grace_s = 0.0
         self._link: ReplicaLink | None = None
+        self._handle: ReplicaHandle | None = None  # of its present process, or the last one
         self._pid: int | None = None
         socket_path(self._address(_MANY_EPOCHS))  # refuse a long path now, not at a start
 
@@ -70,10 +73,20 @@ class Supervisor:
         if not self._unwanted.done():
             self._unwanted.set_result(None)
 
+    @property
+    def load(self) -> tuple[bool, int, int]:
+        """By it, those with which least is lost come first: not ready, few requests, new."""
+        requests = self._link.open_requests if self._link else 0
+        return self.life.phase is Phase.READY, requests, -self._number
+
+    def tail(self) -> list[str]:
+        """The last lines that its process printed."""
+        return self._handle.tail().splitlines() if self._handle else []
+
     def status(self) -> ReplicaStatus:
         life, link = self.life, self._link
         status = ReplicaStatus(
-            id=self._replica,
+            id=self.replica,
             state=life.phase.value,
             pid=self._pid,
             epoch=life.epoch,
@@ -103,14 +116,14 @@ class Supervisor:
         self._become(lifecycle.started(self.life, self._clock.monotonic()))
         address = self._address(self.life.epoch)
         command = ReplicaCommand(
-            replica=self._replica, epoch=self.life.epoch, address=address, spec=self._deployment.spec
+            replica=self.replica, epoch=self.life.epoch, address=address, spec=self._deployment.spec
         )
         try:
             handle = await self._starter.start(command)
         except OSError as error:
             self._die(f"it cannot be started: {error}")
             return
-        self._pid = handle.pid
+        self._handle, self._pid = handle, handle.pid
         exited = asyncio.create_task(handle.wait())
         try:
             trouble = await self._serve(exited, address)
@@ -139,7 +152,7 @@ class Supervisor:
                 break
             self._link = link
             self._directory.add(self._deployment.info.name, link)
-            self._become(lifecycle.proven(self.life, self._clock.monotonic()))
+            self._on_proven()
             trouble = await _until(ending, _watch(link))
             self._directory.remove(self._deployment.info.name, link)
             if trouble:
@@ -147,9 +160,15 @@ class Supervisor:
                 return trouble
         return ""
 
+    def _on_proven(self) -> None:
+        now = self._clock.monotonic()
+        if self.life.phase is Phase.STARTING:
+            self.start_s = now - self.life.since_s
+        self._become(lifecycle.proven(self.life, now))
+
     async def _join(self, address: str) -> ReplicaLink:
         async with asyncio.timeout(self._start_timeout_s):
-            link = await ReplicaLink.connect(address, replica=self._replica, epoch=self.life.epoch)
+            link = await ReplicaLink.connect(address, replica=self.replica, epoch=self.life.epoch)
             try:
                 await prove(link)
             except BaseException:
@@ -187,7 +206,7 @@ class Supervisor:
             log.log(
                 _LEVELS.get(life.phase, logging.INFO),
                 "replica_" + life.phase.name.lower(),
-                replica=self._replica,
+                replica=self.replica,
                 epoch=life.epoch,
                 pid=self._pid,
                 last_error=life.last_error,

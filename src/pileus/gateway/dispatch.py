@@ -2,21 +2,26 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
 
 from pileus.core.clock import Clock
-from pileus.core.errors import Overloaded
+from pileus.core.errors import Overloaded, Unavailable
 from pileus.core.ports import ReplicaSink
 from pileus.core.records import EngineRequest, Lane
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.pulse import Pulse
 from pileus.scheduling.admission import AdmissionQueue, Refusal, Standing
+from pileus.scheduling.fairness import work
 from pileus.scheduling.lanes import Waiting
 from pileus.scheduling.prefixes import chain
 from pileus.scheduling.routing import Load, Need, Router
+
+_WORK_MEMORY = 0.95
+_NO_START = Refusal("none of its replicas starts", 30.0)
+_CLOSED = Refusal("it is not served any more", 30.0)
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +48,22 @@ class Dispatched(Waiting, ReplicaSink, Protocol):
 
 
 class Dispatcher:
-    """One deployment's queue and its replicas. Whatever changes, `pump` moves what can be moved."""
+    """One deployment's queue and its replicas. Whatever changes, `pump` moves what can be moved.
 
-    def __init__(self, deployment: str, queue: AdmissionQueue[Dispatched], router: Router, clock: Clock) -> None:
+    What is asked of a deployment that sleeps, as `starting_s` tells, is held: it waits for as long as the start takes,
+    and enters the queue when the queue takes it.
+    """
+
+    def __init__(
+        self,
+        deployment: str,
+        queue: AdmissionQueue[Dispatched],
+        router: Router,
+        clock: Clock,
+        *,
+        starting_s: Callable[[], float | None] = lambda: None,
+        most_held: int = 1024,
+    ) -> None:
         self.deployment = deployment
         self.pulse = Pulse()
         self._queue = queue
@@ -55,17 +73,28 @@ class Dispatcher:
         self._prefixes: dict[int, tuple[int, ...]] = {}  # of what waits or runs, by identity
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = 0.0
+        self._starting_s = starting_s
+        self._most_held = most_held
+        self._held: dict[int, Dispatched] = {}  # by identity, in the order in which they came
+        self._closed = False
+        self._mean_work = 0.0  # of one request
+        self.active_s = clock.monotonic()  # when somebody last asked or was answered
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._held)
+
+    @property
+    def foreseen_s(self) -> float:
+        """How long what waits would take at the measured rate; 0 while that is not known."""
+        return self._queue.rate.wait_s(self.waiting * self._mean_work)
 
     def standings(self) -> list[Standing]:
         """Who waits, by tenant and lane."""
         return self._queue.standings()
 
     def on_news(self, news: Mapping[ReplicaLink, bool]) -> None:
-        """These replicas changed; true for those that take requests."""
+        """These replicas changed; true for those that take requests. None at all: what sleeps will not wake."""
         for link, serving in news.items():
             name = _name(link)
             known = self._links.get(name)
@@ -74,6 +103,8 @@ class Dispatcher:
                 self._router.remove(name)
             if serving:
                 self._join(name, link)
+        if not news and not self._links:
+            self._turn_away(_NO_START)
         self.pump()
 
     def _join(self, name: str, link: ReplicaLink) -> None:
@@ -86,13 +117,13 @@ class Dispatcher:
 
     def enqueue(self, item: Dispatched) -> None:
         """Raises `Overloaded` where it may not wait."""
-        answer = self._queue.offer(item, self._clock.monotonic())
-        if isinstance(answer, Refusal):
-            raise self.overloaded(answer)
-        request = item.engine_request()
-        self._prefixes[id(item)] = chain(request.prompt, request.salt)
-        for displaced, refusal in answer:
-            displaced.on_displaced(refusal)
+        if self._closed:
+            raise Unavailable(f"{self.deployment} is not served any more.", retry_after_s=_CLOSED.retry_after_s)
+        self.active_s = self._clock.monotonic()
+        if (starting_s := self._starting_s()) is not None:
+            self._hold(item, starting_s)
+        elif refusal := self._admit(item):
+            raise self.overloaded(refusal)
         self.pump()
 
     def overloaded(self, refusal: Refusal) -> Overloaded:
@@ -103,24 +134,40 @@ class Dispatcher:
 
     def requeue(self, item: Dispatched) -> None:
         """Ahead of all others: its replica died."""
+        if self._closed:
+            item.on_displaced(_CLOSED)
+            return
         self._queue.put_back(item, self._clock.monotonic())
         self.pump()
 
     def withdraw(self, item: Dispatched) -> None:
         """It is not wanted any more; no-op if it does not wait here. What it stood before may fit."""
-        if self._queue.withdraw(item):
+        if self._held.pop(id(item), None) is None and self._queue.withdraw(item):
             self.pump()
 
     def served(self, item: Dispatched, answer_tokens: int, link: ReplicaLink | None, *, failed: bool) -> None:
         """Learn from a request that ended; on that replica, if it was on one, and whether that one failed it."""
-        now = self._clock.monotonic()
+        now = self.active_s = self._clock.monotonic()
         self._prefixes.pop(id(item), None)
+        if answer_tokens:
+            done = work(item.prompt_tokens, answer_tokens)
+            self._mean_work = _WORK_MEMORY * (self._mean_work or done) + (1 - _WORK_MEMORY) * done
         self._queue.served(item, answer_tokens, now)
         if link is not None and self._router.outliers.observe(_name(link), ok=not failed, now=now):
             log.warning("replica_ejected", replica=link.replica, deployment=self.deployment)
 
+    def close(self) -> None:
+        """The deployment is gone: what waits is turned away, and nothing new may come."""
+        self._closed = True
+        self._turn_away(_CLOSED)
+        while (head := self._queue.head(self._clock.monotonic())) is not None:
+            self._queue.withdraw(head)
+            head.on_displaced(_CLOSED)
+
     def pump(self) -> None:
         """Send the head of the queue wherever it fits, until it does not."""
+        if self._links and self._held:
+            self._release()
         while self._links and (head := self._queue.head(now := self._clock.monotonic())) is not None:
             request = head.engine_request()
             need = self._need(head, request)
@@ -149,6 +196,38 @@ class Dispatcher:
         self._queue.give_way(victim, now)
         self._send(taker, self._need(taker, taker.engine_request()), _name(link), now)
         return True
+
+    def _admit(self, item: Dispatched) -> Refusal | None:
+        """Into the queue, or why not."""
+        answer = self._queue.offer(item, self._clock.monotonic())
+        if isinstance(answer, Refusal):
+            return answer
+        request = item.engine_request()
+        self._prefixes[id(item)] = chain(request.prompt, request.salt)
+        for displaced, refusal in answer:
+            displaced.on_displaced(refusal)
+        return None
+
+    def _hold(self, item: Dispatched, starting_s: float) -> None:
+        if len(self._held) >= self._most_held:
+            raise self.overloaded(Refusal("it is starting, and many wait for it already", starting_s))
+        self._held[id(item)] = item
+
+    def _release(self) -> None:
+        """Move what was held into the queue, as far as that takes it; what could not be in time is told so."""
+        while self._held:
+            item = next(iter(self._held.values()))
+            refusal = self._admit(item)
+            if refusal and item.due is None:
+                return
+            self._held.pop(id(item), None)
+            if refusal:
+                item.on_displaced(refusal)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        held, self._held = self._held, {}
+        for item in held.values():
+            item.on_displaced(refusal)
 
     def _need(self, item: Dispatched, request: EngineRequest) -> Need:
         answer = self._queue.lengths.predict(item.max_answer_tokens)

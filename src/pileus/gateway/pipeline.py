@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Mapping
 
+from msgspec import Struct
+
 from pileus.config.settings import Settings
 from pileus.core.clock import Clock
 from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, PileusError
@@ -15,6 +17,14 @@ from pileus.gateway.settle import Settlement
 from pileus.gateway.text import prompt_ids
 from pileus.scheduling.admission import AdmissionQueue, Bounds, Share, Standing
 from pileus.scheduling.routing import Router
+from pileus.scheduling.scaling import Demand
+
+
+class _Served(Struct, frozen=True):
+    """What belongs to one deployment."""
+
+    tokenizer: Tokenizer
+    dispatcher: Dispatcher
 
 
 class Pipeline:
@@ -31,29 +41,59 @@ class Pipeline:
         clock: Clock,
     ) -> None:
         self._limits = settings.limits
+        self._queue = settings.queue
         self._directory = directory
-        self._tokenizers = tokenizers
         self._settlement = settlement
         self._salt = salt
         self._shares = shares
         self._clock = clock
         self._contexts: dict[str, int] = {}  # as the replicas last told
-        self._dispatchers = {name: self._dispatcher(name, settings) for name in directory.deployments()}
+        self._served: dict[str, _Served] = {}
+        for name in directory.deployments():
+            self.open(name, tokenizers[name])
 
-    def _dispatcher(self, deployment: str, settings: Settings) -> Dispatcher:
-        queue = settings.queue
+    def open(self, deployment: str, tokenizer: Tokenizer) -> None:
+        """Begin to take requests for a deployment of the directory, or one that is about to be."""
+        queue = self._queue
         bounds = Bounds(queue.max_requests, queue.max_tokens, queue.max_wait_s, queue.max_foreseen_s)
-        dispatcher = Dispatcher(deployment, AdmissionQueue(bounds, self._shares), Router(), self._clock)
+        dispatcher = Dispatcher(
+            deployment,
+            AdmissionQueue(bounds, self._shares),
+            Router(),
+            self._clock,
+            starting_s=lambda: self._directory.starting_s(deployment),
+            most_held=queue.max_requests,
+        )
         self._directory.subscribe(deployment, dispatcher.on_news)
-        return dispatcher
+        self._served[deployment] = _Served(tokenizer, dispatcher)
+
+    def close(self, deployment: str) -> None:
+        """Take no more requests for it, and turn away those that wait. What runs goes on."""
+        self._served.pop(deployment).dispatcher.close()
 
     def waiting(self, deployment: str) -> int:
         """Requests in the queue of a deployment."""
-        return self._dispatchers[deployment].waiting
+        served = self._served.get(deployment)
+        return 0 if served is None else served.dispatcher.waiting
+
+    def demand(self, deployment: str) -> Demand:
+        """What scaling must know of it, but for the latencies."""
+        dispatcher = self._served[deployment].dispatcher
+        ready = self._directory.ready(deployment)
+        slots = sum(link.capabilities.slots for link in ready)
+        return Demand(
+            active_s=dispatcher.active_s,
+            waiting=dispatcher.waiting,
+            foreseen_s=dispatcher.foreseen_s,
+            used_slots=slots - sum(link.available().slots for link in ready),
+            slots=slots,
+            ready=len(ready),
+        )
 
     def standings(self, deployment: str) -> list[Standing]:
         """Who waits there, by tenant and lane."""
-        return self._dispatchers[deployment].standings()
+        served = self._served.get(deployment)
+        return [] if served is None else served.dispatcher.standings()
 
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Admit the request.
@@ -63,10 +103,11 @@ class Pipeline:
         """
         began = self._clock.monotonic()
         deployment = self._directory.resolve(request.model)
-        tokenizer = self._tokenizers[deployment.name]
+        served = self._served[deployment.name]
+        tokenizer, dispatcher = served.tokenizer, served.dispatcher
         prompt = await prompt_ids(tokenizer, request)
         self._check_choices(deployment.name, request.options.n)
-        params = self._params(request, tokenizer, prompt, self._max_context(deployment.name))
+        params = self._params(request, tokenizer, prompt, self._max_context(deployment.name, tokenizer))
         salt = self._salt(principal.tenant)
         work = Work(request, principal.tenant, deployment.name, tuple(prompt), params, salt)
         reservation = self._settlement.reserve(
@@ -78,8 +119,8 @@ class Pipeline:
             dispatcher.served(generation, tokens, generation.replica, failed=failed)
             self._settlement.settle(reservation, deployment.price, request, generation, outcome)
 
-        dispatcher = self._dispatchers[deployment.name]
         generation = Generation(work, tokenizer, dispatcher, self._clock, on_end, began)
+        self._directory.wake(deployment.name)
         try:
             generation.start(request.deadline_s or self._limits.request_timeout_s)
         except PileusError as error:
@@ -88,11 +129,11 @@ class Pipeline:
             raise
         return generation
 
-    def _max_context(self, deployment: str) -> int:
+    def _max_context(self, deployment: str, tokenizer: Tokenizer) -> int:
         """Tokens that every ready replica can hold, or could; the model's own length before any was ready."""
         if ready := self._directory.ready(deployment):
             self._contexts[deployment] = min(link.capabilities.max_context for link in ready)
-        return self._contexts.get(deployment, self._tokenizers[deployment].context_length)
+        return self._contexts.get(deployment, tokenizer.context_length)
 
     def _check_choices(self, deployment: str, choices: int) -> None:
         ready = self._directory.ready(deployment)

@@ -6,7 +6,7 @@ Wall-clock times are seconds since 1970 UTC; money is integer micro-units.
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 # The newest migration. Known here, so that a start with a current schema need not load the migration scripts.
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -86,4 +86,14 @@ audit = Table(
     Column("request_id", Text, nullable=False),
     Index(None, "action", "sequence"),
     sqlite_autoincrement=True,
+)
+
+# What was deployed at run time, as its settings would say it; what `pileus.toml` names is not here.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),  # JSON
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", Text, nullable=False),  # key id
 )

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from pileus.core.records import USUAL_LANES, AuditEvent, Lane, UsageRecord
 from pileus.store import schema
@@ -115,3 +115,30 @@ class AuditTable:
             (row["sequence"], AuditEvent(**{name: row[name] for name in AuditEvent.__struct_fields__}))
             for row in tx.execute(query).mappings()
         ]
+
+
+class StoredDeployment(Struct, frozen=True):
+    """A deployment that was made at run time; `body` is its settings as JSON, which only `fleet` reads."""
+
+    name: str
+    body: str
+    changed_at: float
+    changed_by: str
+
+
+class DeploymentTable:
+    """What was deployed at run time, by name."""
+
+    def all(self, tx: Connection) -> list[StoredDeployment]:
+        """By name."""
+        table = schema.deployment
+        return [StoredDeployment(**row) for row in tx.execute(select(table).order_by(table.c.name)).mappings()]
+
+    def put(self, tx: Connection, row: StoredDeployment) -> None:
+        """Insert it, or replace what has its name."""
+        table, values = schema.deployment, structs.asdict(row)
+        if not tx.execute(update(table).where(table.c.name == row.name).values(values)).rowcount:
+            tx.execute(insert(table).values(values))
+
+    def delete(self, tx: Connection, name: str) -> None:
+        tx.execute(delete(schema.deployment).where(schema.deployment.c.name == name))

@@ -8,7 +8,15 @@ from sqlalchemy.exc import IntegrityError
 
 from pileus.core.records import AuditEvent, Lane, UsageRecord
 from pileus.store.sqlite import SqliteStore
-from pileus.store.tables import ApiKey, AuditTable, KeyTable, Total, UsageTable
+from pileus.store.tables import (
+    ApiKey,
+    AuditTable,
+    DeploymentTable,
+    KeyTable,
+    StoredDeployment,
+    Total,
+    UsageTable,
+)
 from stored import usage_rows
 
 KEY = ApiKey(
@@ -85,3 +93,14 @@ def test_audit_events_come_back_newest_first_with_rising_numbers(store: SqliteSt
     store.write_blocking(lambda tx: audit.insert(tx, events))
     assert store.read_blocking(lambda tx: audit.latest(tx, 3)) == [(4, events[3]), (3, events[2]), (2, events[1])]
     assert store.read_blocking(lambda tx: audit.latest(tx, 3, action="x0")) == [(3, events[2]), (1, events[0])]
+
+
+def test_a_deployment_is_kept_as_it_was_put_last(store: SqliteStore) -> None:
+    table = DeploymentTable()
+    first, second = StoredDeployment("b", "{}", 1.0, "key_1"), StoredDeployment("a", "{}", 2.0, "key_1")
+    changed = StoredDeployment("b", '{"replicas":2}', 3.0, "key_2")
+    for row in (first, second, changed):
+        store.write_blocking(partial(table.put, row=row))
+    assert store.read_blocking(table.all) == [second, changed]
+    store.write_blocking(lambda tx: table.delete(tx, "a"))
+    assert store.read_blocking(table.all) == [changed]

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -14,9 +15,10 @@ import structlog
 from pileus.core.ports import ReplicaCommand
 
 WORKER = (sys.executable, "-m", "pileus", "worker")
-_TAIL_LINES = 20
+_TAIL_LINES = 200
 _LINE_BYTES = 4096
 _LOG_END_S = 0.5  # for the last lines, when the process has ended
+_CGROUP = Path("/sys/fs/cgroup")
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 log = structlog.get_logger(__name__)
@@ -97,3 +99,24 @@ class LocalReplica:
         line = data.decode(errors="replace").rstrip()
         self._tail.append(line)
         log.info("replica_output", replica=self._replica, line=line)
+
+
+def available_bytes() -> int:
+    """Memory that this machine can still give, by its own account; within the control group's limit, if it has one."""
+    free = _field(Path("/proc/meminfo"), "MemAvailable:")
+    available = sys.maxsize if free is None else free * 1024
+    with contextlib.suppress(OSError, ValueError):  # there is no limit, or no control group
+        limit = int((_CGROUP / "memory.max").read_text())
+        held = int((_CGROUP / "memory.current").read_text()) - (_field(_CGROUP / "memory.stat", "inactive_file") or 0)
+        available = min(available, max(0, limit - held))
+    return available
+
+
+def _field(file: Path, name: str) -> int | None:
+    """A number in a file of names and numbers; None where it is not there."""
+    with contextlib.suppress(OSError):
+        for line in file.read_text().splitlines():
+            words = line.split()
+            if words[:1] == [name]:
+                return int(words[1])
+    return None
