@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health
-from pileus.api.admin import audit, keys, status
+from pileus.api.admin import audit, deployments, keys, status
 from pileus.api.edge import Edge
 from pileus.api.openai import chat, completions, models
 from pileus.api.presence import Present
@@ -46,6 +46,7 @@ def create_app(services: Services) -> FastAPI:
             *models.ROUTES,
             *health.ROUTES,
             *status.ROUTES,
+            *deployments.ROUTES,
             *keys.ROUTES,
             *audit.ROUTES,
             *docs.routes(),

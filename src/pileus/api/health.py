@@ -21,7 +21,7 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether every deployment has a replica that takes requests."""
+    """Whether every deployment has a replica that takes requests, or sleeps and has one when it is asked."""
 
     status: str
     ready: list[str]
@@ -37,7 +37,7 @@ async def readyz(call: Call) -> ASGIApp:
     """Whether every deployment can serve; 503 with the names of those that cannot."""
     directory = call.services.directory
     names = directory.deployments()
-    ready = [name for name in names if directory.ready(name)]
+    ready = [name for name in names if directory.ready(name) or directory.starting_s(name) is not None]
     missing = [name for name in names if name not in ready]
     if missing:
         return JsonAnswer(Readiness("not ready", ready, missing), retry_headers(1.0), 503)

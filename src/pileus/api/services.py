@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pileus.config.settings import Settings
+from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
 from pileus.gateway.pipeline import Pipeline
 from pileus.observability.metrics import Metrics
@@ -18,6 +19,7 @@ class Services:
     settings: Settings
     pipeline: Pipeline
     directory: Directory
+    deployments: Deployments
     keys: KeyService
     audit: AuditLog
     metrics: Metrics

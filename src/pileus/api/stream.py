@@ -1,11 +1,14 @@
 """Sends an answer while it is made, as server-sent events, and collects one that is sent as a whole.
 
 The status line waits for the first delta: until then a refusal still has its proper status, and by then the headers
-can tell where the time went. After that each wait is for the next deltas only; a slow reader holds up `send`, and the
+can tell where the time went. Only where a deployment has to be started first does it go ahead, with comments that keep
+the connection alive. After that each wait is for the next deltas only; a slow reader holds up `send`, and the
 connection's write deadline ends a reader that stopped.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Protocol
 
 from msgspec.json import encode
@@ -17,6 +20,8 @@ from pileus.api.presence import Presence
 from pileus.core.errors import PileusError
 from pileus.gateway.records import Delta, Timings, Usage
 
+SILENCE_S = 2.0  # a client that waits for a start hears of it after this
+KEEP_ALIVE_S = 3.0  # and again each time
 DONE = b"data: [DONE]\n\n"
 STREAM_HEADERS: RawHeaders = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -27,6 +32,8 @@ STREAM_HEADERS: RawHeaders = [
 
 class Source(Protocol):
     """An answer in the making: a `Generation`, or several as one."""
+
+    deployment: str
 
     async def next(self, *, whole: bool = False) -> list[Delta]: ...
 
@@ -52,6 +59,7 @@ class Chunks(Protocol):
 
 
 Begin = Callable[[], Awaitable[tuple[Source, Chunks]]]
+StartingIn = Callable[[str], float | None]  # see `fleet.directory.Directory.starting_s`
 
 
 class EventStream:
@@ -60,29 +68,45 @@ class EventStream:
     def __init__(self, presence: Presence, begin: Begin) -> None:
         self._presence = presence
         self._begin = begin
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
         try:
             async with self._presence:
                 source, chunks = await self._begin()
                 try:
-                    deltas = await source.next()
-                    started = True
-                    await send(_start(source.timings))
+                    deltas = await self._first(source, scope["app"].state.services.directory.starting_s, send)
+                    if not self._started:
+                        await self._start(send, timing_headers(source.timings, finished=False))
                     await _send_events(source, chunks, deltas, send)
                 except BaseException:
                     source.cancel()
                     raise
         except PileusError as error:
-            if started:
+            if self._started:
                 await send({"type": "http.response.body", "body": event(error)})
             raise
 
+    async def _start(self, send: Send, more: RawHeaders) -> None:
+        self._started = True
+        await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *more]})
 
-def _start(timings: Timings) -> dict[str, object]:
-    headers = [*STREAM_HEADERS, *timing_headers(timings, finished=False)]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+    async def _first(self, source: Source, starting_in: StartingIn, send: Send) -> list[Delta]:
+        """The first deltas. While the deployment starts, the client is told every few seconds that it will serve."""
+        if starting_in(source.deployment) is None:
+            return await source.next()
+        first = asyncio.ensure_future(source.next())
+        try:
+            await asyncio.wait({first}, timeout=SILENCE_S)
+            while not first.done() and (wait_s := starting_in(source.deployment)) is not None:
+                if not self._started:
+                    await self._start(send, [])
+                comment = b": starting, about %d s\n\n" % ceil(wait_s)
+                await send({"type": "http.response.body", "body": comment, "more_body": True})
+                await asyncio.wait({first}, timeout=KEEP_ALIVE_S)
+            return await first
+        finally:
+            first.cancel()
 
 
 async def _send_events(source: Source, chunks: Chunks, deltas: list[Delta], send: Send) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pileus.config.settings import Settings
     from pileus.models.catalogue import Catalogue
     from pileus.security.service import Security
+    from pileus.store.port import Store
 
 
 def check(loaded: "Loaded") -> None:
@@ -35,7 +36,7 @@ def open_catalogue(settings: "Settings") -> "Catalogue":
 
 
 @contextmanager
-def own(settings: "Settings") -> Iterator["Security"]:
+def own(settings: "Settings") -> Iterator[tuple["Store", "Security"]]:
     """Store and security, while this process owns the data folder."""
     from pileus.security.service import Security
     from pileus.store.sqlite import SqliteStore
@@ -44,7 +45,7 @@ def own(settings: "Settings") -> Iterator["Security"]:
     try:
         security = Security.open(settings.data_dir, store, SystemClock())
         try:
-            yield security
+            yield store, security
         finally:
             security.close()
     finally:
@@ -54,7 +55,7 @@ def own(settings: "Settings") -> Iterator["Security"]:
 @contextmanager
 def open_keyring(settings: "Settings") -> Iterator["LocalKeyring"]:
     """The keys of a data folder that no server owns at present."""
-    with own(settings) as security:
+    with own(settings) as (_, security):
         yield LocalKeyring(security)
 
 

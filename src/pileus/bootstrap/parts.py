@@ -1,72 +1,69 @@
 """The server's parts, each put together from the settings and the parts below it."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import structlog
+from msgspec import Struct
+
 from pileus import __version__
-from pileus.bootstrap import FAKE_MODEL
 from pileus.bootstrap.local import open_catalogue
 from pileus.core.clock import SystemClock
-from pileus.core.ports import Price
+from pileus.core.errors import PileusError
 from pileus.models.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pileus.api.server import ApiServer
+    from pileus.bootstrap.workshop import LocalWorkshop
+    from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
-    from pileus.core.ports import Tokenizer
+    from pileus.fleet.autoscaler import Autoscaler
     from pileus.fleet.controller import Fleet
+    from pileus.fleet.deployments import Deployments
     from pileus.fleet.records import Deployment
     from pileus.gateway.pipeline import Pipeline
-    from pileus.models.artefact import Artefact
     from pileus.observability.figures import DeploymentSample
     from pileus.observability.metrics import Metrics
     from pileus.observability.series import Series
     from pileus.observability.tracing import Tracer
     from pileus.security.service import Security
+    from pileus.store.port import Store
 
-Artefacts = Mapping[str, "Artefact | None"]  # by the model's name; `None` for the model that is none
-
-
-def get_artefacts(settings: "Settings", progress: Progress) -> Artefacts:
-    """Every deployed model, pulled where it is not here yet."""
-    catalogue = open_catalogue(settings)
-    return {
-        model: None if model == FAKE_MODEL else catalogue.ensure(model, progress)
-        for model in dict.fromkeys(wanted.model for wanted in settings.deployment)
-    }
+log = structlog.get_logger(__name__)
 
 
-def make_deployments(settings: "Settings", artefacts: Artefacts) -> "list[Deployment]":
-    """What the fleet is to run."""
-    from pileus.fleet.records import Deployment, DeploymentInfo
+class Plan(Struct, frozen=True):
+    """What shall run: what the settings name, then what was deployed at run time."""
 
-    return [
-        Deployment(
-            info=DeploymentInfo(
-                name=wanted.name,
-                model=wanted.model,
-                engine=wanted.engine,
-                aliases=wanted.aliases,
-                price=Price(wanted.price.prompt, wanted.price.completion),
-            ),
-            spec={
-                "engine": wanted.engine,
-                "model": wanted.model,
-                "model_path": str(artefact.path) if artefact else None,
-                "context_length": artefact.context_length if artefact else 0,
-                "options": wanted.options,
-                "log_level": settings.log.level,
-            },
-            replicas=wanted.replicas,
-        )
-        for wanted in settings.deployment
-        for artefact in [artefacts[wanted.model]]
-    ]
+    workshop: "LocalWorkshop"
+    deployments: "Sequence[Deployment]"
+    revived: "Sequence[Wanted]"
+
+
+def make_plan(settings: "Settings", store: "Store", progress: Progress) -> Plan:
+    """Each model is pulled where it is not here yet. What was deployed at run time and cannot run any more must not
+    keep the server from its start: it is left out, and logged."""
+    from pileus.bootstrap.workshop import LocalWorkshop
+    from pileus.fleet.plan import revived
+    from pileus.store.tables import DeploymentTable
+
+    workshop = LocalWorkshop(settings, open_catalogue(settings))
+    deployments = [workshop.make_ready(wanted, progress) for wanted in settings.deployment]
+    kept = []
+    for wanted in revived(settings.deployment, store.read_blocking(DeploymentTable().all)):
+        try:
+            workshop.check(wanted)
+            deployments.append(workshop.make_ready(wanted, progress))
+            kept.append(wanted)
+        except PileusError as error:
+            log.error("stored_deployment_left_out", deployment=wanted.name, reason=error.message)
+    return Plan(workshop, deployments, kept)
 
 
 def make_pipeline(
     settings: "Settings",
-    artefacts: Artefacts,
+    workshop: "LocalWorkshop",
     fleet: "Fleet",
     security: "Security",
     metrics: "Metrics",
@@ -77,21 +74,49 @@ def make_pipeline(
     from pileus.gateway.settle import Settlement
 
     clock = SystemClock()
-    tokenizers = {model: _tokenizer(artefact) for model, artefact in artefacts.items()}
-    return Pipeline(
+    pipeline = Pipeline(
         settings,
         fleet.directory,
-        {wanted.name: tokenizers[wanted.model] for wanted in settings.deployment},
+        {each.info.name: workshop.tokenizer(each.info.model) for each in fleet.status()},
         Settlement(security.ledger, metrics, tracer, clock),
         security.salt,
         security.keys.shares,
         clock,
     )
+    fleet.on_opened.append(lambda each: pipeline.open(each.info.name, workshop.tokenizer(each.info.model)))
+    fleet.on_closed.append(pipeline.close)
+    return pipeline
+
+
+def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") -> "Deployments":
+    """What operators do to deployments at run time."""
+    from pileus.fleet.backends.local import available_bytes
+    from pileus.fleet.deployments import Deployments
+
+    return Deployments(
+        fleet,
+        settings.deployment,
+        plan.revived,
+        store=store,
+        workshop=plan.workshop,
+        available=available_bytes,
+        clock=SystemClock(),
+    )
+
+
+def make_autoscaler(fleet: "Fleet", pipeline: "Pipeline", metrics: "Metrics") -> "Autoscaler":
+    """What scales deployments by itself."""
+    from pileus.fleet.autoscaler import Autoscaler
+    from pileus.fleet.backends.local import available_bytes
+    from pileus.gateway.demand import DemandMeter
+
+    return Autoscaler(fleet, DemandMeter(pipeline, metrics), available_bytes, SystemClock())
 
 
 def make_api(
     settings: "Settings",
     fleet: "Fleet",
+    deployments: "Deployments",
     security: "Security",
     pipeline: "Pipeline",
     metrics: "Metrics",
@@ -106,6 +131,7 @@ def make_api(
         settings=settings,
         pipeline=pipeline,
         directory=fleet.directory,
+        deployments=deployments,
         keys=security.keys,
         audit=security.audit,
         metrics=metrics,
@@ -138,10 +164,3 @@ def samples(fleet: "Fleet", pipeline: "Pipeline") -> "list[DeploymentSample]":
         )
         for deployment in fleet.status()
     ]
-
-
-def _tokenizer(artefact: "Artefact | None") -> "Tokenizer":
-    from pileus.models.tokenizer import load_tokenizer
-    from pileus.testing.tokenizer import ByteTokenizer
-
-    return ByteTokenizer() if artefact is None else load_tokenizer(artefact.path)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pileus.fleet.controller import Fleet
     from pileus.observability.series import Series
     from pileus.security.service import Security
+    from pileus.store.port import Store
 
 READY_TIMEOUT_S = 600.0
 _SAMPLE_INTERVAL_S = 1.0
@@ -67,12 +68,12 @@ def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
     events.configure(settings.log.level, settings.log.format)
     _allow_open_files()
     with ExitStack() as stack:
-        security = stack.enter_context(own(settings))
+        store, security = stack.enter_context(own(settings))
         listening = stack.enter_context(_listen(settings.server.host, settings.server.port))
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pileus-")))
-        artefacts = parts.get_artefacts(settings, listener.progress if listener else silent)
+        plan = parts.make_plan(settings, store, listener.progress if listener else silent)
         stack.enter_context(security.audit.server_run(f"{__version__} at {_url(listening)}"))
-        uvloop.run(_Server(settings, security, artefacts, listener, began).run(listening, run_dir))
+        uvloop.run(_Server(settings, store, security, plan, listener, began).run(listening, run_dir))
 
 
 class _Server:
@@ -81,14 +82,16 @@ class _Server:
     def __init__(
         self,
         settings: "Settings",
+        store: "Store",
         security: "Security",
-        artefacts: parts.Artefacts,
+        plan: parts.Plan,
         listener: Listener | None,
         began: float,
     ) -> None:
         self._settings = settings
+        self._store = store
         self._security = security
-        self._artefacts = artefacts
+        self._plan = plan
         self._listener = listener
         self._began = began
         self._stops_asked = 0
@@ -97,8 +100,8 @@ class _Server:
         from pileus.fleet.backends.local import LocalStarter
         from pileus.fleet.controller import Fleet
 
-        deployments = parts.make_deployments(self._settings, self._artefacts)
-        fleet = Fleet(deployments, LocalStarter(), run_dir=run_dir, clock=SystemClock())
+        grace_s = self._settings.server.drain_s
+        fleet = Fleet(self._plan.deployments, LocalStarter(), run_dir=run_dir, clock=SystemClock(), grace_s=grace_s)
         fleet.start()
         try:
             # The replicas load while the web framework does.
@@ -116,14 +119,15 @@ class _Server:
         tracer = open_tracer(settings.telemetry.otlp_endpoint, __version__)
         metrics = Metrics()
         series = Series(metrics)
-        pipeline = parts.make_pipeline(settings, self._artefacts, fleet, security, metrics, tracer)
+        pipeline = parts.make_pipeline(settings, self._plan.workshop, fleet, security, metrics, tracer)
         metrics.observe_with(lambda: parts.samples(fleet, pipeline))
-        server = parts.make_api(settings, fleet, security, pipeline, metrics, series)
+        deployments = parts.make_acts(settings, self._plan, fleet, self._store)
+        autoscaler = parts.make_autoscaler(fleet, pipeline, metrics)
+        server = parts.make_api(settings, fleet, deployments, security, pipeline, metrics, series)
         self._watch_signals(server)
         serving = asyncio.create_task(server.serve([listening]))
-        background = [
-            asyncio.create_task(work) for work in (self._announce(fleet, listening), _sample(series), security.run())
-        ]
+        forever = (_sample(series), security.run(), autoscaler.run())
+        background = [asyncio.create_task(work) for work in (self._announce(fleet, listening), *forever)]
         try:
             pending = {serving, *background}
             while not serving.done():
@@ -133,6 +137,7 @@ class _Server:
         finally:
             server.should_exit = True
             await serving
+            await deployments.acts.stop()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -152,9 +157,9 @@ class _Server:
             asyncio.get_running_loop().add_signal_handler(number, stop)
 
     async def _announce(self, fleet: "Fleet", listening: socket.socket) -> None:
-        """Wait for every deployment, make the first key, and tell the listener."""
-        for name in fleet.directory.deployments():
-            await fleet.wait_ready(name, READY_TIMEOUT_S)
+        """Wait for every deployment of the settings, make the first key, and tell the listener."""
+        for wanted in self._settings.deployment:
+            await fleet.wait_ready(wanted.name, READY_TIMEOUT_S)
         if self._listener is None:
             return
         admin_key = None

@@ -9,6 +9,8 @@ from pileus.bootstrap import load_driver
 from pileus.core.errors import OperatorError
 from pileus.core.ports import EngineSpec, ReplicaCommand
 
+DRAIN_S = 20.0  # for what runs, where the specification does not say
+
 
 def run_worker() -> None:
     """One replica: reads its `ReplicaCommand` from standard input, serves until it is told to end, and exits."""
@@ -30,4 +32,5 @@ def run_worker() -> None:
         engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"]))
     except OperatorError as error:
         sys.exit(refuse(error))
-    sys.exit(serve(engine, address=command.address, replica=command.replica, epoch=command.epoch))
+    grace_s = spec.get("grace_s", DRAIN_S)
+    sys.exit(serve(engine, address=command.address, replica=command.replica, epoch=command.epoch, grace_s=grace_s))

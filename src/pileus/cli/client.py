@@ -56,8 +56,19 @@ class Client:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._send("POST", path, body).json()
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        return self._send("PUT", path, body).json()
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return self._send("PATCH", path, body).json()
+
     def delete(self, path: str) -> Any:
         return self._send("DELETE", path).json()
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """As `get`; None where there is nothing."""
+        response = self._send("GET", path, missing_ok=True)
+        return None if response.status_code == 404 else response.json()
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The JSON events of a server-sent stream. Closing it closes the connection, which ends the request."""
@@ -74,14 +85,16 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> "httpx.Response":
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, missing_ok: bool = False
+    ) -> "httpx.Response":
         import httpx
 
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        if response.is_error:
+        if response.is_error and not (missing_ok and response.status_code == 404):
             raise self._refusal(response)
         return response
 

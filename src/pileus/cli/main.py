@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from pileus.cli import audit, chat, config, keys, models, serve, simulate, status, version, worker
+from pileus.cli import audit, chat, config, deployments, keys, models, serve, simulate, status, version, worker
 from pileus.core.errors import ConfigError, PileusError
 
 EXIT_FAILED = 1
@@ -36,6 +36,11 @@ app.command("simulate")(simulate.simulate)
 app.command("calibrate")(simulate.calibrate)
 app.command("ps")(status.ps)
 app.command("status")(status.status)
+app.command("deploy")(deployments.deploy)
+app.command("undeploy")(deployments.undeploy)
+app.command("scale")(deployments.scale)
+app.command("restart")(deployments.restart)
+app.command("logs")(deployments.logs)
 app.add_typer(keys.app, name="keys")
 app.command("audit")(audit.audit)
 app.add_typer(config.app, name="config")

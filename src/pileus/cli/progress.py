@@ -9,6 +9,8 @@ from pileus.cli import output
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_MOST_COUNTED = 1000  # more of something than this is bytes
+
 
 class Bars:
     """Called as `bars(stage, done, total)`, from any thread. Draws nothing until the first call, and nothing before
@@ -32,10 +34,11 @@ class Bars:
             return
         drawing = self._drawing or self._start()
         if stage not in self._tasks:
-            self._tasks[stage] = drawing.add_task(stage.capitalize(), total=None)
+            title = stage[:1].upper() + stage[1:]
+            self._tasks[stage] = drawing.add_task(title, total=None, amount="")
             if not drawing.console.is_terminal:
-                output.note(f"{stage.capitalize()} ...")
-        drawing.update(self._tasks[stage], completed=done, total=total or None)
+                output.note(f"{title} ...")
+        drawing.update(self._tasks[stage], completed=done, total=total or None, amount=_amount(done, total))
 
     def finish(self) -> None:
         """Leave the bars as they are and give the terminal back."""
@@ -51,23 +54,23 @@ class Bars:
         return now - self._called_at >= self._patience_s
 
     def _start(self) -> "Progress":
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = output.terminal(stderr=True)
         self._drawing = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn() if self._counts else DownloadColumn(),
+            TextColumn("{task.fields[amount]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
         )
         self._drawing.start()
         return self._drawing
+
+
+def _amount(done: int, total: int) -> str:
+    """Replicas are counted, bytes are told in their units."""
+    if max(done, total) <= _MOST_COUNTED:
+        return f"{done}/{total}" if total else ""
+    return f"{output.size(done)} of {output.size(total)}" if total else output.size(done)

@@ -63,6 +63,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             settings=Settings(data_dir=data_dir),
             pipeline=cast(Any, pipeline),
             directory=directory,
+            deployments=cast(Any, None),  # see test_deployments
             keys=keys,
             audit=AuditLog(store, clock),
             metrics=metrics,

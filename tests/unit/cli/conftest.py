@@ -50,7 +50,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        do_POST = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_request(self, *_: object) -> None:
             """Tests read the records instead."""

@@ -12,7 +12,8 @@ from pileus.cli.main import app
 from pileus.core.errors import ConfigError, OperatorError, PileusError
 from unit.cli.conftest import Pileus
 
-COMMANDS = ["up", "serve", "chat", "models", "ps", "status", "keys", "audit", "config", "version"]
+COMMANDS = ["up", "serve", "chat", "models", "ps", "status", "deploy", "undeploy", "scale", "restart", "logs"]
+COMMANDS += ["keys", "audit", "simulate", "calibrate", "config", "version"]
 
 
 def test_version_is_told_to_people_and_to_programs(pileus: Pileus) -> None:

@@ -164,12 +164,12 @@ def status_now(call: Call) -> Status:
 
 def _deployment(found: DeploymentStatus, queue: list[Standing]) -> Deployment:
     info = found.info
-    replicas = [_replica(each) for each in found.replicas]
+    replicas = [replica_view(each) for each in found.replicas]
     waiting = sum(standing.requests for standing in queue)
     return Deployment(info.name, info.model, info.engine, list(info.aliases), waiting, queue, replicas)
 
 
-def _replica(found: ReplicaStatus) -> Replica:
+def replica_view(found: ReplicaStatus) -> Replica:
     stats = found.stats
     return Replica(
         id=found.id,

@@ -1,0 +1,106 @@
+"""From what an operator wants to what the fleet can run: the engine's driver, the model's files, its tokenizer."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pileus.bootstrap import ENGINES, FAKE_MODEL, load_driver
+from pileus.core.errors import InvalidRequest, OperatorError
+
+if TYPE_CHECKING:
+    from pileus.config.settings import Deployment as Wanted
+    from pileus.config.settings import Settings
+    from pileus.core.ports import Tokenizer
+    from pileus.fleet.memory import Footprint
+    from pileus.fleet.records import Deployment
+    from pileus.models.artefact import Artefact
+    from pileus.models.catalogue import Catalogue
+    from pileus.models.progress import Progress
+
+
+class LocalWorkshop:
+    """Meets `fleet.deployments.Workshop`. Keeps the tokenizer of each model that was made ready."""
+
+    def __init__(self, settings: "Settings", catalogue: "Catalogue") -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._tokenizers: dict[str, Tokenizer] = {}
+
+    def check(self, wanted: "Wanted") -> "Footprint":
+        from pydantic import ValidationError
+
+        from pileus.config.problems import closest, explain
+        from pileus.fleet.memory import Footprint
+
+        if wanted.engine not in ENGINES:
+            raise InvalidRequest(
+                f"there is no engine {wanted.engine!r}{closest(wanted.engine, ENGINES)}", param="engine"
+            )
+        driver = load_driver(wanted.engine)
+        try:
+            options = driver.options.model_validate(wanted.options)
+        except ValidationError as error:
+            loc, sentence = next(iter(explain(error, driver.options)))
+            field = ".".join(("options", *map(str, loc)))
+            raise InvalidRequest(f"`{field}` {sentence} (engine {wanted.engine!r})", param=field) from None
+        return Footprint(self._weights(wanted.model), getattr(options, "kv_bytes", 0))
+
+    async def make(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
+        return await asyncio.to_thread(self.make_ready, wanted, progress)
+
+    def make_ready(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
+        """As `make`; blocks. The model is pulled where it is not here yet."""
+        artefact = None if wanted.model == FAKE_MODEL else self._catalogue.ensure(wanted.model, progress)
+        if wanted.model not in self._tokenizers:
+            self._tokenizers[wanted.model] = _tokenizer(artefact)
+        return _deployment(self._settings, wanted, artefact)
+
+    def tokenizer(self, model: str) -> "Tokenizer":
+        """Of a model that was made ready."""
+        return self._tokenizers[model]
+
+    def _weights(self, model: str) -> int:
+        """Bytes, as installed; else about what the download will have."""
+        if model == FAKE_MODEL:
+            return 0
+        try:
+            entry = self._catalogue.show(model)
+        except OperatorError as error:
+            raise InvalidRequest(error.message, param="model") from None
+        return entry.disk_bytes or entry.download_bytes
+
+
+def _deployment(settings: "Settings", wanted: "Wanted", artefact: "Artefact | None") -> "Deployment":
+    from pileus.core.ports import Price
+    from pileus.fleet.memory import Footprint
+    from pileus.fleet.plan import policy_of
+    from pileus.fleet.records import Deployment, DeploymentInfo
+
+    options = load_driver(wanted.engine).options.model_validate(wanted.options)
+    return Deployment(
+        info=DeploymentInfo(
+            name=wanted.name,
+            model=wanted.model,
+            engine=wanted.engine,
+            aliases=wanted.aliases,
+            price=Price(wanted.price.prompt, wanted.price.completion),
+        ),
+        spec={
+            "engine": wanted.engine,
+            "model": wanted.model,
+            "model_path": str(artefact.path) if artefact else None,
+            "context_length": artefact.context_length if artefact else 0,
+            "options": wanted.options,
+            "log_level": settings.log.level,
+            "grace_s": settings.server.drain_s,
+        },
+        replicas=wanted.replicas,
+        policy=policy_of(wanted),
+        footprint=Footprint(artefact.size_bytes if artefact else 0, getattr(options, "kv_bytes", 0)),
+    )
+
+
+def _tokenizer(artefact: "Artefact | None") -> "Tokenizer":
+    from pileus.models.tokenizer import load_tokenizer
+    from pileus.testing.tokenizer import ByteTokenizer
+
+    return ByteTokenizer() if artefact is None else load_tokenizer(artefact.path)

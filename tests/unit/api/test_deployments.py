@@ -1,0 +1,232 @@
+"""`/admin/v1/deployments`: a real fleet of fake replicas, a real store, and what operators may and may not do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from changing_fleet import deployment, running
+from pileus.api.app import create_app
+from pileus.config.settings import Deployment as Wanted
+from pileus.core.errors import InvalidRequest
+from pileus.fleet.controller import Fleet
+from pileus.fleet.deployments import Deployments
+from pileus.fleet.memory import Footprint
+from pileus.fleet.plan import policy_of, revived
+from pileus.fleet.records import Deployment
+from pileus.models.progress import Progress
+from pileus.store.tables import DeploymentTable
+from replicas import PATIENCE_S
+from unit.api.bench import Bench
+
+PATH = "/admin/v1/deployments"
+GB = 10**9
+NEW: dict[str, Any] = {"name": "new", "model": "fake", "engine": "fake"}
+
+
+class Workshop:
+    """Meets `fleet.deployments.Workshop`. `broken` models are refused by their replica."""
+
+    def check(self, wanted: Wanted) -> Footprint:
+        if wanted.model == "none":
+            raise InvalidRequest("there is no model 'none'", param="model")
+        return Footprint(GB, GB)
+
+    async def make(self, wanted: Wanted, progress: Progress) -> Deployment:
+        progress("downloading", 0, 0)
+        spec = {"refuse": "it is broken"} if wanted.options.get("broken") else {"options": {"slots": 4}}
+        made = deployment(wanted.name, wanted.replicas, policy_of(wanted), **spec)
+        info = made.info
+        return made.evolve(
+            info=type(info)(name=wanted.name, model=wanted.model, engine="fake", aliases=wanted.aliases),
+            footprint=self.check(wanted),
+        )
+
+
+@dataclass
+class House:
+    """What a test holds in its hands."""
+
+    admin: httpx.AsyncClient
+    fleet: Fleet
+    bench: Bench
+    memory: list[int]
+
+    async def ended(self, name: str) -> dict[str, Any] | None:
+        """The deployment once the act on it has ended; None when it is gone."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                response = await self.admin.get(f"{PATH}/{name}")
+                if response.status_code == 404:
+                    return None
+                if response.json()["act"]["ended"]:
+                    return dict(response.json())
+                await asyncio.sleep(0.01)
+
+    async def audit(self) -> list[tuple[str, str]]:
+        rows = await self.bench.services.audit.latest(20)
+        return [(event.action, event.target) for _, event in reversed(rows) if event.action.startswith("deployment")]
+
+    def stored(self) -> list[str]:
+        return [row.name for row in self.bench.store.read_blocking(DeploymentTable().all)]
+
+
+@pytest.fixture
+async def house(bench: Bench, tmp_path: Path) -> AsyncIterator[House]:
+    settled = Wanted(name="fake", model="fake", engine="fake")
+    memory = [100 * GB]
+    async with running(tmp_path, deployment()) as fleet:
+        acts = Deployments(
+            fleet,
+            [settled],
+            [],
+            store=bench.store,
+            workshop=Workshop(),
+            available=lambda: memory[0],
+            clock=bench.clock,
+        )
+        app = create_app(replace(bench.services, deployments=acts, directory=fleet.directory))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://pileus", headers=bench.bearer("admin")
+        ) as admin:
+            yield House(admin, fleet, bench, memory)
+        await acts.acts.stop()
+
+
+async def test_a_deployment_is_made_scaled_restarted_and_taken_away(house: House) -> None:
+    made = await house.admin.put(f"{PATH}/new", json=NEW | {"aliases": ["fresh"]})
+    assert made.status_code == 202
+    assert made.json()["act"]["kind"] == "deploy"
+    found = await house.ended("new")
+    assert found is not None
+    assert (found["desired"], found["ready"], found["in_settings"], found["scaling"]) == (1, 1, False, None)
+    assert found["act"] == {"kind": "deploy", "stage": "starting", "done": 1, "total": 1, "ended": True, "error": ""}
+
+    await house.admin.patch(f"{PATH}/new", json={"replicas": 2})
+    found = await house.ended("new")
+    assert found is not None
+    assert found["ready"] == 2
+    await house.admin.post(f"{PATH}/new/restart")
+    found = await house.ended("new")
+    assert found is not None
+    assert [each["id"] for each in found["replicas"]] == ["new/2", "new/3"]
+    assert {each["name"] for each in (await house.admin.get(PATH)).json()["data"]} == {"fake", "new"}
+    logs = (await house.admin.get(f"{PATH}/new/logs?lines=5")).json()["data"]
+    assert [each["replica"] for each in logs] == ["new/2", "new/3"]
+
+    assert (await house.admin.delete(f"{PATH}/new")).status_code == 202
+    assert await house.ended("new") is None
+    assert await house.audit() == [
+        ("deployment.deploy", "new"),
+        ("deployment.scale", "new to 2"),
+        ("deployment.restart", "new"),
+        ("deployment.undeploy", "new"),
+    ]
+
+
+async def test_what_was_deployed_is_kept_as_it_was_scaled_until_it_is_taken_away(house: House) -> None:
+    await house.admin.put(f"{PATH}/new", json=NEW)
+    await house.ended("new")
+    await house.admin.patch(f"{PATH}/new", json={"replicas": 1, "min_replicas": 0, "max_replicas": 3})
+    await house.ended("new")
+    [again] = revived([], house.bench.store.read_blocking(DeploymentTable().all))
+    assert (again.name, again.replicas, again.min_replicas, again.max_replicas) == ("new", 1, 0, 3)
+    await house.admin.delete(f"{PATH}/new")
+    assert house.stored() == []
+
+
+async def test_the_settings_win_over_what_was_deployed_under_the_same_name(house: House) -> None:
+    await house.admin.put(f"{PATH}/new", json=NEW | {"aliases": ["fresh"]})
+    rows = house.bench.store.read_blocking(DeploymentTable().all)
+    assert revived([Wanted(name="new", model="other")], rows) == []
+    assert revived([Wanted(name="other", model="other", aliases=("fresh",))], rows) == []
+    assert len(revived([Wanted(name="other", model="other")], rows)) == 1
+    await house.ended("new")
+
+
+async def test_what_the_settings_name_changes_until_the_next_start_only(house: House) -> None:
+    await house.admin.patch(f"{PATH}/fake", json={"replicas": 2})
+    found = await house.ended("fake")
+    assert found is not None
+    assert (found["ready"], found["in_settings"]) == (2, True)
+    assert house.stored() == []
+    gone = await house.admin.delete(f"{PATH}/fake")
+    assert "next start brings it back" in gone.json()["note"]
+    assert await house.ended("fake") is None
+
+
+async def test_a_change_that_does_not_start_is_told_and_undone(house: House) -> None:
+    await house.admin.put(f"{PATH}/new", json=NEW)
+    await house.ended("new")
+    await house.admin.put(f"{PATH}/new", json=NEW | {"options": {"broken": True}})
+    found = await house.ended("new")
+    assert found is not None
+    assert found["act"]["error"] == "new does not start: it is broken"
+    assert found["ready"] == 1
+    [row] = house.bench.store.read_blocking(DeploymentTable().all)
+    assert "broken" not in row.body
+
+
+async def test_what_does_not_fit_is_refused_with_the_arithmetic_before_anything_is_written(house: House) -> None:
+    house.memory[0] = 3 * GB
+    refused = await house.admin.put(f"{PATH}/new", json=NEW | {"replicas": 2})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == (
+        "new does not fit: 2 x (1.00 GB of weights + 1.00 GB of KV cache) = 4.00 GB, "
+        "and 3.00 GB of memory are available"
+    )
+    assert (await house.admin.put(f"{PATH}/new", json=NEW)).status_code == 202
+    await house.ended("new")
+    assert (await house.admin.patch(f"{PATH}/new", json={"replicas": 3})).status_code == 400
+    assert [action for action, _ in await house.audit()] == ["deployment.deploy"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "param"),
+    [
+        ({"model": "none"}, "model"),
+        ({"name": "other"}, "name"),
+        ({"aliases": ["fake"]}, "aliases"),
+        ({"replicas": 65}, "replicas"),
+        ({"replicas": 2, "max_replicas": 1}, "max_replicas"),
+        ({"replicas": 2, "min_replicas": 3}, "min_replicas"),
+        ({"idle_s": 0}, "idle_s"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+async def test_what_is_wrong_with_a_wish_is_named(house: House, wish: dict[str, Any], param: str) -> None:
+    response = await house.admin.put(f"{PATH}/new", json=NEW | wish)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+    assert house.stored() == []
+
+
+async def test_the_model_of_a_deployment_does_not_change_under_its_users(house: House) -> None:
+    response = await house.admin.put(f"{PATH}/fake", json=NEW | {"name": "fake", "model": "better"})
+    assert response.status_code == 400
+    assert "undeploy it first" in response.json()["error"]["message"]
+
+
+async def test_what_is_not_there_is_not_found(house: House) -> None:
+    for method, path, body in (
+        ("GET", "none", None),
+        ("PATCH", "none", {"replicas": 1}),
+        ("POST", "none/restart", {}),
+        ("DELETE", "none", None),
+        ("GET", "none/logs", None),
+    ):
+        response = await house.admin.request(method, f"{PATH}/{path}", json=body)
+        assert response.status_code == 404
+        assert "there is: fake" in response.json()["error"]["message"]
+
+
+async def test_only_an_admin_changes_what_runs(house: House) -> None:
+    headers = house.bench.bearer("user")
+    for method, path in (("GET", ""), ("PUT", "/new"), ("PATCH", "/fake"), ("DELETE", "/fake"), ("GET", "/fake/logs")):
+        response = await house.admin.request(method, f"{PATH}{path}", json={}, headers=headers)
+        assert response.status_code == 403
