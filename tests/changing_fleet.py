@@ -20,6 +20,7 @@ from pileus.scheduling.routing import Router
 from pileus.scheduling.scaling import Policy
 from pileus.testing.tokenizer import ByteTokenizer
 from replicas import PATIENCE_S
+from unbilled import Unbilled, principal
 
 TESTS = Path(__file__).parent
 SLEEPY = Policy(min_replicas=0, max_replicas=4)
@@ -64,10 +65,11 @@ class Streams:
     def __init__(self, fleet: Fleet, name: str = "fake", *, max_wait_s: float = PATIENCE_S) -> None:
         queue: AdmissionQueue[Dispatched] = AdmissionQueue(Bounds(1000, 10**7, max_wait_s, PATIENCE_S))
         self._fleet, self._name = fleet, name
-        self.endings: list[str] = []
         self.dispatcher = Dispatcher(
             name, queue, Router(), SystemClock(), starting_s=lambda: fleet.directory.starting_s(name)
         )
+        self._scheduler = Unbilled(self.dispatcher)
+        self.endings = self._scheduler.endings
         fleet.directory.subscribe(name, self.dispatcher.on_news)
 
     def open(self, tokens: int) -> Generation:
@@ -76,24 +78,12 @@ class Streams:
             id="req_1", model=self._name, options=GenerationOptions(ignore_eos=True), prompt="x"
         )
         params = SamplingParams(max_tokens=tokens, seed=1)
-        work = Work(request, "tenant", self._name, (1, 2, 3), params, b"")
+        work = Work(request, principal("tenant"), self._name, (1, 2, 3), params, b"", ())
         clock = SystemClock()
-        generation = Generation(
-            work,
-            ByteTokenizer(),
-            self.dispatcher,
-            clock,
-            self._on_end,
-            clock.monotonic(),
-        )
+        generation = Generation(work, ByteTokenizer(), self._scheduler, clock, clock.monotonic())
         self._fleet.directory.wake(self._name)
-        generation.start(600)
+        self._scheduler.begin(generation, 600)
         return generation
-
-    def _on_end(self, generation: Generation, ending: str) -> None:
-        self.endings.append(ending)
-        used = generation.usage.completion_tokens
-        self.dispatcher.served(generation, used, generation.replica, failed=ending == "engine_failed")
 
 
 async def text_of(generation: Generation) -> str:

@@ -20,6 +20,7 @@ from pileus.gateway.generation import Generation, Work
 from pileus.scheduling.admission import AdmissionQueue, Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.tokenizer import ByteTokenizer
+from unbilled import Unbilled, principal
 
 TOKENS = 64
 PATIENCE_S = 20.0
@@ -80,14 +81,12 @@ class Gateway:
 
     def generation(self, dispatcher: Dispatcher) -> Generation:
         request = GenerationRequest(id="req_1", model="d", options=GenerationOptions(), prompt="x")
-        work = Work(request, "t", "d", (1, 2, 3), SamplingParams(max_tokens=TOKENS, seed=7), b"")
-
-        def on_end(generation: Generation, ending: str) -> None:
-            self.endings.append(ending)
-            dispatcher.served(generation, generation.usage.completion_tokens, generation.replica, failed=False)
-
-        generation = Generation(work, ByteTokenizer(), dispatcher, self.clock, on_end, self.clock.monotonic())
-        generation.start(PATIENCE_S)
+        params = SamplingParams(max_tokens=TOKENS, seed=7)
+        work = Work(request, principal("t"), "d", (1, 2, 3), params, b"", ())
+        scheduler = Unbilled(dispatcher)
+        scheduler.endings = self.endings
+        generation = Generation(work, ByteTokenizer(), scheduler, self.clock, self.clock.monotonic())
+        scheduler.begin(generation, PATIENCE_S)
         return generation
 
 

@@ -6,6 +6,7 @@ from pileus.config.settings import Settings
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
 from pileus.gateway.pipeline import Pipeline
+from pileus.gateway.scheduler import SchedulingOwner
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
@@ -18,6 +19,7 @@ class Services:
 
     settings: Settings
     pipeline: Pipeline
+    scheduling: SchedulingOwner
     directory: Directory
     deployments: Deployments
     keys: KeyService

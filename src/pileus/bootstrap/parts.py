@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pileus.fleet.deployments import Deployments
     from pileus.fleet.records import Deployment
     from pileus.gateway.pipeline import Pipeline
+    from pileus.gateway.scheduler import SchedulingOwner
     from pileus.observability.figures import DeploymentSample
     from pileus.observability.metrics import Metrics
     from pileus.observability.series import Series
@@ -61,28 +62,31 @@ def make_plan(settings: "Settings", store: "Store", progress: Progress) -> Plan:
     return Plan(workshop, deployments, kept)
 
 
+def make_scheduling(
+    settings: "Settings", fleet: "Fleet", security: "Security", metrics: "Metrics", tracer: "Tracer"
+) -> "SchedulingOwner":
+    """Who decides when and where requests run, and enters their ends into the books."""
+    from pileus.gateway.scheduler import SchedulingOwner
+    from pileus.gateway.settle import Settlement
+
+    clock = SystemClock()
+    settlement = Settlement(security.ledger, metrics, tracer, clock)
+    return SchedulingOwner(settings.queue, fleet.directory, settlement, security.keys.shares, clock)
+
+
 def make_pipeline(
     settings: "Settings",
     workshop: "LocalWorkshop",
     fleet: "Fleet",
+    scheduling: "SchedulingOwner",
     security: "Security",
-    metrics: "Metrics",
-    tracer: "Tracer",
 ) -> "Pipeline":
     """The way of a request from its text to its settlement."""
     from pileus.gateway.pipeline import Pipeline
-    from pileus.gateway.settle import Settlement
 
-    clock = SystemClock()
-    pipeline = Pipeline(
-        settings,
-        fleet.directory,
-        {each.info.name: workshop.tokenizer(each.info.model) for each in fleet.status()},
-        Settlement(security.ledger, metrics, tracer, clock),
-        security.salt,
-        security.keys.shares,
-        clock,
-    )
+    pipeline = Pipeline(settings.limits, fleet.directory, scheduling, security.salt, SystemClock())
+    for each in fleet.status():
+        pipeline.open(each.info.name, workshop.tokenizer(each.info.model))
     fleet.on_opened.append(lambda each: pipeline.open(each.info.name, workshop.tokenizer(each.info.model)))
     fleet.on_closed.append(pipeline.close)
     return pipeline
@@ -104,13 +108,13 @@ def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") 
     )
 
 
-def make_autoscaler(fleet: "Fleet", pipeline: "Pipeline", metrics: "Metrics") -> "Autoscaler":
+def make_autoscaler(fleet: "Fleet", scheduling: "SchedulingOwner", metrics: "Metrics") -> "Autoscaler":
     """What scales deployments by itself."""
     from pileus.fleet.autoscaler import Autoscaler
     from pileus.fleet.backends.local import available_bytes
     from pileus.gateway.demand import DemandMeter
 
-    return Autoscaler(fleet, DemandMeter(pipeline, metrics), available_bytes, SystemClock())
+    return Autoscaler(fleet, DemandMeter(scheduling, metrics), available_bytes, SystemClock())
 
 
 def make_api(
@@ -119,6 +123,7 @@ def make_api(
     deployments: "Deployments",
     security: "Security",
     pipeline: "Pipeline",
+    scheduling: "SchedulingOwner",
     metrics: "Metrics",
     series: "Series",
 ) -> "ApiServer":
@@ -130,6 +135,7 @@ def make_api(
     services = Services(
         settings=settings,
         pipeline=pipeline,
+        scheduling=scheduling,
         directory=fleet.directory,
         deployments=deployments,
         keys=security.keys,
@@ -142,7 +148,7 @@ def make_api(
     return create_server(create_app(services), settings.server)
 
 
-def samples(fleet: "Fleet", pipeline: "Pipeline") -> "list[DeploymentSample]":
+def samples(fleet: "Fleet", scheduling: "SchedulingOwner") -> "list[DeploymentSample]":
     """What the metrics show of the fleet and of the queues."""
     from pileus.fleet.lifecycle import Phase
     from pileus.observability.figures import DeploymentSample, ReplicaSample
@@ -150,7 +156,7 @@ def samples(fleet: "Fleet", pipeline: "Pipeline") -> "list[DeploymentSample]":
     return [
         DeploymentSample(
             deployment=deployment.info.name,
-            waiting=pipeline.waiting(deployment.info.name),
+            waiting=scheduling.waiting(deployment.info.name),
             replicas=tuple(
                 ReplicaSample(
                     replica=replica.id,

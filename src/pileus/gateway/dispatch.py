@@ -9,14 +9,11 @@ import structlog
 
 from pileus.core.clock import Clock
 from pileus.core.errors import Overloaded, Unavailable
-from pileus.core.ports import ReplicaSink
-from pileus.core.records import EngineRequest, Lane
+from pileus.core.records import Lane
 from pileus.engines.replica.client import ReplicaLink
-from pileus.gateway.pulse import Pulse
 from pileus.scheduling.admission import AdmissionQueue, Refusal, Standing
 from pileus.scheduling.fairness import work
 from pileus.scheduling.lanes import Waiting
-from pileus.scheduling.prefixes import chain
 from pileus.scheduling.routing import Load, Need, Router
 
 _WORK_MEMORY = 0.95
@@ -26,15 +23,21 @@ _CLOSED = Refusal("it is not served any more", 30.0)
 log = structlog.get_logger(__name__)
 
 
-class Dispatched(Waiting, ReplicaSink, Protocol):
+class Dispatched(Waiting, Protocol):
     """A request on its way to a replica."""
 
-    def engine_request(self) -> EngineRequest:
-        """What is still to be computed."""
+    @property
+    def unfinished(self) -> int:
+        """Of its choices."""
         ...
 
-    def on_dispatched(self, link: ReplicaLink, wire_id: int) -> None:
-        """It is on that replica now, under that id."""
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Its prompt's blocks, as `scheduling.prefixes` names them."""
+        ...
+
+    def on_placed(self, link: ReplicaLink) -> None:
+        """It has its place on that replica, and goes there."""
 
     def on_expired(self) -> None:
         """It waited too long and left the queue."""
@@ -43,7 +46,7 @@ class Dispatched(Waiting, ReplicaSink, Protocol):
         """It leaves the replica that it is on, which is returned, and waits again."""
         ...
 
-    def on_displaced(self, refusal: Refusal) -> None:
+    def on_displaced(self, refusal: Overloaded) -> None:
         """It had to leave the queue for others."""
 
 
@@ -65,12 +68,10 @@ class Dispatcher:
         most_held: int = 1024,
     ) -> None:
         self.deployment = deployment
-        self.pulse = Pulse()
         self._queue = queue
         self._router = router
         self._clock = clock
         self._links: dict[str, ReplicaLink] = {}  # by the router's names
-        self._prefixes: dict[int, tuple[int, ...]] = {}  # of what waits or runs, by identity
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = 0.0
         self._starting_s = starting_s
@@ -123,10 +124,10 @@ class Dispatcher:
         if (starting_s := self._starting_s()) is not None:
             self._hold(item, starting_s)
         elif refusal := self._admit(item):
-            raise self.overloaded(refusal)
+            raise self._overloaded(refusal)
         self.pump()
 
-    def overloaded(self, refusal: Refusal) -> Overloaded:
+    def _overloaded(self, refusal: Refusal) -> Overloaded:
         """The refusal as whoever asked is told."""
         wait_s = refusal.retry_after_s
         text = f"{self.deployment} is overloaded: {refusal.reason}. Try again in {wait_s:.0f} s."
@@ -135,7 +136,7 @@ class Dispatcher:
     def requeue(self, item: Dispatched) -> None:
         """Ahead of all others: its replica died."""
         if self._closed:
-            item.on_displaced(_CLOSED)
+            item.on_displaced(self._overloaded(_CLOSED))
             return
         self._queue.put_back(item, self._clock.monotonic())
         self.pump()
@@ -148,7 +149,6 @@ class Dispatcher:
     def served(self, item: Dispatched, answer_tokens: int, link: ReplicaLink | None, *, failed: bool) -> None:
         """Learn from a request that ended; on that replica, if it was on one, and whether that one failed it."""
         now = self.active_s = self._clock.monotonic()
-        self._prefixes.pop(id(item), None)
         if answer_tokens:
             done = work(item.prompt_tokens, answer_tokens)
             self._mean_work = _WORK_MEMORY * (self._mean_work or done) + (1 - _WORK_MEMORY) * done
@@ -162,15 +162,14 @@ class Dispatcher:
         self._turn_away(_CLOSED)
         while (head := self._queue.head(self._clock.monotonic())) is not None:
             self._queue.withdraw(head)
-            head.on_displaced(_CLOSED)
+            head.on_displaced(self._overloaded(_CLOSED))
 
     def pump(self) -> None:
         """Send the head of the queue wherever it fits, until it does not."""
         if self._links and self._held:
             self._release()
         while self._links and (head := self._queue.head(now := self._clock.monotonic())) is not None:
-            request = head.engine_request()
-            need = self._need(head, request)
+            need = self._need(head)
             name = self._router.choose(need, now, random.random())  # noqa: S311  # to spread load, not to hide it
             if name is not None:
                 self._send(head, need, name, now)
@@ -182,7 +181,7 @@ class Dispatcher:
         self._queue.take(item, now)
         link = self._links[name]
         self._router.placed(name, need)
-        item.on_dispatched(link, link.submit(item.engine_request(), item))
+        item.on_placed(link)
         self._router.update(name, _load(link))
 
     def _exchange(self, now: float) -> bool:
@@ -194,7 +193,7 @@ class Dispatcher:
         taker, victim = exchange
         link = victim.on_preempted()
         self._queue.give_way(victim, now)
-        self._send(taker, self._need(taker, taker.engine_request()), _name(link), now)
+        self._send(taker, self._need(taker), _name(link), now)
         return True
 
     def _admit(self, item: Dispatched) -> Refusal | None:
@@ -202,15 +201,13 @@ class Dispatcher:
         answer = self._queue.offer(item, self._clock.monotonic())
         if isinstance(answer, Refusal):
             return answer
-        request = item.engine_request()
-        self._prefixes[id(item)] = chain(request.prompt, request.salt)
         for displaced, refusal in answer:
-            displaced.on_displaced(refusal)
+            displaced.on_displaced(self._overloaded(refusal))
         return None
 
     def _hold(self, item: Dispatched, starting_s: float) -> None:
         if len(self._held) >= self._most_held:
-            raise self.overloaded(Refusal("it is starting, and many wait for it already", starting_s))
+            raise self._overloaded(Refusal("it is starting, and many wait for it already", starting_s))
         self._held[id(item)] = item
 
     def _release(self) -> None:
@@ -222,21 +219,21 @@ class Dispatcher:
                 return
             self._held.pop(id(item), None)
             if refusal:
-                item.on_displaced(refusal)
+                item.on_displaced(self._overloaded(refusal))
 
     def _turn_away(self, refusal: Refusal) -> None:
         held, self._held = self._held, {}
         for item in held.values():
-            item.on_displaced(refusal)
+            item.on_displaced(self._overloaded(refusal))
 
-    def _need(self, item: Dispatched, request: EngineRequest) -> Need:
+    def _need(self, item: Dispatched) -> Need:
         answer = self._queue.lengths.predict(item.max_answer_tokens)
         block_size = next(iter(self._links.values())).capabilities.block_size
         return Need(
-            slots=len(request.choices),
-            kv_blocks=(len(request.prompt) + answer * len(request.choices)) // block_size + 1,
-            prompt_tokens=len(request.prompt),
-            prefix=self._prefixes[id(item)],
+            slots=item.unfinished,
+            kv_blocks=(item.prompt_tokens + answer * item.unfinished) // block_size + 1,
+            prompt_tokens=item.prompt_tokens,
+            prefix=item.prefix,
             urgent=item.lane is not Lane.BATCH,
         )
 

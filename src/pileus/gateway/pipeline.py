@@ -1,99 +1,56 @@
 """The one way to a model: resolve, tokenise, bound, reserve, queue. What comes back is a `Generation`."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from msgspec import Struct
 
-from pileus.config.settings import Settings
+from pileus.config.settings import Limits
 from pileus.core.clock import Clock
-from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, PileusError
+from pileus.core.errors import ContextLengthExceeded, InvalidRequest, Overloaded
 from pileus.core.ports import Tokenizer
 from pileus.core.records import GenerationRequest, Principal, SamplingParams
 from pileus.fleet.directory import Directory
-from pileus.gateway.dispatch import Dispatcher
-from pileus.gateway.generation import Generation, Work
-from pileus.gateway.settle import Settlement
+from pileus.gateway.generation import Generation, Scheduler, Work
+from pileus.gateway.scheduler import Schedulers
 from pileus.gateway.text import prompt_ids
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Share, Standing
-from pileus.scheduling.routing import Router
-from pileus.scheduling.scaling import Demand
+from pileus.scheduling.prefixes import chain
 
 
 class _Served(Struct, frozen=True):
     """What belongs to one deployment."""
 
     tokenizer: Tokenizer
-    dispatcher: Dispatcher
+    scheduler: Scheduler
 
 
 class Pipeline:
-    """Serves every deployment of the directory."""
+    """Serves the deployments that are opened."""
 
     def __init__(
         self,
-        settings: Settings,
+        limits: Limits,
         directory: Directory,
-        tokenizers: Mapping[str, Tokenizer],
-        settlement: Settlement,
+        schedulers: Schedulers,
         salt: Callable[[str], bytes],
-        shares: Mapping[str, Share],
         clock: Clock,
     ) -> None:
-        self._limits = settings.limits
-        self._queue = settings.queue
+        self._limits = limits
         self._directory = directory
-        self._settlement = settlement
+        self._schedulers = schedulers
         self._salt = salt
-        self._shares = shares
         self._clock = clock
         self._contexts: dict[str, int] = {}  # as the replicas last told
         self._served: dict[str, _Served] = {}
-        for name in directory.deployments():
-            self.open(name, tokenizers[name])
 
     def open(self, deployment: str, tokenizer: Tokenizer) -> None:
         """Begin to take requests for a deployment of the directory, or one that is about to be."""
-        queue = self._queue
-        bounds = Bounds(queue.max_requests, queue.max_tokens, queue.max_wait_s, queue.max_foreseen_s)
-        dispatcher = Dispatcher(
-            deployment,
-            AdmissionQueue(bounds, self._shares),
-            Router(),
-            self._clock,
-            starting_s=lambda: self._directory.starting_s(deployment),
-            most_held=queue.max_requests,
-        )
-        self._directory.subscribe(deployment, dispatcher.on_news)
-        self._served[deployment] = _Served(tokenizer, dispatcher)
+        self._served[deployment] = _Served(tokenizer, self._schedulers.open(deployment))
 
     def close(self, deployment: str) -> None:
         """Take no more requests for it, and turn away those that wait. What runs goes on."""
-        self._served.pop(deployment).dispatcher.close()
-
-    def waiting(self, deployment: str) -> int:
-        """Requests in the queue of a deployment."""
-        served = self._served.get(deployment)
-        return 0 if served is None else served.dispatcher.waiting
-
-    def demand(self, deployment: str) -> Demand:
-        """What scaling must know of it, but for the latencies."""
-        dispatcher = self._served[deployment].dispatcher
-        ready = self._directory.ready(deployment)
-        slots = sum(link.capabilities.slots for link in ready)
-        return Demand(
-            active_s=dispatcher.active_s,
-            waiting=dispatcher.waiting,
-            foreseen_s=dispatcher.foreseen_s,
-            used_slots=slots - sum(link.available().slots for link in ready),
-            slots=slots,
-            ready=len(ready),
-        )
-
-    def standings(self, deployment: str) -> list[Standing]:
-        """Who waits there, by tenant and lane."""
-        served = self._served.get(deployment)
-        return [] if served is None else served.dispatcher.standings()
+        del self._served[deployment]
+        self._schedulers.close(deployment)
 
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Admit the request.
@@ -104,29 +61,18 @@ class Pipeline:
         began = self._clock.monotonic()
         deployment = self._directory.resolve(request.model)
         served = self._served[deployment.name]
-        tokenizer, dispatcher = served.tokenizer, served.dispatcher
+        tokenizer, scheduler = served.tokenizer, served.scheduler
         prompt = await prompt_ids(tokenizer, request)
         self._check_choices(deployment.name, request.options.n)
         params = self._params(request, tokenizer, prompt, self._max_context(deployment.name, tokenizer))
         salt = self._salt(principal.tenant)
-        work = Work(request, principal.tenant, deployment.name, tuple(prompt), params, salt)
-        reservation = self._settlement.reserve(
-            principal, deployment.price, len(prompt), params.max_tokens * request.options.n
-        )
-
-        def on_end(generation: Generation, outcome: str) -> None:
-            tokens, failed = generation.usage.completion_tokens, outcome == EngineFailed.code
-            dispatcher.served(generation, tokens, generation.replica, failed=failed)
-            self._settlement.settle(reservation, deployment.price, request, generation, outcome)
-
-        generation = Generation(work, tokenizer, dispatcher, self._clock, on_end, began)
-        self._directory.wake(deployment.name)
+        work = Work(request, principal, deployment.name, tuple(prompt), params, salt, chain(prompt, salt))
+        generation = Generation(work, tokenizer, scheduler, self._clock, began)
         try:
-            generation.start(request.deadline_s or self._limits.request_timeout_s)
-        except PileusError as error:
-            error.settled = True
-            self._settlement.settle(reservation, deployment.price, request, generation, error.code)
-            raise
+            await scheduler.admit(generation)
+        except Overloaded as refusal:
+            raise generation.explained(refusal) from None
+        generation.watch_deadline(request.deadline_s or self._limits.request_timeout_s)
         return generation
 
     def _max_context(self, deployment: str, tokenizer: Tokenizer) -> int:

@@ -1,8 +1,9 @@
-"""What the pipeline hands to the edge."""
+"""What the pipeline hands to the edge, and to the books."""
 
 from msgspec import Struct
 
-from pileus.core.records import FinishReason
+from pileus.core.records import FinishReason, Lane
+from pileus.observability.figures import RequestFigures
 
 
 class TokenText(Struct, frozen=True):
@@ -41,3 +42,16 @@ class Timings(Struct, frozen=True):
     decode_s: float
     gateway_s: float
     total_s: float
+
+
+class Ending(Struct, frozen=True):
+    """What the books are told of a request that ended."""
+
+    request_id: str
+    operation: str  # chat or text_completion
+    requested_model: str
+    deployment: str
+    lane: Lane
+    outcome: str  # a finish reason or an error's code
+    figures: RequestFigures
+    traceparent: str | None = None

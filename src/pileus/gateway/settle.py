@@ -2,8 +2,9 @@
 
 from pileus.core.clock import Clock
 from pileus.core.ports import Ledger, Price, Reservation
-from pileus.core.records import GenerationRequest, Principal, UsageRecord
+from pileus.core.records import Principal, UsageRecord
 from pileus.gateway.generation import Generation
+from pileus.gateway.records import Ending
 from pileus.observability.figures import RequestFigures
 from pileus.observability.metrics import Metrics
 from pileus.observability.tracing import RequestTrace, Tracer
@@ -25,25 +26,18 @@ class Settlement:
         """Raises `QuotaExceeded`."""
         return self._ledger.reserve(principal, price, prompt_tokens, completion_tokens)
 
-    def settle(
-        self,
-        reservation: Reservation,
-        price: Price,
-        request: GenerationRequest,
-        generation: Generation,
-        ending: str,
-    ) -> None:
-        """Commit what was delivered and give the rest back. `ending` is a finish reason or an error's code."""
-        figures = _figures(generation, ending)
+    def settle(self, reservation: Reservation, price: Price, ending: Ending) -> None:
+        """Commit what was delivered and give the rest back."""
+        figures = ending.figures
         at = self._clock.wall()
         self._ledger.settle(
             reservation,
             UsageRecord(
-                request_id=request.id,
+                request_id=ending.request_id,
                 key_id=reservation.principal.key_id,
                 tenant=reservation.principal.tenant,
-                deployment=generation.deployment,
-                lane=request.lane,
+                deployment=ending.deployment,
+                lane=ending.lane,
                 outcome=figures.outcome,
                 at=at,
                 prompt_tokens=figures.prompt_tokens,
@@ -56,35 +50,50 @@ class Settlement:
                 total_s=figures.total_s or 0.0,
             ),
         )
-        self._metrics.request_finished(generation.deployment, figures)
+        self._metrics.request_finished(ending.deployment, figures)
         self._tracer.record(
             RequestTrace(
-                request_id=request.id,
-                operation="chat" if request.prompt is None else "text_completion",
-                requested_model=request.model,
-                deployment=generation.deployment,
+                request_id=ending.request_id,
+                operation=ending.operation,
+                requested_model=ending.requested_model,
+                deployment=ending.deployment,
                 ended_at=at,
                 figures=figures,
-                finish_reasons=(ending,),
-                traceparent=request.traceparent,
+                finish_reasons=(ending.outcome,),
+                traceparent=ending.traceparent,
             )
         )
 
 
-def _figures(generation: Generation, ending: str) -> RequestFigures:
-    usage, timings = generation.usage, generation.timings
-    began = generation.ttft_s is not None  # before its first token, nothing is owed
+def ending_of(generation: Generation, outcome: str) -> Ending:
+    """What is to be settled. `outcome` is a finish reason or an error's code."""
+    request = generation.work.request
+    return Ending(
+        request_id=request.id,
+        operation="chat" if request.prompt is None else "text_completion",
+        requested_model=request.model,
+        deployment=generation.deployment,
+        lane=request.lane,
+        outcome=outcome,
+        figures=_figures(generation, outcome),
+        traceparent=request.traceparent,
+    )
+
+
+def _figures(generation: Generation, outcome: str) -> RequestFigures:
+    usage, timings, stopwatch = generation.usage, generation.timings, generation.stopwatch
+    began = stopwatch.ttft_s is not None  # before its first token, nothing is owed
     return RequestFigures(
-        outcome=ending if ending in _GOOD else "error",
+        outcome=outcome if outcome in _GOOD else "error",
         prompt_tokens=usage.prompt_tokens if began else 0,
         cached_tokens=usage.cached_tokens if began else 0,
         completion_tokens=usage.completion_tokens,
         queue_s=timings.queue_s,
-        ttft_s=generation.ttft_s,
+        ttft_s=stopwatch.ttft_s,
         prefill_s=timings.prefill_s if began else None,
         decode_s=timings.decode_s if began else None,
         gateway_s=timings.gateway_s,
         total_s=timings.total_s,
-        intervals=generation.intervals,
-        error_reason=None if ending in _GOOD else ending,
+        intervals=stopwatch.intervals,
+        error_reason=None if outcome in _GOOD else outcome,
     )

@@ -3,21 +3,20 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from msgspec import Struct, field
+
 # Upper bounds in seconds, six to a decade from 0.1 ms to 100 s: a quantile read from them is good to about a tenth.
 BOUNDS_S = (*(float(f"{step}e{decade}") for decade in range(-4, 2) for step in (1, 1.5, 2, 3, 5, 7)), 100.0)
 
 
-class LatencyCounts:
+class LatencyCounts(Struct):
     """How many durations fell into each bucket, and their sum.
 
     Cheap enough to count every token's gap in: `add` is a bisection in a tuple.
     """
 
-    __slots__ = ("counts", "sum_s")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.sum_s = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
@@ -32,16 +31,12 @@ class LatencyCounts:
         self.sum_s += other.sum_s
 
     def copy(self) -> "LatencyCounts":
-        twin = LatencyCounts()
-        twin.counts, twin.sum_s = self.counts.copy(), self.sum_s
-        return twin
+        return LatencyCounts(self.counts.copy(), self.sum_s)
 
     def since(self, earlier: "LatencyCounts") -> "LatencyCounts":
         """What came after an earlier copy."""
-        new = LatencyCounts()
-        new.counts = [now - then for now, then in zip(self.counts, earlier.counts, strict=True)]
-        new.sum_s = self.sum_s - earlier.sum_s
-        return new
+        counts = [now - then for now, then in zip(self.counts, earlier.counts, strict=True)]
+        return LatencyCounts(counts, self.sum_s - earlier.sum_s)
 
     @property
     def total(self) -> int:

@@ -62,6 +62,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         services = Services(
             settings=Settings(data_dir=data_dir),
             pipeline=cast(Any, pipeline),
+            scheduling=cast(Any, pipeline),
             directory=directory,
             deployments=cast(Any, None),  # see test_deployments
             keys=keys,

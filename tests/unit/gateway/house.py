@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-from pileus.core.errors import EngineFailed
 from pileus.core.ports import ReplicaSink
 from pileus.core.records import (
     Capabilities,
@@ -25,6 +24,7 @@ from pileus.scheduling.admission import AdmissionQueue, Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.clock import ManualClock
 from pileus.testing.tokenizer import ByteTokenizer
+from unbilled import Unbilled, principal
 
 PROMPT = (1, 2, 3)
 
@@ -72,13 +72,9 @@ class House:
         self.clock = ManualClock()
         queue: AdmissionQueue[Dispatched] = AdmissionQueue(Bounds(max_requests, 10_000, max_wait_s, 60.0))
         self.dispatcher = Dispatcher("d", queue, Router(), self.clock)
-        self.endings: list[str] = []
+        self.scheduler = Unbilled(self.dispatcher)
+        self.endings = self.scheduler.endings
         self.serve_with(*replicas)
-
-    def _on_end(self, generation: Generation, ending: str) -> None:
-        self.endings.append(ending)
-        tokens, failed = generation.usage.completion_tokens, ending == EngineFailed.code
-        self.dispatcher.served(generation, tokens, generation.replica, failed=failed)
 
     def serve_with(self, *replicas: Replica) -> None:
         """These take requests, and no others."""
@@ -99,15 +95,9 @@ class House:
             id="req_1", model="d", options=options, prompt="x", lane=lane, deadline_s=deadline_s
         )
         params = SamplingParams(max_tokens=50, seed=1, logprobs=options.logprobs)
-        generation = Generation(
-            Work(request, tenant, "d", PROMPT, params, b""),
-            ByteTokenizer(),
-            self.dispatcher,
-            self.clock,
-            self._on_end,
-            self.clock.monotonic(),
-        )
-        generation.start(timeout_s)
+        work = Work(request, principal(tenant), "d", PROMPT, params, b"", ())
+        generation = Generation(work, ByteTokenizer(), self.scheduler, self.clock, self.clock.monotonic())
+        self.scheduler.begin(generation, timeout_s)
         return generation
 
 

@@ -9,7 +9,7 @@ from pileus.scheduling.scaling import Demand
 
 
 class Asked:
-    """A pipeline with one request waiting."""
+    """Scheduling with one request waiting."""
 
     def demand(self, deployment: str) -> Demand:
         return Demand(active_s=7.0, waiting=1)

@@ -190,8 +190,8 @@ async def test_time_between_tokens_is_measured_in_each_choice_by_itself() -> Non
         say(generation, "a", 0)
         say(generation, "b", 1)
         house.clock.advance(0.5)
-    assert generation.intervals.total == 4
-    assert generation.intervals.sum_s == pytest.approx(2.0)
+    assert generation.stopwatch.intervals.total == 4
+    assert generation.stopwatch.intervals.sum_s == pytest.approx(2.0)
     generation.cancel()
 
 

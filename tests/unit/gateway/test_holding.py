@@ -5,10 +5,10 @@ from typing import Any, cast
 import pytest
 
 from pileus.core.errors import Overloaded
-from pileus.core.records import Capabilities, Continuation, Credit, EngineRequest, Lane, SamplingParams
+from pileus.core.records import Capabilities, Continuation, Credit, Lane
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatched, Dispatcher
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Refusal
+from pileus.scheduling.admission import AdmissionQueue, Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.clock import ManualClock
 
@@ -17,22 +17,21 @@ class Item:
     """Meets `Dispatched`, as far as it is used before a replica speaks."""
 
     tenant, lane, priority, prompt_tokens, choices, max_answer_tokens = "t", Lane.ON_DEMAND, 0, 3, 1, 100
+    unfinished, prefix = 1, ()
 
     def __init__(self, due: float | None = None) -> None:
         self.due = due
         self.sent = False
-        self.refused: list[Refusal] = []
+        self.refused: list[Overloaded] = []
 
-    def engine_request(self) -> EngineRequest:
-        return EngineRequest(0, (1, 2, 3), SamplingParams(max_tokens=100, seed=1))
-
-    def on_dispatched(self, link: ReplicaLink, wire_id: int) -> None:
+    def on_placed(self, link: ReplicaLink) -> None:
+        cast(Any, link).free -= 1
         self.sent = True
 
     def on_expired(self) -> None:
         raise AssertionError("it must not expire")
 
-    def on_displaced(self, refusal: Refusal) -> None:
+    def on_displaced(self, refusal: Overloaded) -> None:
         self.refused.append(refusal)
 
 
@@ -54,10 +53,6 @@ class Link:
 
     def available(self) -> Credit:
         return Credit(self.free, 1000)
-
-    def submit(self, request: EngineRequest, sink: object) -> int:
-        self.free -= 1
-        return 1
 
 
 class House:

@@ -8,31 +8,24 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pileus.core.ports import Price
-from pileus.core.records import GenerationOptions, GenerationRequest
-from pileus.gateway.records import Timings, Usage
+from pileus.core.records import Lane
+from pileus.gateway.records import Ending
 from pileus.gateway.settle import Settlement
-from pileus.observability.latency import LatencyCounts
+from pileus.observability.figures import RequestFigures
 from pileus.observability.metrics import Metrics
 from pileus.observability.tracing import OtelTracer
 from pileus.testing.clock import ManualClock
-
-FINISHED = SimpleNamespace(
-    deployment="d",
-    usage=Usage(3, 0, 5),
-    timings=Timings(0.1, 0.2, 0.3, 0.0, 0.6),
-    ttft_s=0.3,
-    intervals=LatencyCounts(),
-)
 
 
 def span_of(traceparent: str | None) -> ReadableSpan:
     """The span of a request that came with this header."""
     exporter = InMemorySpanExporter()
     tracer = OtelTracer(exporter, "1.0")
-    request = GenerationRequest(id="req_1", model="d", options=GenerationOptions(), prompt="x", traceparent=traceparent)
+    figures = RequestFigures(outcome="stop", prompt_tokens=3, completion_tokens=5)
+    ending = Ending("req_1", "text_completion", "d", "d", Lane.ON_DEMAND, "stop", figures, traceparent)
     settlement = Settlement(Mock(), Metrics(), tracer, ManualClock())
     reservation = cast(Any, SimpleNamespace(principal=SimpleNamespace(key_id="key_1", tenant="t")))
-    settlement.settle(reservation, Price(0, 0), request, cast(Any, FINISHED), "stop")
+    settlement.settle(reservation, Price(0, 0), ending)
     tracer.close()
     [span] = [span for span in exporter.get_finished_spans() if span.name == "text_completion d"]
     return span

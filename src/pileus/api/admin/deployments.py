@@ -160,7 +160,7 @@ def _view(call: Call, found: DeploymentStatus) -> DeploymentView:
         in_settings=services.deployments.in_settings(info.name),
         desired=found.desired,
         ready=len(services.directory.ready(info.name)),
-        waiting=services.pipeline.waiting(info.name),
+        waiting=services.scheduling.waiting(info.name),
         scaling=None if found.policy is None else _scaling(found.policy),
         act=services.deployments.acts.latest(info.name),
         replicas=[replica_view(each) for each in found.replicas],

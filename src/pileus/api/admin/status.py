@@ -157,7 +157,7 @@ def status_now(call: Call) -> Status:
         version=services.version,
         uptime_s=max(0.0, time.time() - services.started_at),
         deployments=[
-            _deployment(each, services.pipeline.standings(each.info.name)) for each in services.directory.status()
+            _deployment(each, services.scheduling.standings(each.info.name)) for each in services.directory.status()
         ],
     )
 
