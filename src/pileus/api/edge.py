@@ -20,7 +20,7 @@ from pileus.core.errors import CallerError, InvalidRequest, PileusError
 from pileus.core.ids import new_id
 from pileus.core.records import AuditEvent, Principal
 from pileus.observability.events import get_log
-from pileus.security.keys import KeyRefused
+from pileus.security.ring import KeyRefused
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST: Final = re.compile(rb"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")

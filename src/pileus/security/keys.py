@@ -1,27 +1,20 @@
-"""API keys: made once, shown once, recognised in memory.
-
-Only an HMAC-SHA-256 of a key under the server's pepper is kept. To authenticate is to compute that digest and look it
-up: what the look-up's time could tell is a digest that nobody can steer without the pepper, so it tells nothing of any
-key; the record found is compared once more in constant time. No database stands on this path.
-"""
+"""API keys: made once, shown once, kept in the store, and recognised by a `KeyRing`."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from msgspec import Struct, structs
+from msgspec import structs
 from sqlalchemy import Connection
 
 from pileus.core.clock import Clock
-from pileus.core.errors import InvalidRequest, NotFound, RateLimited, Unauthenticated
+from pileus.core.errors import InvalidRequest, NotFound
 from pileus.core.ids import new_id
 from pileus.core.records import USUAL_LANES, AuditEvent, Principal
 from pileus.scheduling.admission import Share
 from pileus.security.audit import SYSTEM
-from pileus.security.guesses import Guesses
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
-from pileus.security.permission import ROLES, Role
+from pileus.security.permission import ROLES
 from pileus.security.rights import (
     checked_lanes,
     checked_max_priority,
@@ -29,46 +22,27 @@ from pileus.security.rights import (
     checked_weight,
     shares_of,
 )
-from pileus.security.secret import PREFIX, new_secret, well_formed
+from pileus.security.ring import Entry, KeyRefused, KeyRing
+from pileus.security.secret import new_secret
 from pileus.store.port import Result, Store
 from pileus.store.tables import ApiKey, AuditTable, KeyTable, Total, UsageTable
 
 NAME_LIMIT = 128  # characters
 
 
-class KeyRefused(Unauthenticated):
-    """This API key is not valid."""
-
-    def __init__(self, message: str, reason: str, key_id: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason  # malformed, unknown, expired or revoked; for the audit
-        self.key_id = key_id  # where the key is known
-
-
-class _Entry(Struct):
-    digest: bytes
-    key: ApiKey
-    principal: Principal
-
-
 class KeyService:
     """Every key of this Pileus. For one event loop."""
 
     def __init__(self, store: Store, pepper: Pepper, ledger: UsageLedger, clock: Clock) -> None:
+        self.ring = KeyRing(pepper, clock)
         self._store = store
-        self._pepper = pepper
         self._ledger = ledger
         self._clock = clock
         self._table = KeyTable()
         self._audit = AuditTable()
-        self._guesses = Guesses()
-        self._by_digest: dict[bytes, _Entry] = {}
-        self._by_id: dict[str, _Entry] = {}
         self._shares: dict[str, Share] = {}
         self._revoking = asyncio.Lock()
         self._acts: set[asyncio.Task[object]] = set()
-        self._expired_until = clock.wall()  # keys that expired up to then are known to have
-        self.on_closed: list[Callable[[str, KeyRefused], None]] = []  # called with the key's id, on the event loop
 
     @classmethod
     def open(cls, store: Store, pepper: Pepper, ledger: UsageLedger, clock: Clock) -> "KeyService":
@@ -81,34 +55,17 @@ class KeyService:
         return service
 
     def authenticate(self, secret: str, address: str = "") -> Principal:
-        """Who holds this key, sent from there; callers without an address count as one.
-
-        Raises `KeyRefused`, whose messages tell more than "no" only to a key's holder, or `RateLimited` where the key
-        is nobody's and its address has sent too many such.
-        """
-        try:
-            return self._recognise(secret)
-        except KeyRefused as refusal:
-            if refusal.key_id:
-                raise
-            wait_s = self._guesses.wrong(address, self._clock.monotonic())
-            if wait_s is None:
-                raise
-        raise RateLimited("Too many wrong API keys came from this address.", retry_after_s=wait_s)
-
-    def _recognise(self, secret: str) -> Principal:
-        if not well_formed(secret):
-            raise KeyRefused(f"This is not a Pileus API key, or it has a typing mistake: {PREFIX}...", "malformed")
-        digest = self._pepper.digest(secret.encode())
-        entry = self._by_digest.get(digest)
-        if entry is None or not hmac.compare_digest(entry.digest, digest):
-            raise KeyRefused("This API key is not known here.", "unknown")
-        self._check(entry.key)
-        return entry.principal
+        """See `KeyRing`."""
+        return self.ring.authenticate(secret, address)
 
     def check(self, key_id: str) -> None:
-        """Raise `KeyRefused` if the key was closed since it was authenticated; for work that begins later."""
-        self._check(self._by_id[key_id].key)
+        """See `KeyRing`."""
+        self.ring.check(key_id)
+
+    @property
+    def on_closed(self) -> list[Callable[[str, KeyRefused], None]]:
+        """See `KeyRing`."""
+        return self.ring.on_closed
 
     @property
     def shares(self) -> Mapping[str, Share]:
@@ -116,22 +73,9 @@ class KeyService:
         return self._shares
 
     def expire(self) -> None:
-        """Tell the listeners of the keys that have expired since the last call; call every second.
-
-        Where the clock was set back, keys are open again, and may expire again.
-        """
-        since, until = self._expired_until, self._clock.wall()
-        self._expired_until = until
-        earlier, later = min(since, until), max(since, until)
-        turned = [
-            entry.key
-            for entry in self._by_id.values()
-            if entry.key.expires_at is not None and earlier < entry.key.expires_at <= later
-        ]
-        if turned:
+        """Let keys lose their right when their time is over; call every second."""
+        if self.ring.expire():
             self._reckon()
-        for key in turned:
-            self._closed(key)
 
     async def create(
         self,
@@ -166,20 +110,19 @@ class KeyService:
             tokens_per_s=checked_tokens_per_s(tokens_per_s, known_lanes),
         )
         secret = new_secret()
-        await self._finish(self._create(key, self._pepper.digest(secret.encode())))
+        await self._finish(self._create(key, self.ring.digest(secret)))
         return key, secret
 
     async def list(self) -> list[ApiKey]:
         """Every key with what it has used, oldest first."""
-        return [self._shown(entry.key) for entry in self._by_id.values()]
+        return [self._shown(entry.key) for entry in self.ring]
 
     async def revoke(self, key_id: str, actor: str = SYSTEM) -> ApiKey:
         """Close a key for good, at once. Raises `NotFound`. Revoking twice changes nothing."""
-        entry = self._by_id.get(key_id)
+        entry = self.ring.get(key_id)
         if entry is None:
             raise NotFound(f"There is no API key {key_id!r}.")
-        await self._finish(self._revoke(entry, actor))
-        return self._shown(entry.key)
+        return self._shown(await self._finish(self._revoke(entry, actor)))
 
     async def _create(self, key: ApiKey, digest: bytes) -> None:
         event = self._event(key.created_by, "key.create", key)
@@ -192,7 +135,7 @@ class KeyService:
         self._admit(digest, key, Total())
         self._reckon()
 
-    async def _revoke(self, entry: _Entry, actor: str) -> None:
+    async def _revoke(self, entry: Entry, actor: str) -> ApiKey:
         event = self._event(actor, "key.revoke", entry.key)
 
         def write(tx: Connection) -> None:
@@ -200,29 +143,20 @@ class KeyService:
             self._audit.insert(tx, [event])
 
         async with self._revoking:
-            if entry.key.revoked_at is not None:
-                return
+            present = self.ring.get(entry.key.id) or entry
+            if present.key.revoked_at is not None:
+                return present.key
             await self._store.write(write)
-            entry.key = structs.replace(entry.key, revoked_at=event.at)
+            revoked = structs.replace(entry.key, revoked_at=event.at)
+            self.ring.put(entry.digest, revoked)
         self._reckon()
-        self._closed(entry.key)
-
-    def _check(self, key: ApiKey) -> None:
-        if refusal := _refusal(key, self._clock.wall()):
-            raise refusal
+        return revoked
 
     def _reckon(self) -> None:
         """Bring the shares up to date, after a key opened or closed."""
-        now = self._clock.wall()
-        found = shares_of(entry.key for entry in self._by_id.values() if _refusal(entry.key, now) is None)
+        found = shares_of(entry.key for entry in self.ring if self.ring.is_open(entry.key))
         self._shares.clear()
         self._shares.update(found)
-
-    def _closed(self, key: ApiKey) -> None:
-        """What was begun with this key has lost its right."""
-        if refusal := _refusal(key, self._clock.wall()):
-            for listener in self.on_closed:
-                listener(key.id, refusal)
 
     async def _finish(self, act: Awaitable[Result]) -> Result:
         """See an act through to its effect in memory, even when the caller leaves in between."""
@@ -232,12 +166,8 @@ class KeyService:
         return await asyncio.shield(task)
 
     def _admit(self, digest: bytes, key: ApiKey, so_far: Total) -> None:
-        # A role that a later Pileus knew, and this one does not, holds no permission.
-        permissions = frozenset(map(str, ROLES[Role(key.role)])) if key.role in ROLES else frozenset[str]()
-        principal = Principal(key.id, key.tenant, key.role, permissions, key.name, key.lanes, key.max_priority)
-        entry = _Entry(digest, key, principal)
-        self._by_digest[digest] = self._by_id[key.id] = entry
         self._ledger.open_account(key, so_far)
+        self.ring.put(digest, key)
 
     def _shown(self, key: ApiKey) -> ApiKey:
         account = self._ledger.accounts[key.id]
@@ -245,15 +175,6 @@ class KeyService:
 
     def _event(self, actor: str, action: str, key: ApiKey) -> AuditEvent:
         return AuditEvent(at=self._clock.wall(), actor=actor, tenant=key.tenant, action=action, target=key.id)
-
-
-def _refusal(key: ApiKey, now: float) -> KeyRefused | None:
-    """Why a known key opens nothing, if so."""
-    if key.revoked_at is not None:
-        return KeyRefused("This API key was revoked.", "revoked", key.id)
-    if key.expires_at is not None and now >= key.expires_at:
-        return KeyRefused("This API key has expired.", "expired", key.id)
-    return None
 
 
 def _checked_label(param: str, text: str) -> str:

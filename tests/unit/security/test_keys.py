@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from pileus.core.errors import InvalidRequest, NotFound, OperatorError, RateLimited, Unauthenticated, Unavailable
 from pileus.security.guesses import LIMIT, WINDOW_S
-from pileus.security.keys import KeyRefused, KeyService
+from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import PEPPER_FILE, Pepper
+from pileus.security.ring import KeyRefused
 from pileus.security.secret import LENGTH, PREFIX, _checksum, new_secret
 from pileus.security.service import Security
 from pileus.security.usage import UsageJournal
