@@ -36,12 +36,12 @@ options = {{ step_s = {STEP_S}, slots = 1 }}
 """
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=[1, 3], ids=["one gateway", "three gateways"])
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("faults")
     config = data / "pileus.toml"
     config.write_text(CONFIG)
-    with running_server(data, "--config", str(config)) as server:
+    with running_server(data, "--config", str(config), "--gateways", str(request.param)) as server:
         yield server
 
 

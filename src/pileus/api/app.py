@@ -1,6 +1,8 @@
 """The application: its routes, each with a permission, behind one edge."""
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -9,21 +11,27 @@ from starlette.types import ASGIApp
 from pileus.api import console, docs, health
 from pileus.api.admin import audit, deployments, keys, status
 from pileus.api.edge import Edge
+from pileus.api.forward import Forward
 from pileus.api.openai import chat, completions, models
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
-from pileus.api.services import Services
+from pileus.api.services import EdgeServices, Services
 
 _DESCRIPTION: Final = "An LLM cloud that you own. OpenAI's clients work as they are: set their base URL to `/v1`."
 # The pipeline's own spans and metrics replace FastAPI's, which would record request contents with errors.
 _NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
+# The busiest first: routes are tried in order.
+_SPEAKING: Final = (*chat.ROUTES, *completions.ROUTES)
+
+
 class PileusApi(FastAPI):
     """FastAPI for its routes and its OpenAPI document, with our own edge in place of its stack of middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Edge(self.router, self.state.services)
+        forward: Forward | None = self.state.forward
+        return Edge(forward or self.router, self.state.services)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -31,6 +39,27 @@ def create_app(services: Services) -> FastAPI:
 
     `app.state.closing` is an event to be set when the server stops, so that endless streams end.
     """
+    further = (
+        *models.ROUTES,
+        *health.ROUTES,
+        *status.ROUTES,
+        *deployments.ROUTES,
+        *keys.ROUTES,
+        *audit.ROUTES,
+        *docs.routes(),
+        *console.routes(),
+    )
+    return _create(services, (*_SPEAKING, *further))
+
+
+def create_gateway_app(services: EdgeServices, owner: Path) -> FastAPI:
+    """What a further gateway process serves: the routes that make models speak; all else goes to the owner's socket."""
+    app = _create(services, _SPEAKING)
+    app.state.forward = Forward(app.router, frozenset(route.path for route in _SPEAKING), owner)
+    return app
+
+
+def _create(services: EdgeServices, routes: Sequence[GuardedRoute]) -> FastAPI:
     app = PileusApi(
         title="Pileus",
         version=services.version,
@@ -40,23 +69,13 @@ def create_app(services: Services) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
-        routes=[
-            *chat.ROUTES,  # the busiest first: routes are tried in order
-            *completions.ROUTES,
-            *models.ROUTES,
-            *health.ROUTES,
-            *status.ROUTES,
-            *deployments.ROUTES,
-            *keys.ROUTES,
-            *audit.ROUTES,
-            *docs.routes(),
-            *console.routes(),
-        ],
+        routes=list(routes),
     )
     app.state.services = services
+    app.state.forward = None
     app.state.present = Present()
     app.state.closing = asyncio.Event()
-    services.keys.on_closed.append(app.state.present.interrupt)
+    services.ring.on_closed.append(app.state.present.interrupt)
     refuse_unguarded(app)
     return app
 

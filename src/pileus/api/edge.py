@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pileus.api.errors import RawHeaders, answer, answer_headers, from_router
 from pileus.api.presence import ClientLeft
-from pileus.api.services import Services
+from pileus.api.services import EdgeServices
 from pileus.core.errors import CallerError, InvalidRequest, PileusError
 from pileus.core.ids import new_id
 from pileus.core.records import AuditEvent, Principal
@@ -27,6 +27,7 @@ _HOST: Final = re.compile(rb"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 LANE_HEADER: Final = b"x-pileus-lane"
 PRIORITY_HEADER: Final = b"x-pileus-priority"
 DEADLINE_HEADER: Final = b"x-pileus-deadline-ms"
+ADDRESS_HEADER: Final = b"x-forwarded-for"  # between the processes of one server
 # Two of one of these would let two readers of the request disagree.
 _SINGULAR: Final = frozenset(
     {
@@ -43,6 +44,7 @@ _SINGULAR: Final = frozenset(
     }
 )
 _TRACEPARENT: Final = b"traceparent"
+_REQUEST_ID_HEADER: Final = b"x-request-id"
 _CSP: Final = b"content-security-policy"
 _HEADERS: Final[RawHeaders] = [
     (b"x-content-type-options", b"nosniff"),
@@ -98,7 +100,7 @@ def read_head(scope: Scope) -> Head:
 class Edge:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(self, app: ASGIApp, services: EdgeServices) -> None:
         self._app = app
         self._services = services
 
@@ -130,11 +132,11 @@ class Edge:
         """Each is counted by its reason; a refusal goes to the audit, what is our fault to the log."""
         services = self._services
         if not isinstance(error, PileusError):
-            services.metrics.request_refused("internal_error")
+            services.refusal_counter.request_refused("internal_error")
         elif not error.settled:
-            services.metrics.request_refused(error.code)
+            services.refusal_counter.request_refused(error.code)
         if isinstance(error, CallerError):
-            services.audit.refused(_refusal(error, head, target))
+            services.refusals.refused(_refusal(error, head, target))
         elif isinstance(error, PileusError):
             log.warning("request.failed", request_id=head.request_id, code=error.code, reason=error.message)
         else:
@@ -156,10 +158,12 @@ def _refusal(error: CallerError, head: Head, target: str) -> AuditEvent:
 
 
 def _dress(message: Message, request_id: str) -> None:
-    """Add to the start of a response what every response has."""
+    """Add to the start of a response what every response has; one that another process dressed has it."""
     headers: RawHeaders = message["headers"]
+    if any(name == _REQUEST_ID_HEADER for name, _ in headers):
+        return
     policy = [] if any(name == _CSP for name, _ in headers) else [_NOTHING_LOADS]
-    message["headers"] = [*headers, *_HEADERS, *policy, (b"x-request-id", request_id.encode("ascii"))]
+    message["headers"] = [*headers, *_HEADERS, *policy, (_REQUEST_ID_HEADER, request_id.encode("ascii"))]
 
 
 async def _send_error(send: Send, error: Exception) -> None:

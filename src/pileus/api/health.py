@@ -35,7 +35,7 @@ async def healthz(call: Call) -> ASGIApp:
 
 async def readyz(call: Call) -> ASGIApp:
     """Whether every deployment can serve; 503 with the names of those that cannot."""
-    directory = call.services.directory
+    directory = call.owned.directory
     names = directory.deployments()
     ready = [name for name in names if directory.ready(name) or directory.starting_s(name) is not None]
     missing = [name for name in names if name not in ready]
@@ -46,7 +46,7 @@ async def readyz(call: Call) -> ASGIApp:
 
 async def metrics(call: Call) -> ASGIApp:
     """Prometheus metrics."""
-    return Response(call.services.metrics.render(), media_type=_PROMETHEUS_TEXT)
+    return Response(call.owned.metrics.render(), media_type=_PROMETHEUS_TEXT)
 
 
 ROUTES = (

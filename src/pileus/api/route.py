@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pileus.api.body import Form, parse, read_body
-from pileus.api.edge import Head
+from pileus.api.edge import ADDRESS_HEADER, Head
 from pileus.api.presence import Presence, Present
-from pileus.api.services import Services
+from pileus.api.services import EdgeServices, Services
 from pileus.core.errors import InvalidRequest, Unauthenticated
 from pileus.core.records import Principal
 from pileus.security.permission import Permission, require
@@ -36,8 +36,15 @@ class Call(Request):
     """One request at its route."""
 
     @property
-    def services(self) -> Services:
-        services: Services = self.scope["app"].state.services
+    def services(self) -> EdgeServices:
+        services: EdgeServices = self.scope["app"].state.services
+        return services
+
+    @property
+    def owned(self) -> Services:
+        """Only for routes of the process that owns the data folder."""
+        services = self.services
+        assert isinstance(services, Services)
         return services
 
     @property
@@ -59,7 +66,7 @@ class Call(Request):
     def presence(self) -> Presence:
         """To be entered while an answer is made that takes long. Raises `KeyRefused` for a key that was closed while
         the body came in."""
-        self.services.keys.check(self.principal.key_id)
+        self.services.ring.check(self.principal.key_id)
         present: Present = self.scope["app"].state.present
         return present.of(self.principal.key_id, self.receive)
 
@@ -109,7 +116,7 @@ class GuardedRoute(APIRoute):
             self._check_query(scope["query_string"])
         if not isinstance(self.permission, Public):
             head = call.head
-            head.principal = call.services.keys.authenticate(secret_of(head.values), _address(scope))
+            head.principal = call.services.ring.authenticate(secret_of(head.values), _address(scope))
             require(head.principal, self.permission)
         response = await self._handler(call)
         await response(scope, receive, send)
@@ -124,9 +131,12 @@ class GuardedRoute(APIRoute):
 
 
 def _address(scope: Scope) -> str:
-    """Who is at the other end of the connection; headers that claim another are nobody's word."""
+    """Who is at the other end of the connection. Headers that claim another are nobody's word, but where the other end
+    is a gateway process of this server, which is connected by a socket that only this user reaches."""
     client: tuple[str, int] | None = scope.get("client")
-    return client[0] if client else ""
+    if client is not None:
+        return client[0]
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == ADDRESS_HEADER), "")
 
 
 def secret_of(head: dict[bytes, bytes]) -> str:

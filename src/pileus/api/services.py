@@ -1,8 +1,10 @@
 """What the edge needs from below, put together by bootstrap."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from pileus.config.settings import Settings
+from pileus.core.ports import RefusalSink
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
 from pileus.gateway.pipeline import Pipeline
@@ -11,20 +13,36 @@ from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
+from pileus.security.ring import KeyRing
+
+
+class RefusalCounter(Protocol):
+    """Counts refusals by their reason."""
+
+    def request_refused(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """One of each, for as long as the server runs."""
+class EdgeServices:
+    """What every gateway process has, for as long as it runs."""
 
     settings: Settings
     pipeline: Pipeline
-    scheduling: SchedulingOwner
     directory: Directory
+    ring: KeyRing
+    refusals: RefusalSink
+    refusal_counter: RefusalCounter
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services(EdgeServices):
+    """What the process has that owns the data folder."""
+
+    scheduling: SchedulingOwner
     deployments: Deployments
     keys: KeyService
     audit: AuditLog
     metrics: Metrics
     series: Series
-    version: str
     started_at: float  # wall clock

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pileus.fleet.controller import Fleet
     from pileus.fleet.deployments import Deployments
     from pileus.fleet.records import Deployment
+    from pileus.gateway.forwarding.owner import GatewayHub
     from pileus.gateway.pipeline import Pipeline
     from pileus.gateway.scheduler import SchedulingOwner
     from pileus.observability.figures import DeploymentSample
@@ -92,6 +93,17 @@ def make_pipeline(
     return pipeline
 
 
+def make_hub(fleet: "Fleet", scheduling: "SchedulingOwner", security: "Security", metrics: "Metrics") -> "GatewayHub":
+    """Where further gateway processes forward to."""
+    from pileus.gateway.forwarding.owner import GatewayHub
+
+    def model_path(deployment: str) -> str | None:
+        path: str | None = fleet.deployment(deployment).spec["model_path"]
+        return path
+
+    return GatewayHub(scheduling, fleet.directory, security.keys.ring, security.audit, metrics, model_path)
+
+
 def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") -> "Deployments":
     """What operators do to deployments at run time."""
     from pileus.fleet.backends.local import available_bytes
@@ -138,6 +150,9 @@ def make_api(
         scheduling=scheduling,
         directory=fleet.directory,
         deployments=deployments,
+        ring=security.keys.ring,
+        refusals=security.audit,
+        refusal_counter=metrics,
         keys=security.keys,
         audit=security.audit,
         metrics=metrics,

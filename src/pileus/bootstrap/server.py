@@ -1,13 +1,11 @@
 """The server's life: what it starts, in which order, and how that ends again."""
 
 import asyncio
-import errno
 import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -17,13 +15,12 @@ from msgspec import Struct
 
 from pileus import __version__
 from pileus.bootstrap import parts
+from pileus.bootstrap.front import Front, OwnFront, SharedFront, listen, url_of
 from pileus.bootstrap.local import check, own
 from pileus.core.clock import SystemClock
-from pileus.core.errors import OperatorError
 from pileus.models.progress import silent
 
 if TYPE_CHECKING:
-    from pileus.api.server import ApiServer
     from pileus.config.load import Loaded
     from pileus.config.settings import Settings
     from pileus.fleet.controller import Fleet
@@ -69,10 +66,11 @@ def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
     _allow_open_files()
     with ExitStack() as stack:
         store, security = stack.enter_context(own(settings))
-        listening = stack.enter_context(_listen(settings.server.host, settings.server.port))
+        server = settings.server
+        listening = stack.enter_context(listen(server.host, server.port, server.gateways))
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pileus-")))
         plan = parts.make_plan(settings, store, listener.progress if listener else silent)
-        stack.enter_context(security.audit.server_run(f"{__version__} at {_url(listening)}"))
+        stack.enter_context(security.audit.server_run(f"{__version__} at {url_of(listening[0])}"))
         uvloop.run(_Server(settings, store, security, plan, listener, began).run(listening, run_dir))
 
 
@@ -96,7 +94,7 @@ class _Server:
         self._began = began
         self._stops_asked = 0
 
-    async def run(self, listening: socket.socket, run_dir: Path) -> None:
+    async def run(self, listening: list[socket.socket], run_dir: Path) -> None:
         from pileus.fleet.backends.local import LocalStarter
         from pileus.fleet.controller import Fleet
 
@@ -106,11 +104,11 @@ class _Server:
         try:
             # The replicas load while the web framework does.
             await asyncio.to_thread(import_module, "pileus.api.app")
-            await self._serve(fleet, listening)
+            await self._serve(fleet, listening, run_dir)
         finally:
             await fleet.drain_and_stop(_LAST_GRACE_S)
 
-    async def _serve(self, fleet: "Fleet", listening: socket.socket) -> None:
+    async def _serve(self, fleet: "Fleet", listening: list[socket.socket], run_dir: Path) -> None:
         from pileus.observability.metrics import Metrics
         from pileus.observability.series import Series
         from pileus.observability.tracing import open_tracer
@@ -125,10 +123,14 @@ class _Server:
         deployments = parts.make_acts(settings, self._plan, fleet, self._store)
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
         server = parts.make_api(settings, fleet, deployments, security, pipeline, scheduling, metrics, series)
-        self._watch_signals(server)
-        serving = asyncio.create_task(server.serve([listening]))
+        front: Front = OwnFront(server, listening[0])
+        if len(listening) > 1:
+            hub = parts.make_hub(fleet, scheduling, security, metrics)
+            front = SharedFront(settings, server, hub, listening, run_dir)
+        self._watch_signals(front)
+        serving = asyncio.create_task(front.serve())
         forever = (_sample(series), security.run(), autoscaler.run())
-        background = [asyncio.create_task(work) for work in (self._announce(fleet, listening), *forever)]
+        background = [asyncio.create_task(work) for work in (self._announce(fleet, front, listening[0]), *forever)]
         try:
             pending = {serving, *background}
             while not serving.done():
@@ -136,7 +138,7 @@ class _Server:
                 for task in done:
                     task.result()  # what fails behind the scenes ends the server, rather than going on without it
         finally:
-            server.should_exit = True
+            front.stop(at_once=self._stops_asked > 1)
             await serving
             await deployments.acts.stop()
             for task in background:
@@ -144,23 +146,23 @@ class _Server:
             await asyncio.gather(*background, return_exceptions=True)
             tracer.close()
 
-    def _watch_signals(self, server: "ApiServer") -> None:
+    def _watch_signals(self, front: Front) -> None:
         """The first stop lets requests finish, the second does not."""
 
         def stop() -> None:
             self._stops_asked += 1
-            server.should_exit = True
-            server.force_exit = self._stops_asked > 1
+            front.stop(at_once=self._stops_asked > 1)
             if self._listener and self._stops_asked == 1:
                 self._listener.stopping()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop)
 
-    async def _announce(self, fleet: "Fleet", listening: socket.socket) -> None:
+    async def _announce(self, fleet: "Fleet", front: Front, listening: socket.socket) -> None:
         """Wait for every deployment of the settings, make the first key, and tell the listener."""
         for wanted in self._settings.deployment:
             await fleet.wait_ready(wanted.name, READY_TIMEOUT_S)
+        await front.opened()
         if self._listener is None:
             return
         admin_key = None
@@ -168,7 +170,7 @@ class _Server:
             _, admin_key = await self._security.keys.create("admin", "admin")
         self._listener.ready(
             Ready(
-                url=_url(listening),
+                url=url_of(listening),
                 models=fleet.directory.deployments(),
                 admin_key=admin_key,
                 took_s=perf_counter() - self._began,
@@ -182,30 +184,6 @@ def _allow_open_files() -> None:
     wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A bound socket; connections wait in it until the server is up. Raises `OperatorError` for a taken port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            raise OperatorError(f"port {port} of {host} is taken: stop what listens there, or choose --port") from None
-        raise OperatorError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose --host and --port"
-        ) from None
-    with listening:
-        yield listening
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _sample(series: "Series") -> None:

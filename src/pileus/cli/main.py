@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from pileus.cli import audit, chat, config, deployments, keys, models, serve, simulate, status, version, worker
+from pileus.cli import audit, chat, config, deployments, gateway, keys, models, serve, simulate, status, version, worker
 from pileus.core.errors import ConfigError, PileusError
 
 EXIT_FAILED = 1
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("up")(serve.up)
 app.command("serve")(serve.serve)
 app.command("worker", hidden=True)(worker.worker)
+app.command("gateway", hidden=True)(gateway.gateway)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.command("simulate")(simulate.simulate)

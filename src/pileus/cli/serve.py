@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 unless set otherwise.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on; 8000 unless set otherwise.")]
+Gateways = Annotated[
+    int | None, typer.Option("--gateways", "-g", help="Processes that take requests; 1 unless set otherwise.")
+]
 
 
 def up(
     host: Host = None,
     port: Port = None,
+    gateways: Gateways = None,
     data: Data = None,
     config: Config = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the console when it is ready.")] = False,
@@ -29,19 +33,28 @@ def up(
 
     Example: `pileus up --port 9000 --data ~/pileus`
     """
-    _run(Greeter(open_browser=browser), host, port, data, config)
+    _run(Greeter(open_browser=browser), host, port, gateways, data, config)
 
 
-def serve(host: Host = None, port: Port = None, data: Data = None, config: Config = None) -> None:
+def serve(
+    host: Host = None, port: Port = None, gateways: Gateways = None, data: Data = None, config: Config = None
+) -> None:
     """Start the server as a service does: logs only, no key is made.
 
-    Example: `pileus serve --config /etc/pileus.toml`
+    Example: `pileus serve --config /etc/pileus.toml --gateways 4`
     """
-    _run(None, host, port, data, config)
+    _run(None, host, port, gateways, data, config)
 
 
-def _run(greeter: "Greeter | None", host: str | None, port: int | None, data: Path | None, config: Path | None) -> None:
-    flags = {"server.host": host, "server.port": port, "data_dir": data}
+def _run(
+    greeter: "Greeter | None",
+    host: str | None,
+    port: int | None,
+    gateways: int | None,
+    data: Path | None,
+    config: Path | None,
+) -> None:
+    flags = {"server.host": host, "server.port": port, "server.gateways": gateways, "data_dir": data}
     loaded = load(config, flags)
     if greeter and loaded.origin["log.level"] == "default":
         loaded = load(config, flags | {"log.level": "warning"})  # the greeter tells the rest

@@ -53,6 +53,12 @@ class Server(Section):
         description="Address to listen on; the default is reachable from this machine only.",
     )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    gateways: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Processes that take requests; from 2 on, one more schedules them and owns the data folder.",
+    )
     max_body_bytes: int = Field(
         default=4 * 1024 * 1024, ge=1024, description="A larger request body is refused with 413."
     )

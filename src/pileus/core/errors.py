@@ -24,6 +24,8 @@ The edge (`api/errors.py`, `cli/main.py`) turns them into responses and exit cod
 message.
 """
 
+from collections.abc import Iterator
+
 
 class PileusError(Exception):
     """Something went wrong."""
@@ -158,3 +160,22 @@ class ModelRefused(OperatorError):
     """This model file cannot be trusted or served."""
 
     code = "model_refused"
+
+
+def revive(code: str, message: str, *, param: str | None = None, retry_after_s: float = 1.0) -> PileusError:
+    """An error of the tree above, as another process told of it; `ServiceError` for a code that is not known."""
+    kind = _BY_CODE.get(code, ServiceError)
+    if issubclass(kind, QuotaExceeded | RateLimited | Overloaded):
+        return kind(message, retry_after_s=retry_after_s)
+    if issubclass(kind, CallerError):
+        return kind(message, param=param)
+    return kind(message)
+
+
+def _tree(kind: type[PileusError]) -> Iterator[type[PileusError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)
+
+
+_BY_CODE = {kind.code: kind for kind in _tree(PileusError)}

@@ -189,3 +189,9 @@ class AuditSink(Protocol):
 
     def record(self, event: AuditEvent) -> None:
         """Durable when this returns. Raises `Unavailable` where it cannot be: then the act must not happen."""
+
+
+class RefusalSink(Protocol):
+    """Where refusals are noted; they have no effect that could run ahead of their record."""
+
+    def refused(self, event: AuditEvent) -> None: ...

@@ -51,6 +51,8 @@ class ServingDirectory:
         wake: Callable[[str], None] = lambda _: None,
         starting_s: Callable[[str], float | None] = lambda _: None,
     ) -> None:
+        self.on_offered: list[Callable[[DeploymentInfo], None]] = []  # called with what is new or has changed
+        self.on_dropped: list[Callable[[str], None]] = []
         self._status = status
         self._wake = wake
         self._starting_s = starting_s
@@ -106,12 +108,16 @@ class ServingDirectory:
         self._forget_names(info.name)
         self._deployments[info.name] = info
         self._names.update(dict.fromkeys((info.name, *info.aliases), info))
+        for callback in self.on_offered:
+            callback(info)
 
     def drop(self, deployment: str) -> None:
         """Offer it no more. Its replicas may still be finishing what they have."""
         self._forget_names(deployment)
         del self._deployments[deployment]
         self._subscribers.pop(deployment, None)
+        for callback in self.on_dropped:
+            callback(deployment)
 
     def add(self, deployment: str, link: ReplicaLink) -> None:
         """Requests may go to this replica, until it drains, is lost, or is removed."""

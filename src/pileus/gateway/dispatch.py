@@ -261,4 +261,4 @@ def _name(link: ReplicaLink) -> str:
 
 def _load(link: ReplicaLink) -> Load:
     free = link.available()
-    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.prefill_tokens)
+    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.unstarted_tokens)

@@ -167,8 +167,9 @@ class Generation:
         return len(self.work.prompt)
 
     @property
-    def emitted_tokens(self) -> int:
-        return sum(len(choice.emitted) for choice in self._choices if choice.finish is None)
+    def emitted(self) -> tuple[int, ...]:
+        """How many tokens each unfinished choice has said."""
+        return tuple(len(choice.emitted) for choice in self._choices if choice.finish is None)
 
     @property
     def max_answer_tokens(self) -> int:

@@ -1,7 +1,7 @@
 """API keys: made once, shown once, kept in the store, and recognised by a `KeyRing`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -22,7 +22,7 @@ from pileus.security.rights import (
     checked_weight,
     shares_of,
 )
-from pileus.security.ring import Entry, KeyRefused, KeyRing
+from pileus.security.ring import Entry, KeyRing
 from pileus.security.secret import new_secret
 from pileus.store.port import Result, Store
 from pileus.store.tables import ApiKey, AuditTable, KeyTable, Total, UsageTable
@@ -61,11 +61,6 @@ class KeyService:
     def check(self, key_id: str) -> None:
         """See `KeyRing`."""
         self.ring.check(key_id)
-
-    @property
-    def on_closed(self) -> list[Callable[[str, KeyRefused], None]]:
-        """See `KeyRing`."""
-        return self.ring.on_closed
 
     @property
     def shares(self) -> Mapping[str, Share]:

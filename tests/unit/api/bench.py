@@ -58,15 +58,18 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         ledger = UsageLedger(UsageJournal(store))
         keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
         directory = ServingDirectory([CLOUDS], lambda: [DeploymentStatus(info=CLOUDS, replicas=(_REPLICA,))])
-        pipeline = ScriptedPipeline(directory)
+        pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
         services = Services(
             settings=Settings(data_dir=data_dir),
             pipeline=cast(Any, pipeline),
             scheduling=cast(Any, pipeline),
             directory=directory,
             deployments=cast(Any, None),  # see test_deployments
+            ring=keys.ring,
+            refusals=audit,
+            refusal_counter=metrics,
             keys=keys,
-            audit=AuditLog(store, clock),
+            audit=audit,
             metrics=metrics,
             series=Series(metrics),
             version="1.2.3",

@@ -48,7 +48,7 @@ class Link:
             continuation=Continuation.CONTINUABLE,
             vocab_size=2000,
         )
-        self.replica, self.epoch, self.prefill_tokens, self.step_s = "d/0", 1, 0, 0.0
+        self.replica, self.epoch, self.unstarted_tokens, self.step_s = "d/0", 1, 0, 0.0
         self.free = slots
 
     def available(self) -> Credit:

@@ -146,7 +146,7 @@ async def test_many_keys_are_each_their_own(security: Security) -> None:
 async def test_a_revoked_key_is_refused_at_once_and_its_listeners_are_told(security: Security) -> None:
     key, secret = await security.keys.create("a", "user")
     told: list[str] = []
-    security.keys.on_closed.append(lambda key_id, _: told.append(key_id))
+    security.keys.ring.on_closed.append(lambda key_id, _: told.append(key_id))
     security.keys.check(key.id)
     assert (await security.keys.revoke(key.id)).revoked_at is not None
     assert refusal(security.keys, secret) == "revoked"
@@ -161,7 +161,7 @@ async def test_a_key_that_expires_is_told_once_when_its_time_has_come(security: 
     await security.keys.create("b", "user", expires_at=clock.wall() + 1000)
     await security.keys.create("c", "user")
     told: list[tuple[str, str]] = []
-    security.keys.on_closed.append(lambda key_id, refusal: told.append((key_id, refusal.reason)))
+    security.keys.ring.on_closed.append(lambda key_id, refusal: told.append((key_id, refusal.reason)))
     for seconds, expected in ((9.5, 0), (0.5, 1), (1, 1)):
         clock.advance(seconds)
         security.keys.expire()
@@ -173,7 +173,7 @@ async def test_a_key_that_expires_is_told_once_when_its_time_has_come(security: 
 async def test_a_key_expires_again_where_the_clock_was_set_back(security: Security, clock: ManualClock) -> None:
     key, secret = await security.keys.create("a", "user", expires_at=clock.wall() + 10)
     told: list[str] = []
-    security.keys.on_closed.append(lambda key_id, _: told.append(key_id))
+    security.keys.ring.on_closed.append(lambda key_id, _: told.append(key_id))
     for seconds, count in ((20, 1), (-20, 1), (20, 2)):
         clock.set_wall(clock.wall() + seconds)
         security.keys.expire()

@@ -37,7 +37,7 @@ async def test_keys_expire_while_it_runs(
     monkeypatch.setattr("pileus.security.service.FLUSH_INTERVAL_S", 0)
     key, _ = await security.keys.create("a", "user", expires_at=clock.wall() + 1)
     told: list[str] = []
-    security.keys.on_closed.append(lambda key_id, _: told.append(key_id))
+    security.keys.ring.on_closed.append(lambda key_id, _: told.append(key_id))
     clock.advance(1)
     running = asyncio.create_task(security.run())
     for _ in range(3):

@@ -30,7 +30,7 @@ class AuditList(Struct, frozen=True):
 
 async def read_audit(call: Call) -> ASGIApp:
     """The newest `limit` events (100 without it), of one `action` where that is given. Refusals come within seconds."""
-    events = await call.services.audit.latest(_limit(call), call.query_params.get("action"))
+    events = await call.owned.audit.latest(_limit(call), call.query_params.get("action"))
     return JsonAnswer(AuditList([AuditEntry(**asdict(event), sequence=sequence) for sequence, event in events]))
 
 

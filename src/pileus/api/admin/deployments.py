@@ -91,12 +91,12 @@ class Accepted(Struct, frozen=True):
 
 async def list_deployments(call: Call) -> ASGIApp:
     """Every deployment with its replicas."""
-    return JsonAnswer(DeploymentList([_view(call, each) for each in call.services.deployments.all()]))
+    return JsonAnswer(DeploymentList([_view(call, each) for each in call.owned.deployments.all()]))
 
 
 async def show_deployment(call: Call) -> ASGIApp:
     """One deployment with its replicas, and how far the act on it is."""
-    return JsonAnswer(_view(call, call.services.deployments.get(call.path_params["name"])))
+    return JsonAnswer(_view(call, call.owned.deployments.get(call.path_params["name"])))
 
 
 async def deploy(call: Call) -> ASGIApp:
@@ -105,13 +105,13 @@ async def deploy(call: Call) -> ASGIApp:
     if wish.name != call.path_params["name"]:
         raise InvalidRequest("`name` should be the name in the path", param="name")
     wanted = Wanted.model_validate(wish.model_dump())
-    return _accepted(wanted.name, await call.services.deployments.deploy(wanted, call.principal))
+    return _accepted(wanted.name, await call.owned.deployments.deploy(wanted, call.principal))
 
 
 async def scale(call: Call) -> ASGIApp:
     """Have more replicas or fewer; with 0 it sleeps until somebody asks."""
     name, wish = call.path_params["name"], await call.read(ScaleWish)
-    act = await call.services.deployments.scale(
+    act = await call.owned.deployments.scale(
         name, wish.replicas, call.principal, least=wish.min_replicas, most=wish.max_replicas
     )
     return _accepted(name, act)
@@ -120,13 +120,13 @@ async def scale(call: Call) -> ASGIApp:
 async def restart(call: Call) -> ASGIApp:
     """Replace every replica, one by one; open answers go on."""
     name = call.path_params["name"]
-    return _accepted(name, await call.services.deployments.restart(name, call.principal))
+    return _accepted(name, await call.owned.deployments.restart(name, call.principal))
 
 
 async def undeploy(call: Call) -> ASGIApp:
     """Take no more requests for it, let it finish what it has, and forget it."""
     name = call.path_params["name"]
-    deployments = call.services.deployments
+    deployments = call.owned.deployments
     act = await deployments.undeploy(name, call.principal)
     note = "the settings name it: the next start brings it back" if deployments.in_settings(name) else UNSET
     return _accepted(name, act, note)
@@ -135,7 +135,7 @@ async def undeploy(call: Call) -> ASGIApp:
 async def logs(call: Call) -> ASGIApp:
     """The last `lines` that each replica's process printed."""
     lines = _lines(call)
-    tails = call.services.deployments.tails(call.path_params["name"])
+    tails = call.owned.deployments.tails(call.path_params["name"])
     return JsonAnswer(LogList([ReplicaLog(replica, tail[-lines:]) for replica, tail in tails.items()]))
 
 
@@ -151,7 +151,7 @@ def _accepted(name: str, act: Act, note: str | UnsetType = UNSET) -> ASGIApp:
 
 
 def _view(call: Call, found: DeploymentStatus) -> DeploymentView:
-    services, info = call.services, found.info
+    services, info = call.owned, found.info
     return DeploymentView(
         name=info.name,
         model=info.model,

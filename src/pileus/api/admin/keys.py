@@ -54,19 +54,19 @@ class NewKey(ApiKey, frozen=True, kw_only=True):
 
 async def list_keys(call: Call) -> ASGIApp:
     """All keys and what each has used."""
-    return JsonAnswer(KeyList(await call.services.keys.list()))
+    return JsonAnswer(KeyList(await call.owned.keys.list()))
 
 
 async def create_key(call: Call) -> ASGIApp:
     """Make a key; the answer is the only one that has its secret."""
     wish = await call.read(KeyWish)
-    key, secret = await call.services.keys.create(**wish.model_dump(), actor=call.principal.key_id)
+    key, secret = await call.owned.keys.create(**wish.model_dump(), actor=call.principal.key_id)
     return JsonAnswer(NewKey(**{name: getattr(key, name) for name in key.__struct_fields__}, secret=secret), None, 201)
 
 
 async def revoke_key(call: Call) -> ASGIApp:
     """Close a key at once; answers that are being made for it end."""
-    return JsonAnswer(await call.services.keys.revoke(call.path_params["key_id"], actor=call.principal.key_id))
+    return JsonAnswer(await call.owned.keys.revoke(call.path_params["key_id"], actor=call.principal.key_id))
 
 
 _PATH = "/admin/v1/keys"

@@ -114,7 +114,7 @@ async def status(call: Call) -> ASGIApp:
 
 async def series(call: Call) -> ASGIApp:
     """The last minutes, from `since` (Unix time) on."""
-    return JsonAnswer(PointList(list(call.services.series.points(_since(call)))))
+    return JsonAnswer(PointList(list(call.owned.series.points(_since(call)))))
 
 
 async def live(call: Call) -> ASGIApp:
@@ -129,7 +129,7 @@ class LiveStream:
         self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        points = self._call.services.series
+        points = self._call.owned.series
         closing: asyncio.Event = scope["app"].state.closing
         last = time.time() - _TICK_S
         async with self._call.presence():
@@ -152,7 +152,7 @@ async def _closing_within(closing: asyncio.Event, seconds: float) -> None:
 
 
 def status_now(call: Call) -> Status:
-    services = call.services
+    services = call.owned
     return Status(
         version=services.version,
         uptime_s=max(0.0, time.time() - services.started_at),

@@ -10,7 +10,7 @@ from pileus.security.permission import Permission
 
 async def list_models(call: Call) -> ASGIApp:
     """What can be asked for by name."""
-    created = int(call.services.started_at)
+    created = int(call.owned.started_at)
     return JsonAnswer(
         ModelList(data=[Model(id=name, created=created) for name in call.services.directory.deployments()])
     )
@@ -19,7 +19,7 @@ async def list_models(call: Call) -> ASGIApp:
 async def show_model(call: Call) -> ASGIApp:
     """One deployment, by its name or an alias."""
     info = call.services.directory.resolve(call.path_params["model"])
-    return JsonAnswer(Model(id=info.name, created=int(call.services.started_at)))
+    return JsonAnswer(Model(id=info.name, created=int(call.owned.started_at)))
 
 
 ROUTES = (

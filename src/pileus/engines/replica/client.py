@@ -6,7 +6,7 @@ plain call: no task, queue or await per token.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import cast
 
@@ -18,6 +18,7 @@ from pileus.core.errors import Unavailable
 from pileus.core.ports import ReplicaSink
 from pileus.core.records import Capabilities, Credit, EngineRequest, EngineStats
 from pileus.engines.replica import wire
+from pileus.engines.replica.loans import Loan, Loans
 
 _CONNECT_POLL_S = 0.02
 _RATE_INTERVAL_S = 0.4
@@ -48,10 +49,14 @@ class ReplicaLink(asyncio.BufferedProtocol):
     when the replica starts to drain.
     """
 
-    def __init__(self, replica: str, epoch: int) -> None:
+    def __init__(self, replica: str, epoch: int, address: str = "") -> None:
         loop = asyncio.get_running_loop()
         self.replica = replica
         self.epoch = epoch
+        self.address = address
+        self.loans = Loans(self._changed)
+        self.on_counted: list[Callable[[ReplicaSink], None]] = []  # called when the credit has a sink's request
+        self.on_started: list[Callable[[ReplicaSink], None]] = []  # called when a sink's request is prefilled
         self.lost: asyncio.Future[str] = loop.create_future()
         self.on_change: list[Callable[[], None]] = []
         self.draining = False
@@ -68,7 +73,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self._open: dict[int, _Open] = {}
         self._last_id = 0
         self._credit = Credit(0, 0)
-        self._unseen: deque[Credit] = deque()  # what each submit takes that no credit has counted yet
+        self._unseen: deque[tuple[Credit, ReplicaSink]] = deque()  # what submits take that no credit has counted yet
         self._unseen_slots = 0
         self._unseen_blocks = 0
         self._transport: asyncio.Transport | None = None
@@ -80,7 +85,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                _, link = await loop.create_unix_connection(lambda: cls(replica, epoch), path)
+                _, link = await loop.create_unix_connection(lambda: cls(replica, epoch, address), path)
                 break
             except (FileNotFoundError, ConnectionRefusedError):
                 await asyncio.sleep(_CONNECT_POLL_S)
@@ -103,7 +108,23 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     @property
     def open_requests(self) -> int:
-        return len(self._open)
+        """Those of other gateway processes too."""
+        return len(self._open) + self.loans.running
+
+    @property
+    def unstarted_tokens(self) -> int:
+        """Of prompts that were sent there, by whomever, and have not said their first token."""
+        return self.prefill_tokens + self.loans.prefill_tokens
+
+    def lend(self, needs: Credit, prefill_tokens: int) -> Loan:
+        """Another gateway process sends a request there that takes so much."""
+        self._awake()
+        return self.loans.lend(needs, prefill_tokens)
+
+    def _awake(self) -> None:
+        """It gets work: its present step begins now, if it had none."""
+        if not self.open_requests:
+            self.stepped_s = monotonic()
 
     def submit(self, request: EngineRequest, sink: ReplicaSink) -> int:
         """Send the request under a new id, which is returned. On a lost link the sink hears `on_lost` soon."""
@@ -111,12 +132,11 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if self._transport is None:
             asyncio.get_running_loop().call_soon(sink.on_lost, self.lost.result())
             return request_id
-        if not self._open:
-            self.stepped_s = monotonic()
+        self._awake()
         opened = self._open[request_id] = _Open(sink, request)
         self.prefill_tokens += opened.prefill_tokens
         needs = demand(request, self.capabilities.block_size)
-        self._unseen.append(needs)
+        self._unseen.append((needs, sink))
         self._unseen_slots += needs.slots
         self._unseen_blocks += needs.kv_blocks
         numbered = EngineRequest(
@@ -136,11 +156,12 @@ class ReplicaLink(asyncio.BufferedProtocol):
             self._transport.write(wire.pack(wire.Cancel(request_id, choice)))
 
     def available(self) -> Credit:
-        """What the replica can take on: its credit, less the submits that it had not counted when it told it."""
+        """What the replica can take on: its credit, less the submits that it had not counted when it told it, and what
+        is on its way there from other gateway processes."""
         credit = self._credit
         return Credit(
-            credit.slots - self._unseen_slots,
-            credit.kv_blocks - self._unseen_blocks,
+            credit.slots - self._unseen_slots - self.loans.slots,
+            credit.kv_blocks - self._unseen_blocks - self.loans.kv_blocks,
             credit.seen,
             credit.batch_slots,
             credit.batch_kv_blocks,
@@ -163,6 +184,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
                 self.prefill_tokens -= request.prefill_tokens
                 request.prefill_tokens = 0
                 request.sink.on_started(started)
+                for callback in self.on_started:
+                    callback(request.sink)
         for emission in step.emissions:
             if request := requests.get(emission.request):
                 request.sink.on_emission(emission)
@@ -179,9 +202,11 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if credit.seen - before.seen > len(self._unseen):
             raise wire.WireError(f"it has seen {credit.seen} submits, more than were sent")
         for _ in range(credit.seen - before.seen):
-            needs = self._unseen.popleft()
+            needs, sink = self._unseen.popleft()
             self._unseen_slots -= needs.slots
             self._unseen_blocks -= needs.kv_blocks
+            for callback in self.on_counted:
+                callback(sink)
         if replace(credit, seen=0) != replace(before, seen=0) or credit.seen > before.seen:
             self._changed()
 
@@ -284,6 +309,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
 def demand(request: EngineRequest, block_size: int) -> Credit:
     """The slots, and the KV blocks of what is known of a request: its prompt once, and each choice's own tokens."""
-    blocks = -(-len(request.prompt) // block_size)
-    blocks += sum(-(-(len(choice.emitted) + 1) // block_size) for choice in request.choices)
-    return Credit(len(request.choices), blocks)
+    return needs_of(len(request.prompt), [len(choice.emitted) for choice in request.choices], block_size)
+
+
+def needs_of(prompt_tokens: int, emitted_tokens: Sequence[int], block_size: int) -> Credit:
+    """As `demand`; a number of emitted tokens for each choice."""
+    blocks = -(-prompt_tokens // block_size) + sum(-(-(emitted + 1) // block_size) for emitted in emitted_tokens)
+    return Credit(len(emitted_tokens), blocks)

@@ -107,8 +107,8 @@ decode_down = msgspec.msgpack.Decoder(Down).decode
 decode_up = msgspec.msgpack.Decoder(Up).decode
 
 
-def pack(frame: Down | Up) -> bytes:
-    """One frame, ready to be sent."""
+def pack(frame: Struct) -> bytes:
+    """One frame, ready to be sent; also of a protocol that is framed in the same way."""
     payload = _encoder.encode(frame)
     return _LENGTH.pack(len(payload)) + payload
 

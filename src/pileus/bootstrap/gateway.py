@@ -1,0 +1,107 @@
+"""A further gateway process: the owner starts it, by `pileus gateway`."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pileus import __version__
+from pileus.bootstrap.gateways import GatewaySpec
+from pileus.core.clock import SystemClock
+
+if TYPE_CHECKING:
+    from pileus.config.settings import Settings
+    from pileus.core.ports import Tokenizer
+    from pileus.security.ring import KeyRing
+
+_EXPIRE_INTERVAL_S = 1.0
+
+
+def run_gateway() -> None:
+    """Reads its `GatewaySpec` from standard input, serves until it is told to end or the owner is gone, and exits."""
+    import uvloop
+
+    from pileus.config.settings import Settings
+    from pileus.engines.replica.process import die_with_parent
+    from pileus.observability import events
+
+    die_with_parent()
+    spec = msgspec.json.decode(sys.stdin.buffer.read(), type=GatewaySpec)
+    settings = Settings.model_validate_json(msgspec.json.encode(spec.settings))
+    events.configure(settings.log.level, settings.log.format)
+    with socket.socket(fileno=spec.listening) as listening:
+        uvloop.run(_serve(settings, spec, listening))
+
+
+async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.socket) -> None:
+    from pileus.api.app import create_gateway_app
+    from pileus.api.server import create_server
+    from pileus.api.services import EdgeServices
+    from pileus.gateway.forwarding.member import ForwardingSchedulers, OwnerLink
+    from pileus.gateway.pipeline import Pipeline
+    from pileus.security.pepper import Pepper
+    from pileus.security.ring import KeyRing
+
+    clock = SystemClock()
+    pepper = Pepper.load(settings.data_dir, may_make=False)
+    ring = KeyRing(pepper, clock)
+    owner = OwnerLink(ring, clock)
+    pipeline = Pipeline(settings.limits, owner.directory, ForwardingSchedulers(owner), pepper.salt, clock)
+    tokenizers = Tokenizers()
+    owner.on_offered = lambda offer: pipeline.open(offer.info.name, tokenizers.of(offer.model_path))
+    owner.on_withdrawn = pipeline.close
+    await owner.connect(Path(spec.scheduling))
+    services = EdgeServices(
+        settings=settings,
+        pipeline=pipeline,
+        directory=owner.directory,
+        ring=ring,
+        refusals=owner,
+        refusal_counter=owner,
+        version=__version__,
+    )
+    app = create_gateway_app(services, Path(spec.http))
+    server = create_server(app, settings.server)
+    serving = asyncio.create_task(server.serve([listening]))
+
+    def stop() -> None:
+        server.should_exit = True
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    owner.lost.add_done_callback(lambda _: stop())
+    expiring = asyncio.create_task(_expire(ring))
+    await server.listening.wait()
+    owner.open(spec.number, os.getpid())
+    try:
+        await serving
+    finally:
+        expiring.cancel()
+        await app.state.forward.close()
+        owner.close()
+
+
+class Tokenizers:
+    """Each is loaded once."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str | None, Tokenizer] = {}
+
+    def of(self, model_path: str | None) -> "Tokenizer":
+        """None is the fake model's."""
+        from pileus.models.tokenizer import load_tokenizer
+        from pileus.testing.tokenizer import ByteTokenizer
+
+        if model_path not in self._by_path:
+            self._by_path[model_path] = ByteTokenizer() if model_path is None else load_tokenizer(Path(model_path))
+        return self._by_path[model_path]
+
+
+async def _expire(ring: "KeyRing") -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_INTERVAL_S)
+        ring.expire()

@@ -1,0 +1,312 @@
+"""A further gateway process' side: what it asks the owner, and what it knows through it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from msgspec import Struct
+
+from pileus.core.clock import Clock
+from pileus.core.errors import PileusError, Unavailable, revive
+from pileus.core.ports import ReplicaSink
+from pileus.core.records import AuditEvent
+from pileus.engines.replica.client import ReplicaLink
+from pileus.fleet.directory import ServingDirectory
+from pileus.gateway.forwarding import wire
+from pileus.gateway.forwarding.channel import Channel
+from pileus.gateway.generation import Generation
+from pileus.gateway.pulse import Pulse
+from pileus.gateway.settle import ending_of
+from pileus.security.ring import KeyRing
+
+_CONNECT_POLL_S = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class _Request(Struct, eq=False):
+    """A generation that the owner knows of."""
+
+    generation: Generation
+    answer: asyncio.Future[None]  # whether it may wait
+    turn: int = 0
+
+
+class OwnerLink:
+    """The connection to the owner. `lost` is done, with the reason, when it is over; then this process must end."""
+
+    def __init__(self, ring: KeyRing, clock: Clock) -> None:
+        loop = asyncio.get_running_loop()
+        self.directory = ServingDirectory([], list, starting_s=self._starting_in)
+        self.known = asyncio.Event()  # set once the owner has said all that there is
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self.on_offered: Callable[[wire.Offer], None] = lambda _: None
+        self.on_withdrawn: Callable[[str], None] = lambda _: None
+        self._ring = ring
+        self._clock = clock
+        self._channel: Channel[wire.FromOwner] = Channel(wire.decode_from_owner)
+        self._channel.listen(self)
+        self._requests: dict[int, _Request] = {}
+        self._numbers: dict[int, int] = {}  # by the generation's identity
+        self._last_number = 0
+        self._replicas: dict[tuple[str, int], tuple[wire.Up, asyncio.Task[ReplicaLink]]] = {}  # by name and epoch
+        self._starting: dict[str, float] = {}  # when deployments that start will be there, as last told
+        self._counted: list[int] = []
+        self._started: list[int] = []
+
+    async def connect(self, path: Path) -> None:
+        """Return when all is known. Raises `OSError` where nobody listens."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self._channel, str(path))
+        await self.known.wait()
+
+    def open(self, gateway: int, pid: int) -> None:
+        """Tell that this gateway takes connections."""
+        self._channel.send(wire.Open(gateway, pid))
+
+    def close(self) -> None:
+        self._channel.close("it ends")
+
+    # --- for the edge (`core.ports.RefusalSink`, and the figures) -------------------------------------------------
+
+    def refused(self, event: AuditEvent) -> None:
+        self._channel.send(wire.TurnedDown(None, event))
+
+    def request_refused(self, reason: str) -> None:
+        self._channel.send(wire.TurnedDown(reason, None))
+
+    # --- for the scheduler ------------------------------------------------------------------------------------------
+
+    async def admit(self, generation: Generation) -> None:
+        """See `gateway.generation.Scheduler`."""
+        self._last_number = number = self._last_number + 1
+        request = _Request(generation, asyncio.get_running_loop().create_future())
+        self._requests[number] = request
+        self._numbers[id(generation)] = number
+        self._channel.send(_admit(number, generation))
+        try:
+            await request.answer
+        except PileusError as error:
+            error.settled = True
+            raise
+        except BaseException:
+            generation.cancel()
+            raise
+
+    def requeue(self, generation: Generation) -> None:
+        number = self._numbers[id(generation)]
+        self._channel.send(wire.Requeue(number, self._requests[number].turn, generation.emitted))
+
+    def ended(self, generation: Generation, outcome: str) -> None:
+        self._channel.send(wire.Ended(self._forget(generation), outcome, ending_of(generation, outcome).figures))
+
+    # --- what the owner says ----------------------------------------------------------------------------------------
+
+    def on_connected(self) -> None:
+        """The owner speaks first."""
+
+    def on_frame(self, frame: wire.FromOwner) -> None:
+        if isinstance(frame, wire.Placed):
+            self._on_placed(frame)
+        elif isinstance(frame, wire.Accepted | wire.Refused):
+            self._on_answer(frame)
+        elif isinstance(frame, wire.Preempt | wire.Expired | wire.Displaced):
+            self._on_moved(frame)
+        elif isinstance(frame, wire.Up | wire.Down):
+            self._on_replica(frame)
+        else:
+            self._on_news(frame)
+
+    def on_gone(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for request in tuple(self._requests.values()):
+            if not request.answer.done():
+                request.answer.set_exception(Unavailable("The server is stopping.", retry_after_s=1.0))
+
+    def _on_answer(self, frame: wire.Accepted | wire.Refused) -> None:
+        request = self._requests.get(frame.number)
+        if request is None:
+            return
+        if isinstance(frame, wire.Accepted):
+            if frame.starting_s is not None:
+                self._starting[request.generation.deployment] = self._clock.monotonic() + frame.starting_s
+            if not request.answer.done():
+                request.answer.set_result(None)
+            return
+        self._forget(request.generation)
+        if not request.answer.done():
+            error = revive(frame.code, frame.message, param=frame.param, retry_after_s=frame.retry_after_s)
+            request.answer.set_exception(error)
+
+    def _on_placed(self, frame: wire.Placed) -> None:
+        request = self._requests.get(frame.number)
+        if request is None:
+            return
+        request.turn = frame.turn
+        if not request.answer.done():
+            request.answer.set_result(None)
+        joining = self._joining(frame.replica, frame.epoch)
+        if joining is None:
+            self.requeue(request.generation)
+        elif joining.done():
+            self._place(frame, joining)
+        else:
+            joining.add_done_callback(lambda joined: self._place(frame, joined))
+
+    def _place(self, frame: wire.Placed, joined: "asyncio.Task[ReplicaLink]") -> None:
+        """Send it there, if that is still its turn."""
+        request = self._requests.get(frame.number)
+        if request is None or request.turn != frame.turn:
+            return
+        if joined.cancelled():
+            self.requeue(request.generation)
+        else:
+            request.generation.on_placed(joined.result())
+
+    def _on_moved(self, frame: wire.Preempt | wire.Expired | wire.Displaced) -> None:
+        request = self._requests.get(frame.number)
+        if request is None:
+            return
+        generation = request.generation
+        if isinstance(frame, wire.Expired):
+            generation.on_expired()
+        elif isinstance(frame, wire.Displaced):
+            generation.on_displaced(wire.displacement(frame))
+        elif request.turn == frame.turn:
+            request.turn = -frame.turn  # it has none until the next
+            if generation.replica is not None:
+                generation.on_preempted()
+
+    def _on_replica(self, frame: wire.Up | wire.Down) -> None:
+        if isinstance(frame, wire.Up):
+            self._join(frame)
+            return
+        known = self._replicas.pop((frame.replica, frame.epoch), None)
+        if known is None:
+            return
+        _, joining = known
+        if joining.done():
+            joining.result().close(frame.reason)
+        joining.cancel()
+
+    def _join(self, up: wire.Up) -> "asyncio.Task[ReplicaLink]":
+        joining = asyncio.create_task(self._connect(up))
+        self._replicas[up.replica, up.epoch] = (up, joining)
+        return joining
+
+    def _joining(self, replica: str, epoch: int) -> "asyncio.Task[ReplicaLink] | None":
+        """The connection, which is made anew where it was lost; None for a replica that the owner says is gone. Until
+        the owner knows, it may go on sending requests there: these wait for the connection, or for its word."""
+        known = self._replicas.get((replica, epoch))
+        if known is None:
+            return None
+        up, joining = known
+        lost = joining.done() and not joining.cancelled() and joining.result().lost.done()
+        return self._join(up) if lost else joining
+
+    async def _connect(self, up: wire.Up) -> ReplicaLink:
+        """Try until it succeeds, or the owner says that the replica is gone."""
+        while True:
+            try:
+                link = await ReplicaLink.connect(up.address, replica=up.replica, epoch=up.epoch)
+                break
+            except (Unavailable, OSError) as error:
+                log.warning("replica_not_reached", replica=up.replica, epoch=up.epoch, reason=str(error))
+                await asyncio.sleep(_CONNECT_POLL_S)
+        link.on_counted.append(lambda sink: self._progress(self._counted, sink))
+        link.on_started.append(lambda sink: self._progress(self._started, sink))
+        link.lost.add_done_callback(lambda _: self._joining(up.replica, up.epoch))
+        self.directory.add(up.deployment, link)
+        return link
+
+    def _on_news(self, frame: wire.Key | wire.Offer | wire.Withdraw | wire.Known) -> None:
+        if isinstance(frame, wire.Key):
+            self._ring.put(frame.digest, frame.key)
+        elif isinstance(frame, wire.Offer):
+            self.on_offered(frame)
+            self.directory.put(frame.info)
+        elif isinstance(frame, wire.Withdraw):
+            self.directory.drop(frame.deployment)
+            self.on_withdrawn(frame.deployment)
+        else:
+            self.known.set()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _forget(self, generation: Generation) -> int:
+        number = self._numbers.pop(id(generation))
+        del self._requests[number]
+        return number
+
+    def _starting_in(self, deployment: str) -> float | None:
+        there_at = self._starting.get(deployment)
+        return None if there_at is None else max(1.0, there_at - self._clock.monotonic())
+
+    def _progress(self, numbers: list[int], sink: ReplicaSink) -> None:
+        """Note it; all that is noted in one turn of the loop goes in one frame."""
+        number = self._numbers.get(id(sink))
+        if number is None:
+            return
+        if not self._counted and not self._started:
+            asyncio.get_running_loop().call_soon(self._report)
+        numbers.append(number)
+
+    def _report(self) -> None:
+        self._channel.send(wire.Progress(self._counted, self._started))
+        self._counted.clear()
+        self._started.clear()
+
+
+class ForwardingScheduler:
+    """Meets `Scheduler`, by asking the owner. A place in the queue goes with the request's end."""
+
+    def __init__(self, owner: OwnerLink) -> None:
+        self.pulse = Pulse()
+        self._owner = owner
+
+    async def admit(self, generation: Generation) -> None:
+        await self._owner.admit(generation)
+
+    def requeue(self, generation: Generation) -> None:
+        self._owner.requeue(generation)
+
+    def withdraw(self, generation: Generation) -> None:
+        """The owner hears of the end."""
+
+    def ended(self, generation: Generation, outcome: str) -> None:
+        self._owner.ended(generation, outcome)
+
+
+class ForwardingSchedulers:
+    """Meets `Schedulers`."""
+
+    def __init__(self, owner: OwnerLink) -> None:
+        self._owner = owner
+
+    def open(self, deployment: str) -> ForwardingScheduler:
+        return ForwardingScheduler(self._owner)
+
+    def close(self, deployment: str) -> None:
+        """The owner turns away those that wait."""
+
+
+def _admit(number: int, generation: Generation) -> wire.Admit:
+    work = generation.work
+    request = work.request
+    return wire.Admit(
+        number=number,
+        key_id=work.principal.key_id,
+        deployment=work.deployment,
+        request_id=request.id,
+        operation="chat" if request.prompt is None else "text_completion",
+        requested_model=request.model,
+        traceparent=request.traceparent,
+        lane=request.lane,
+        priority=request.priority,
+        due=generation.due,
+        prompt_tokens=generation.prompt_tokens,
+        choices=generation.choices,
+        max_answer_tokens=generation.max_answer_tokens,
+        prefix=work.prefix,
+    )

@@ -1,0 +1,314 @@
+"""The owner's side: other gateway processes' requests stand in its queues beside its own."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from pileus.core.errors import ModelNotFound, Overloaded, PileusError
+from pileus.core.ports import RefusalSink
+from pileus.core.records import Lane, Principal
+from pileus.engines.replica.client import ReplicaLink, needs_of
+from pileus.engines.replica.loans import Loan
+from pileus.fleet.directory import ServingDirectory
+from pileus.fleet.records import DeploymentInfo
+from pileus.gateway.forwarding import wire
+from pileus.gateway.forwarding.channel import Channel
+from pileus.gateway.records import Ending
+from pileus.gateway.scheduler import Admitted, OwnScheduler, SchedulingOwner
+from pileus.observability.figures import RequestFigures
+from pileus.observability.metrics import Metrics
+from pileus.security.ring import Entry, KeyRing
+
+_NOTHING = RequestFigures(outcome="cancelled")
+
+log = structlog.get_logger(__name__)
+
+
+class Forwarded:
+    """A request that another gateway process holds. Meets `Dispatched`."""
+
+    def __init__(
+        self, channel: "Channel[wire.FromGateway]", asked: wire.Admit, principal: Principal, scheduler: OwnScheduler
+    ) -> None:
+        self.asked = asked
+        self.tenant = principal.tenant
+        self.turn = 0
+        self.link: ReplicaLink | None = None  # where it is, or was at its end
+        self.loan: Loan | None = None
+        self.scheduler = scheduler
+        self.admitted: Admitted = scheduler.reserve(self, principal)
+        self._channel = channel
+        self._emitted: tuple[int, ...] = (0,) * asked.choices
+
+    @property
+    def lane(self) -> Lane:
+        return self.asked.lane
+
+    @property
+    def priority(self) -> int:
+        return self.asked.priority
+
+    @property
+    def due(self) -> float | None:
+        return self.asked.due
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.asked.prompt_tokens
+
+    @property
+    def choices(self) -> int:
+        return self.asked.choices
+
+    @property
+    def max_answer_tokens(self) -> int:
+        return self.asked.max_answer_tokens
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        return self.asked.prefix
+
+    @property
+    def unfinished(self) -> int:
+        return len(self._emitted)
+
+    def on_placed(self, link: ReplicaLink) -> None:
+        self.turn += 1
+        self.link = link
+        needs = needs_of(self.prompt_tokens, self._emitted, link.capabilities.block_size)
+        self.loan = link.lend(needs, self.prompt_tokens + sum(self._emitted))
+        self._channel.send(wire.Placed(self.asked.number, self.turn, link.replica, link.epoch))
+
+    def on_preempted(self) -> ReplicaLink:
+        assert self.link is not None
+        link = self.link
+        self._channel.send(wire.Preempt(self.asked.number, self.turn))
+        self.leave()
+        return link
+
+    def on_expired(self) -> None:
+        self._channel.send(wire.Expired(self.asked.number))
+
+    def on_displaced(self, refusal: Overloaded) -> None:
+        self._channel.send(wire.Displaced(self.asked.number, refusal.code, refusal.message, refusal.retry_after_s))
+
+    def lost_place(self, emitted: tuple[int, ...]) -> None:
+        """Its replica was lost, after its unfinished choices had said so many tokens each."""
+        self._emitted = emitted
+        self.leave()
+
+    def leave(self) -> None:
+        """It is on no replica."""
+        if self.loan is not None:
+            self.loan.end()
+        self.loan = self.link = None
+
+    def ending(self, outcome: str, figures: RequestFigures) -> Ending:
+        asked = self.asked
+        return Ending(
+            request_id=asked.request_id,
+            operation=asked.operation,
+            requested_model=asked.requested_model,
+            deployment=asked.deployment,
+            lane=asked.lane,
+            outcome=outcome,
+            figures=figures,
+            traceparent=asked.traceparent,
+        )
+
+
+class Member:
+    """One gateway process, as the owner sees it."""
+
+    def __init__(self, hub: "GatewayHub", channel: "Channel[wire.FromGateway]") -> None:
+        self.channel = channel
+        self._hub = hub
+        self._requests: dict[int, Forwarded] = {}
+
+    def on_connected(self) -> None:
+        self._hub.welcome(self)
+
+    def on_frame(self, frame: wire.FromGateway) -> None:
+        if isinstance(frame, wire.Progress):
+            self._on_progress(frame)
+        elif isinstance(frame, wire.Ended):
+            self._on_ended(frame.number, frame.outcome, frame.figures)
+        elif isinstance(frame, wire.Admit):
+            self._on_admit(frame)
+        elif isinstance(frame, wire.Requeue):
+            self._on_requeue(frame)
+        elif isinstance(frame, wire.TurnedDown):
+            self._hub.turned_down(frame)
+        else:
+            self._hub.on_open(frame)
+
+    def on_gone(self, reason: str) -> None:
+        """What it held is over. What was delivered is not known: nothing is billed."""
+        for number in tuple(self._requests):
+            self._on_ended(number, "cancelled", _NOTHING)
+        self._hub.on_gone(self, reason)
+
+    def _on_admit(self, asked: wire.Admit) -> None:
+        try:
+            request = self._hub.request(self.channel, asked)
+        except PileusError as error:
+            self.channel.send(wire.refused(asked.number, error))
+            return
+        try:
+            request.scheduler.dispatcher.enqueue(request)
+        except PileusError as error:
+            ending = request.ending(error.code, RequestFigures(outcome="error", error_reason=error.code))
+            request.scheduler.settle(request.admitted, ending)
+            self.channel.send(wire.refused(asked.number, error))
+            return
+        self._requests[asked.number] = request
+        self.channel.send(wire.Accepted(asked.number, self._hub.directory.starting_s(asked.deployment)))
+
+    def _on_progress(self, frame: wire.Progress) -> None:
+        for number in frame.counted:
+            if (request := self._requests.get(number)) and request.loan:
+                request.loan.counted()
+        for number in frame.started:
+            if (request := self._requests.get(number)) and request.loan:
+                request.loan.started()
+
+    def _on_requeue(self, frame: wire.Requeue) -> None:
+        request = self._requests.get(frame.number)
+        if request is not None and request.link is not None and request.turn == frame.turn:
+            request.lost_place(frame.emitted)
+            request.scheduler.dispatcher.requeue(request)
+
+    def _on_ended(self, number: int, outcome: str, figures: RequestFigures) -> None:
+        request = self._requests.pop(number, None)
+        if request is None:
+            return
+        link = request.link
+        request.leave()
+        ending = request.ending(outcome, figures)
+        request.scheduler.dispatcher.withdraw(request)
+        request.scheduler.settle(request.admitted, ending)
+        request.scheduler.served(request, ending, link)
+
+
+class GatewayHub:
+    """Tells every gateway process what it must know, and takes its requests in. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        scheduling: SchedulingOwner,
+        directory: ServingDirectory,
+        ring: KeyRing,
+        refusals: RefusalSink,
+        metrics: Metrics,
+        model_path: Callable[[str], str | None],
+    ) -> None:
+        self.directory = directory
+        self._scheduling = scheduling
+        self._ring = ring
+        self._refusals = refusals
+        self._metrics = metrics
+        self._model_path = model_path  # of a deployment
+        self._members: list[Member] = []
+        self._open: dict[int, asyncio.Event] = {}  # by the gateway's number
+        self._replicas: dict[ReplicaLink, wire.Up] = {}
+        self._watched: set[str] = set()
+        ring.on_put.append(lambda entry: self._tell(_key(entry)))
+        directory.on_offered.append(self._on_offered)
+        directory.on_dropped.append(self._on_dropped)
+        for name in directory.deployments():
+            self._watch(name)
+
+    async def serve(self, path: Path) -> asyncio.Server:
+        """Let gateway processes connect there; whoever can must be allowed to."""
+        return await asyncio.get_running_loop().create_unix_server(self._connect, str(path))
+
+    async def wait_open(self, gateways: int) -> None:
+        """Return once that many take connections."""
+        for number in range(gateways):
+            await self._opened(number).wait()
+
+    # --- for members ------------------------------------------------------------------------------------------------
+
+    def welcome(self, member: Member) -> None:
+        """Tell it all that there is."""
+        self._members.append(member)
+        for entry in self._ring:
+            member.channel.send(_key(entry))
+        for name in self.directory.deployments():
+            member.channel.send(self._offer(self.directory.resolve(name)))
+        for up in self._replicas.values():
+            member.channel.send(up)
+        member.channel.send(wire.Known())
+
+    def request(self, channel: "Channel[wire.FromGateway]", asked: wire.Admit) -> Forwarded:
+        """With its worst case reserved. Raises `PileusError` where it may not be."""
+        scheduler = self._scheduling.scheduler(asked.deployment)
+        if scheduler is None:
+            raise ModelNotFound(f"the model {asked.deployment!r} is not served any more", param="model")
+        self._ring.check(asked.key_id)
+        entry = self._ring.get(asked.key_id)
+        assert entry is not None
+        return Forwarded(channel, asked, entry.principal, scheduler)
+
+    def turned_down(self, frame: wire.TurnedDown) -> None:
+        if frame.code is not None:
+            self._metrics.request_refused(frame.code)
+        if frame.event is not None:
+            self._refusals.refused(frame.event)
+
+    def on_open(self, frame: wire.Open) -> None:
+        log.info("gateway_open", gateway=frame.gateway, pid=frame.pid)
+        self._opened(frame.gateway).set()
+
+    def on_gone(self, member: Member, reason: str) -> None:
+        self._members.remove(member)
+        log.info("gateway_gone", reason=reason)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> "Channel[wire.FromGateway]":
+        channel: Channel[wire.FromGateway] = Channel(wire.decode_from_gateway)
+        member = Member(self, channel)
+        channel.listen(member)
+        return channel
+
+    def _opened(self, number: int) -> asyncio.Event:
+        return self._open.setdefault(number, asyncio.Event())
+
+    def _offer(self, info: DeploymentInfo) -> wire.Offer:
+        return wire.Offer(info, self._model_path(info.name))
+
+    def _on_offered(self, info: DeploymentInfo) -> None:
+        self._tell(self._offer(info))
+        self._watch(info.name)
+
+    def _on_dropped(self, deployment: str) -> None:
+        self._watched.discard(deployment)
+        self._tell(wire.Withdraw(deployment))
+
+    def _watch(self, deployment: str) -> None:
+        if deployment not in self._watched:
+            self._watched.add(deployment)
+            self.directory.subscribe(deployment, lambda news: self._on_news(deployment, news))
+
+    def _on_news(self, deployment: str, news: Mapping[ReplicaLink, bool]) -> None:
+        for link, serving in news.items():
+            if serving and link not in self._replicas and not link.lost.done():
+                up = self._replicas[link] = wire.Up(deployment, link.replica, link.epoch, link.address)
+                self._tell(up)
+                link.lost.add_done_callback(partial(self._on_lost, link))
+
+    def _on_lost(self, link: ReplicaLink, lost: "asyncio.Future[str]") -> None:
+        self._replicas.pop(link, None)
+        self._tell(wire.Down(link.replica, link.epoch, lost.result()))
+
+    def _tell(self, frame: wire.FromOwner) -> None:
+        for member in self._members:
+            member.channel.send(frame)
+
+
+def _key(entry: Entry) -> wire.Key:
+    return wire.Key(entry.digest, entry.key)
