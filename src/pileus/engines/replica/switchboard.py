@@ -7,7 +7,8 @@ connections, submits and departures. Nothing here blocks: what a socket does not
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -194,14 +195,27 @@ class Switchboard:
 
 def split(output: StepOutput) -> dict[int, StepOutput]:
     """A step's parts by the number of the gateway that they are for."""
-    items: tuple[Started | Emission | Finish, ...] = (*output.started, *output.emissions, *output.finishes)
-    numbers = {item.request >> wire.ID_BITS for item in items}
+    started, emissions, finishes = (
+        _by_gateway(output.started),
+        _by_gateway(output.emissions),
+        _by_gateway(output.finishes),
+    )
     return {
         number: StepOutput(
-            tuple(item for item in output.started if item.request >> wire.ID_BITS == number),
-            tuple(item for item in output.emissions if item.request >> wire.ID_BITS == number),
-            tuple(item for item in output.finishes if item.request >> wire.ID_BITS == number),
+            tuple(started.get(number, ())),
+            tuple(emissions.get(number, ())),
+            tuple(finishes.get(number, ())),
             output.credit,
         )
-        for number in numbers
+        for number in {*started, *emissions, *finishes}
     }
+
+
+Item = TypeVar("Item", Started, Emission, Finish)
+
+
+def _by_gateway(items: Iterable[Item]) -> dict[int, list[Item]]:
+    found: dict[int, list[Item]] = {}
+    for item in items:
+        found.setdefault(item.request >> wire.ID_BITS, []).append(item)
+    return found
