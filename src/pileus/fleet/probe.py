@@ -1,6 +1,7 @@
 """Health is an answered request: a process that listens may still be unable to generate."""
 
 import asyncio
+from typing import Any
 
 from pileus.core.errors import Unavailable
 from pileus.core.records import Emission, EngineRequest, Finish, FinishReason, SamplingParams, Started
@@ -15,6 +16,7 @@ class _ProbeSink:
     def __init__(self, link: ReplicaLink) -> None:
         self._link = link
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.figures: asyncio.Future[None] | None = None  # after the answer: done when they are told
 
     def on_started(self, started: Started) -> None: ...
 
@@ -24,6 +26,7 @@ class _ProbeSink:
         if finish.reason is FinishReason.ERROR:
             self.on_lost(f"it cannot generate a token: {finish.error}")
         elif not self.answered.done():
+            self.figures = self._link.figures()
             self.answered.set_result(None)
 
     def on_lost(self, reason: str) -> None:
@@ -32,10 +35,14 @@ class _ProbeSink:
 
 
 async def prove(link: ReplicaLink) -> None:
-    """Return once the replica has generated one token. Raises `Unavailable` when it could not."""
+    """Return once the replica has generated one token, and has told figures that count it: so those of a replica that
+    is ready are its own, and what they grow by is what it was asked. Raises `Unavailable` when it could not."""
     sink = _ProbeSink(link)
     request_id = link.submit(_PROBE, sink)
     try:
         await sink.answered
+        assert sink.figures is not None
+        news: list[asyncio.Future[Any]] = [sink.figures, link.lost]
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
     finally:
         link.cancel(request_id)

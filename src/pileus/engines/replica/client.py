@@ -69,6 +69,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.token_s: deque[float] = deque(maxlen=_RATES_KEPT)  # engine seconds per token, between two `Stats`
         self._greeted: asyncio.Future[wire.Hello] = loop.create_future()
         self._rated: tuple[float, EngineStats] | None = None  # where the present interval began
+        self._told: asyncio.Future[None] | None = None  # done by the next `Stats`
         self._inbox = wire.FrameBuffer()
         self._open: dict[int, _Open] = {}
         self._last_id = 0
@@ -154,6 +155,12 @@ class ReplicaLink(asyncio.BufferedProtocol):
         """End one choice of a request that goes on; its sink hears of the `cancelled` finish."""
         if request_id in self._open and self._transport:
             self._transport.write(wire.pack(wire.Cancel(request_id, choice)))
+
+    def figures(self) -> "asyncio.Future[None]":
+        """Done when the replica next tells its figures. From within a sink's `on_finish`: they count that request."""
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        return self._told
 
     def available(self) -> Credit:
         """What the replica can take on: its credit, less the submits that it had not counted when it told it, and what
@@ -251,6 +258,9 @@ class ReplicaLink(asyncio.BufferedProtocol):
         if stats.steps != self.stats.steps:
             self.stepped_s = self.heard_s
         self.stats = stats
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
+        self._told = None
         now = self.heard_s
         if self._rated is None:
             self._rated = (now, stats)

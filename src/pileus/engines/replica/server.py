@@ -78,10 +78,12 @@ class Replica:
         self._thread.start()
 
     def deliver(self, output: StepOutput) -> None:
-        """Send each gateway its part of a step, and new figures when something was cancelled in it."""
+        """Send each gateway its part of a step, and new figures when something was cancelled in it or nothing is left
+        to do."""
         self._switchboard.deliver(output)
-        if any(finish.reason is FinishReason.CANCELLED for finish in output.finishes):
-            self._switchboard.send_stats(self._engine.stats())
+        cancelled = any(finish.reason is FinishReason.CANCELLED for finish in output.finishes)
+        if cancelled or (output.finishes and not self._switchboard.busy()):
+            self._switchboard.send_stats(self._engine.stats)
         if self._drain_asked:
             self._wake()
 
@@ -112,7 +114,7 @@ class Replica:
                     self._drain_on()
                 if time.monotonic() >= next_stats_s:
                     next_stats_s = time.monotonic() + STATS_INTERVAL_S
-                    self._switchboard.send_stats(self._engine.stats())
+                    self._switchboard.send_stats(self._engine.stats)
                 self._poll(max(0.0, next_stats_s - time.monotonic()))
         except Exception:  # this thread's edge: without it the replica is deaf, so the process must end
             self.failed = True

@@ -130,13 +130,16 @@ class Switchboard:
         with self._lock:
             gateway.outbox.flush()
 
-    def send_stats(self, stats: EngineStats) -> None:
-        self._send_all(wire.Stats(self.epoch, stats))
+    def send_stats(self, stats: Callable[[], EngineStats]) -> None:
+        """Figures that count every step that was delivered before them: they are asked for under the lock."""
+        with self._lock:
+            self._send_all(wire.Stats(self.epoch, stats()))
 
     def drain(self) -> None:
         """From now on refuse every submit."""
-        self._draining = True
-        self._send_all(wire.Drain(self.epoch))
+        with self._lock:
+            self._draining = True
+            self._send_all(wire.Drain(self.epoch))
 
     def present(self) -> list[Gateway]:
         """The gateways that are connected."""
@@ -177,9 +180,8 @@ class Switchboard:
         gateway.told = credit
 
     def _send_all(self, frame: wire.Up) -> None:
-        with self._lock:
-            for gateway in self._gateways.values():
-                self._send(gateway, frame)
+        for gateway in self._gateways.values():
+            self._send(gateway, frame)
 
     def _send(self, gateway: Gateway, frame: wire.Up) -> None:
         if gateway.broken or gateway.departed:

@@ -79,7 +79,7 @@ class Grant(Struct, frozen=True, array_like=True, tag=18):
 
 
 class Stats(Struct, frozen=True, array_like=True, tag=19):
-    """The engine's figures: twice a second, also as a sign of life, and after each cancelled request."""
+    """The engine's figures: twice a second, as a sign of life too; after a cancelled request; and when all is done."""
 
     epoch: int
     stats: EngineStats

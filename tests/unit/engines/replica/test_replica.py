@@ -11,7 +11,7 @@ import pytest
 
 from pileus.core.errors import Unavailable
 from pileus.core.records import Emission, EngineRequest, FinishReason, SamplingParams, Started
-from pileus.engines.replica import wire
+from pileus.engines.replica import server, wire
 from pileus.engines.replica.client import ReplicaLink, demand
 from replicas import EPOCH, PATIENCE_S, REPLICA, RecordingSink, WatchedLink, ask, hosted
 
@@ -271,6 +271,17 @@ async def test_figures_come_by_themselves(link: WatchedLink) -> None:
     await link.until(lambda: link.tokens_per_s > 0)
     assert link.step_s >= 0.002
     assert link.capabilities.block_size == 32
+
+
+async def test_the_figures_count_everything_as_soon_as_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STATS_INTERVAL_S", 3600.0)
+    with hosted(tmp_path, PACED) as host:
+        link = await host.link()
+        await answer(link, max_tokens=5)
+        await link.until(lambda: link.stats.generated_tokens == 5)
+        assert (link.stats.running, link.stats.kv_blocks_used) == (0, 0)
 
 
 async def test_a_replica_that_can_hear_nobody_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

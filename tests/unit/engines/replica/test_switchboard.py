@@ -1,6 +1,7 @@
 """The books of a replica, with sockets that only the test reads."""
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -166,10 +167,27 @@ def test_a_connection_that_is_gone_is_found_out_when_something_is_sent(
 ) -> None:
     first, second = peers
     first.close()
-    switchboard.send_stats(EngineStats())
+    switchboard.send_stats(EngineStats)
     assert first.gateway.broken
     assert not second.gateway.broken
     assert len(second.heard()) == 1
+
+
+def test_no_figures_are_told_after_a_step_that_they_do_not_count(
+    switchboard: Switchboard, peers: tuple[Peer, Peer]
+) -> None:
+    first, _ = peers
+    first.submit(1)
+    stepping = threading.Thread(target=switchboard.deliver, args=(step(first.first_id + 1, seen=1),))
+
+    def figures_while_a_step_ends() -> EngineStats:
+        stepping.start()
+        stepping.join(0.1)  # it ends within that only if nothing keeps it from overtaking
+        return EngineStats()
+
+    switchboard.send_stats(figures_while_a_step_ends)
+    stepping.join()
+    assert [type(frame) for frame in first.heard()] == [wire.Stats, wire.Step]
 
 
 def test_a_step_is_split_without_loss_and_in_order() -> None:
