@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from time import perf_counter
 
-import msgspec
-
 from pileus.core.errors import ModelRefused
 from pileus.core.ports import EngineSpec
 from pileus.core.records import (
@@ -24,6 +22,7 @@ from pileus.core.records import (
 from pileus.engines.native.batch import Plan, Sampled, assemble
 from pileus.engines.native.blocks import BlockManager, OutOfBlocks
 from pileus.engines.native.credit import credit_of
+from pileus.engines.native.figures import Figures
 from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.sample import logprobs, sample
@@ -71,8 +70,7 @@ class NativeEngine:
         self._running: list[Sequence] = []
         self._unstarted: set[int] = set()  # requests that no choice has said a token of
         self._report = _Report()
-        self._counters = EngineStats()
-        self._planned_tokens = 0
+        self._figures = Figures(options.max_sequences, self._blocks)
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
@@ -90,16 +88,7 @@ class NativeEngine:
         self._wake.set()
 
     def stats(self) -> EngineStats:
-        return msgspec.structs.replace(
-            self._counters,
-            planned_tokens=self._planned_tokens,
-            running=len(self._running),
-            waiting=sum(1 + len(s.siblings) for s in self._waiting),
-            slots=self._capabilities.slots,
-            kv_blocks=self._blocks.count,
-            kv_blocks_used=self._blocks.count - self._blocks.available,
-            kv_blocks_cached=self._blocks.cached,
-        )
+        return self._figures.told
 
     def events(self) -> Iterator[StepOutput]:
         while not self._closed:
@@ -115,15 +104,16 @@ class NativeEngine:
         began = perf_counter()
         self._admit()
         plan = self._schedule()
-        infer_s = 0.0
         if self._running and not plan:
             raise RuntimeError("no sequence can run: each waits for another's blocks")
-        self._planned_tokens = sum(tokens for _, tokens in plan)
+        planned_tokens = sum(tokens for _, tokens in plan)
+        self._figures.tell(self._running, self._waiting, planned_tokens)
         if plan:
             rows, sampled, infer_s = self._run(plan)
             self._advance(plan)
             self._say(sampled, sample(rows, [s.draw(row) for s, row in sampled]), rows)
-        return self._close_step(plan, perf_counter() - began, infer_s)
+            self._figures.count(steps=1, step_tokens=planned_tokens, infer_s=infer_s, step_s=perf_counter() - began)
+        return self._close_step()
 
     # --- receive ----------------------------------------------------------------------------------------------------
 
@@ -246,7 +236,7 @@ class NativeEngine:
         victim.computed = 0
         self._running.remove(victim)
         self._waiting.append(victim)
-        self._count(preemptions=1)
+        self._figures.count(preemptions=1)
 
     # --- run --------------------------------------------------------------------------------------------------------
 
@@ -312,7 +302,7 @@ class NativeEngine:
             began = sequence.prefill_began_at or now
             cached = min(sequence.reused, len(request.prompt))
             self._report.started.append(Started(request.id, cached, began - sequence.arrived_at, now - began))
-            self._count(
+            self._figures.count(
                 prompt_tokens=len(request.prompt), prefix_query_tokens=len(request.prompt), prefix_hit_tokens=cached
             )
 
@@ -328,22 +318,9 @@ class NativeEngine:
             self._blocks.close(sequence.table)
             sequence.table = None
 
-    def _close_step(self, plan: Plan, step_s: float, infer_s: float) -> StepOutput:
+    def _close_step(self) -> StepOutput:
         report, self._report = self._report, _Report()
-        if plan:
-            self._count(
-                steps=1,
-                step_tokens=self._planned_tokens,
-                generated_tokens=len(report.emissions),
-                step_s=step_s,
-                infer_s=infer_s,
-            )
-        self._planned_tokens = 0
+        self._figures.count(generated_tokens=len(report.emissions))
+        self._figures.tell(self._running, self._waiting)
         credit = credit_of(self._capabilities.slots, self._blocks, self._running, self._waiting, self._seen)
         return StepOutput(tuple(report.started), tuple(report.emissions), tuple(report.finishes), credit)
-
-    def _count(self, **amounts: float) -> None:
-        counters = self._counters
-        self._counters = msgspec.structs.replace(
-            counters, **{name: getattr(counters, name) + amount for name, amount in amounts.items()}
-        )
