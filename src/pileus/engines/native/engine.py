@@ -25,19 +25,11 @@ from pileus.engines.native.credit import credit_of
 from pileus.engines.native.figures import Figures
 from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
+from pileus.engines.native.report import Report
 from pileus.engines.native.sample import logprobs, sample
-from pileus.engines.native.sequence import Sequence, sequences_of
+from pileus.engines.native.sequence import Sequence, sequences_of, unservable
 from pileus.engines.native.summary import Rows
 from pileus.scheduling.step import choose_victim, plan_step, urgency
-
-
-class _Report:
-    """What the current step has produced so far."""
-
-    def __init__(self) -> None:
-        self.started: list[Started] = []
-        self.emissions: list[Emission] = []
-        self.finishes: list[Finish] = []
 
 
 class NativeEngine:
@@ -69,7 +61,7 @@ class NativeEngine:
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._unstarted: set[int] = set()  # requests that no choice has said a token of
-        self._report = _Report()
+        self._report = Report()
         self._figures = Figures(options.max_sequences, self._blocks)
 
     def capabilities(self) -> Capabilities:
@@ -127,7 +119,7 @@ class NativeEngine:
 
     def _enqueue(self, request: EngineRequest) -> None:
         self._seen += 1
-        problem = self._unservable(request)
+        problem = unservable(request, self._capabilities)
         if problem:
             self._report.finishes += [
                 Finish(request.id, choice.index, FinishReason.ERROR, error=problem) for choice in request.choices
@@ -137,19 +129,6 @@ class NativeEngine:
         self._next_id += len(request.choices)
         self._unstarted.add(request.id)
         self._waiting += sequences
-
-    def _unservable(self, request: EngineRequest) -> str:
-        capabilities = self._capabilities
-        longest = max((len(choice.emitted) for choice in request.choices), default=0)
-        if not request.prompt or not request.choices:
-            return "the prompt is empty"
-        if len(request.prompt) + max(request.params.max_tokens, longest) > capabilities.max_context:
-            return f"prompt and answer exceed the context of {capabilities.max_context} tokens"
-        if len(request.choices) > capabilities.slots:
-            return f"{len(request.choices)} choices exceed the {capabilities.slots} slots of this replica"
-        if not 0 <= min(request.prompt) <= max(request.prompt) < capabilities.vocab_size:
-            return "the prompt has a token outside the vocabulary"
-        return ""
 
     def _cancel(self, request_id: int, choice: int | None) -> None:
         for sequence in [s for s in self._running + self._waiting if s.request.id == request_id]:
@@ -319,8 +298,8 @@ class NativeEngine:
             sequence.table = None
 
     def _close_step(self) -> StepOutput:
-        report, self._report = self._report, _Report()
+        report, self._report = self._report, Report()
         self._figures.count(generated_tokens=len(report.emissions))
         self._figures.tell(self._running, self._waiting)
         credit = credit_of(self._capabilities.slots, self._blocks, self._running, self._waiting, self._seen)
-        return StepOutput(tuple(report.started), tuple(report.emissions), tuple(report.finishes), credit)
+        return report.output(credit)

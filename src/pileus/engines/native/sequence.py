@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pileus.core.records import EngineRequest, Lane
+from pileus.core.records import Capabilities, EngineRequest, Lane
 from pileus.engines.native.blocks import Table
 from pileus.engines.native.sample import Draw, History, penalises
 
@@ -56,6 +56,20 @@ class Sequence:
     def draw(self, row: int) -> Draw:
         """The choice of this sequence's next token from that row."""
         return Draw(row, self.request.params, self.choice, self.emitted, self.history)
+
+
+def unservable(request: EngineRequest, capabilities: Capabilities) -> str:
+    """Why it can never run here; empty where it can."""
+    longest = max((len(choice.emitted) for choice in request.choices), default=0)
+    if not request.prompt or not request.choices:
+        return "the prompt is empty"
+    if len(request.prompt) + max(request.params.max_tokens, longest) > capabilities.max_context:
+        return f"prompt and answer exceed the context of {capabilities.max_context} tokens"
+    if len(request.choices) > capabilities.slots:
+        return f"{len(request.choices)} choices exceed the {capabilities.slots} slots of this replica"
+    if not 0 <= min(request.prompt) <= max(request.prompt) < capabilities.vocab_size:
+        return "the prompt has a token outside the vocabulary"
+    return ""
 
 
 def sequences_of(request: EngineRequest, first_id: int, now: float) -> list[Sequence]:
