@@ -9,7 +9,6 @@ tenant that uses less of it, at the cost of the one that uses most.
 
 from collections import deque
 from collections.abc import Mapping
-from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Generic, TypeVar
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from pileus.core.records import Lane
 from pileus.scheduling.capacity import AnswerLength, ServiceRate
+from pileus.scheduling.deadlines import Deadlines
 from pileus.scheduling.fairness import Guarantee, work
 from pileus.scheduling.lanes import Entry, LaneQueue, Waiting
 from pileus.scheduling.occupancy import Occupancy
@@ -80,8 +80,8 @@ class AdmissionQueue(Generic[T]):
         self._running: dict[int, Entry[T]] = {}
         self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
         self._guarantees: dict[str, Guarantee] = {}
-        self._expiry: list[tuple[float, int, Entry[T]]] = []  # heaps, with stale entries in them
-        self._haste: list[tuple[float, int, Entry[T]]] = []
+        self._expiry: Deadlines[T] = Deadlines()
+        self._haste: Deadlines[T] = Deadlines()  # when batch work becomes urgent
         self._numbers = count()
 
     def __len__(self) -> int:
@@ -180,17 +180,14 @@ class AdmissionQueue(Generic[T]):
     def expire(self, now: float) -> list[T]:
         """Remove and return what has waited too long."""
         expired = []
-        while (due := self.next_expiry()) is not None and due <= now:
-            entry = heappop(self._expiry)[2]
+        while (entry := self._expiry.due(now)) is not None:
             self._remove(entry)
             expired.append(entry.item)
         return expired
 
     def next_expiry(self) -> float | None:
         """When `expire` will next have something to return."""
-        while self._expiry and not self._expiry[0][2].waits:
-            heappop(self._expiry)
-        return self._expiry[0][0] if self._expiry else None
+        return self._expiry.next()
 
     def served(self, item: T, answer_tokens: int, now: float) -> None:
         """Learn from an item that was taken and has ended, with this many tokens over all its choices."""
@@ -230,9 +227,9 @@ class AdmissionQueue(Generic[T]):
         self._waiting[id(entry.item)] = entry
         self.tokens += entry.tokens
         if entry.expires < inf:
-            heappush(self._expiry, (entry.expires, entry.key[-1], entry))
+            self._expiry.add(entry.expires, entry, len(self))
         if entry.lane is self._batch and entry.item.due is not None:
-            heappush(self._haste, (entry.item.due - _HASTE_S, entry.key[-1], entry))
+            self._haste.add(entry.item.due - _HASTE_S, entry, len(self))
 
     def _remove(self, entry: Entry[T]) -> None:
         entry.waits = False
@@ -251,13 +248,11 @@ class AdmissionQueue(Generic[T]):
 
     def _hasten(self, now: float) -> None:
         """Batch work whose deadline is near becomes urgent."""
-        while self._haste and self._haste[0][0] <= now:
-            entry = heappop(self._haste)[2]
-            if entry.waits:
-                self._remove(entry)
-                urgent = entry.again(entry.expires, next(self._numbers))
-                self._urgent.add(urgent)
-                self._note(urgent)
+        while (entry := self._haste.due(now)) is not None:
+            self._remove(entry)
+            urgent = entry.again(entry.expires, next(self._numbers))
+            self._urgent.add(urgent)
+            self._note(urgent)
 
     def _promised(self, now: float) -> Entry[T] | None:
         """The next of a tenant that has not had its guaranteed rate."""

@@ -1,7 +1,7 @@
 """What waits in one lane, by tenant: the tenant that was served least goes first, and of its requests the most
 important, then the oldest."""
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 from pileus.core.records import Lane
@@ -38,6 +38,8 @@ class Waiting(Protocol):
         """Of each choice."""
         ...
 
+
+_LEAST_STALE = 64  # places of those that left; fewer are not worth clearing away
 
 T = TypeVar("T", bound=Waiting)
 Key = tuple[bool, int, int, int]
@@ -118,7 +120,7 @@ class LaneQueue(Generic[T]):
         self.work += entry.work
 
     def remove(self, entry: Entry[T]) -> None:
-        """`entry.waits` is false by now; its place in the heap stays, and is skipped."""
+        """`entry.waits` is false by now; its place in the heap is skipped, until such places are cleared away."""
         tenant = entry.item.tenant
         self._sizes[tenant] -= 1
         self.tenant_work[tenant] -= entry.work
@@ -126,6 +128,9 @@ class LaneQueue(Generic[T]):
         if not self._sizes[tenant]:
             del self._heaps[tenant], self._sizes[tenant], self.tenant_work[tenant]
             self.counters.leave(tenant)
+        elif len(self._heaps[tenant]) > _LEAST_STALE + 2 * self._sizes[tenant]:
+            self._heaps[tenant] = [place for place in self._heaps[tenant] if place[1].waits]
+            heapify(self._heaps[tenant])
 
     def head(self) -> Entry[T] | None:
         """Whose turn it is."""
