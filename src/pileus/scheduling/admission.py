@@ -161,8 +161,8 @@ class AdmissionQueue(Generic[T]):
     def take(self, item: T, now: float) -> None:
         """It leaves the queue to be served."""
         entry = self._waiting[id(item)]
-        if not entry.charged:
-            entry.charged = True
+        if entry.charged is None:
+            entry.charged = entry.lane
             entry.promised = entry is self._promised(now)
             self._charge(entry, entry.work, entry.answer_tokens)
         self._remove(entry)
@@ -265,8 +265,8 @@ class AdmissionQueue(Generic[T]):
 
     def _charge(self, entry: Entry[T], amount: float, answer_tokens: float) -> None:
         tenant = entry.item.tenant
-        lane = self._batch if entry.item.lane is Lane.BATCH else self._urgent
-        lane.counters.charge(tenant, amount, self._share(tenant).weight)
+        assert entry.charged is not None
+        entry.charged.counters.charge(tenant, amount, self._share(tenant).weight)
         if entry.promised and (guarantee := self._guarantee(tenant)):
             guarantee.spend(answer_tokens)
 

@@ -72,8 +72,8 @@ class Entry(Generic[T]):
         self.expires = expires
         # In its tenant's order; `number` is unique, and `place` is the number that it had when it first came.
         self.key: Key = (item.lane is not Lane.CONTINUOUS, -item.priority, number if place is None else place, number)
-        self.charged = False  # to its tenant's counter, as foretold
-        self.promised = False  # and to its tenant's guarantee
+        self.charged: LaneQueue[T] | None = None  # where its tenant's counter has it, as foretold: where it waited
+        self.promised = False  # its tenant's guarantee was charged too
         self.yielded = False  # it gave its slot up to another tenant's work once, which is enough
         self.waits = True  # false once it left the queue, when its places in heaps are stale
         self.lane: LaneQueue[T] | None = None  # where it waits in a fair order, if it does

@@ -326,3 +326,11 @@ def test_whatever_happens_the_books_agree_with_what_waits(steps: list[tuple[str,
         assert len(waiting) == len(queued)
         assert waiting.tokens == sum(item.prompt_tokens + item.max_answer_tokens for item in queued)
     assert {id(item) for item in drain(waiting, now)} == {id(item) for item in queued}
+
+
+def test_batch_work_that_became_urgent_counts_as_urgent_work_of_its_tenant() -> None:
+    waiting = queue()
+    for _ in range(40):
+        admit(waiting, Item(tenant="hasty", lane=Lane.BATCH, due=30.0))
+        admit(waiting, Item(tenant="other"))
+    assert Counter(take(waiting).tenant for _ in range(20)) == {"hasty": 10, "other": 10}
