@@ -100,6 +100,8 @@ class AdmissionQueue(Generic[T]):
 
     def offer(self, item: T, now: float) -> Refusal | list[tuple[T, Refusal]]:
         """Queue the item, and return those that had to leave for it; or say why it may not wait."""
+        if not self._waiting and not self._running:
+            self.rate.begin(now)
         entry = self._entry(item, now)
         lane = self._batch if item.lane is Lane.BATCH else self._urgent
         if refusal := self._hopeless(entry, lane, now):

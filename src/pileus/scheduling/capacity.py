@@ -30,6 +30,11 @@ class ServiceRate:
         self._busy_s = 0.0
         self._at: float | None = None
 
+    def begin(self, now: float) -> None:
+        """There is something to do again: the time without anything tells nothing."""
+        if self._at is not None:
+            self._at = max(self._at, now)
+
     def observe(self, work: float, now: float, *, busy: bool) -> None:
         """So much was done since the last call; `busy` tells whether something waited meanwhile."""
         since_s = 0.0 if self._at is None else max(0.0, now - self._at)

@@ -59,13 +59,13 @@ def drain(waiting: AdmissionQueue[Item], now: float = 0.0) -> list[Item]:
 
 def busy(waiting: AdmissionQueue[Item], work_per_s: int) -> float:
     """Let the queue measure that rate, with something waiting all the while; the time afterwards."""
+    guard = admit(waiting, Item(0, 0, tenant="measured", priority=-1))
     for tenth in range(1, 101):
         item = Item(prompt_tokens=work_per_s // 10, max_answer_tokens=0, tenant="measured")
         admit(waiting, item, tenth / 10)
         waiting.take(item, tenth / 10)
-        guard = admit(waiting, Item(0, 0, tenant="measured"), tenth / 10)
         waiting.served(item, 0, tenth / 10)
-        waiting.withdraw(guard)
+    waiting.withdraw(guard)
     return 10.0
 
 
@@ -334,3 +334,16 @@ def test_batch_work_that_became_urgent_counts_as_urgent_work_of_its_tenant() -> 
         admit(waiting, Item(tenant="hasty", lane=Lane.BATCH, due=30.0))
         admit(waiting, Item(tenant="other"))
     assert Counter(take(waiting).tenant for _ in range(20)) == {"hasty": 10, "other": 10}
+
+
+def test_an_idle_hour_does_not_count_as_slow_service() -> None:
+    waiting = queue(foreseen_s=10.0)
+    now = busy(waiting, 1000) + 3600.0
+    first = admit(waiting, Item(tenant="a", prompt_tokens=1000, max_answer_tokens=0), now)
+    second = admit(waiting, Item(tenant="a", prompt_tokens=1000, max_answer_tokens=0), now)
+    for item in (first, second):
+        waiting.take(item, now)
+    admit(waiting, Item(tenant="b", prompt_tokens=1000, max_answer_tokens=0), now + 0.5)
+    waiting.served(first, 0, now + 1.0)
+    assert waiting.rate.per_s == pytest.approx(1000, rel=1.0)
+    admit(waiting, Item(tenant="c", prompt_tokens=1000, max_answer_tokens=0), now + 1.0)
