@@ -306,11 +306,13 @@ class AdmissionQueue(Generic[T]):
         )
 
     def _fair_work(self, entry: Entry[T], lane: LaneQueue[T]) -> float:
-        """What is served before it if every tenant with work in the lane is served in proportion to its weight."""
+        """What is served before it if every tenant with work in the lane is served in proportion to its weight, and
+        all that is urgent before any batch work."""
         tenant, others = entry.item.tenant, lane.tenant_work
         weights = sum(self._share(other).weight for other in others if other != tenant)
         own = others.get(tenant, 0.0)
-        return own + (own + entry.work) * weights / self._share(tenant).weight
+        before = self._urgent.work if lane is self._batch else 0.0
+        return before + own + (own + entry.work) * weights / self._share(tenant).weight
 
     def _is_full(self, entry: Entry[T]) -> bool:
         if len(self) >= self._bounds.max_requests:

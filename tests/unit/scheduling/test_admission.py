@@ -347,3 +347,12 @@ def test_an_idle_hour_does_not_count_as_slow_service() -> None:
     waiting.served(first, 0, now + 1.0)
     assert waiting.rate.per_s == pytest.approx(1000, rel=1.0)
     admit(waiting, Item(tenant="c", prompt_tokens=1000, max_answer_tokens=0), now + 1.0)
+
+
+def test_batch_work_is_refused_early_when_urgent_work_alone_outlasts_its_deadline() -> None:
+    waiting = queue(foreseen_s=10_000.0)
+    now = busy(waiting, 1000)
+    for _ in range(100):
+        admit(waiting, Item(tenant="urgent", prompt_tokens=1000, max_answer_tokens=0), now)
+    refused(waiting, Item(tenant="late", lane=Lane.BATCH, due=now + 50), now)
+    admit(waiting, Item(tenant="late", lane=Lane.BATCH, due=now + 150), now)
