@@ -79,7 +79,7 @@ class AdmissionQueue(Generic[T]):
         self._waiting: dict[int, Entry[T]] = {}  # by the item's identity, as the next
         self._running: dict[int, Entry[T]] = {}
         self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
-        self._guarantees: dict[str, Guarantee] = {}
+        self._guarantees: dict[str, Guarantee] = {}  # those that were used last come last
         self._expiry: Deadlines[T] = Deadlines()
         self._haste: Deadlines[T] = Deadlines()  # when batch work becomes urgent
         self._numbers = count()
@@ -257,13 +257,15 @@ class AdmissionQueue(Generic[T]):
             self._note(urgent)
 
     def _promised(self, now: float) -> Entry[T] | None:
-        """The next of a tenant that has not had its guaranteed rate."""
+        """The next of the tenant that has longest not had its guaranteed rate: all get some of it where there is not
+        enough for all."""
+        chosen, owed_s = None, 0.0
         for tenant, guarantee in self._guarantees.items():
-            if tenant in self._urgent and guarantee.holds(now):
+            if tenant in self._urgent and guarantee.holds(now) and guarantee.owed_s > owed_s:
                 entry = self._urgent.first(tenant)
                 if entry.item.lane is Lane.CONTINUOUS:
-                    return entry
-        return None
+                    chosen, owed_s = entry, guarantee.owed_s
+        return chosen
 
     def _charge(self, entry: Entry[T], amount: float, answer_tokens: float) -> None:
         tenant = entry.item.tenant
@@ -271,6 +273,7 @@ class AdmissionQueue(Generic[T]):
         entry.charged.counters.charge(tenant, amount, self._share(tenant).weight)
         if entry.promised and (guarantee := self._guarantee(tenant)):
             guarantee.spend(answer_tokens)
+            self._guarantees[tenant] = self._guarantees.pop(tenant)
 
     def _share(self, tenant: str) -> Share:
         return self._shares.get(tenant, EVERYONE)

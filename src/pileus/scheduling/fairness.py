@@ -92,6 +92,11 @@ class Guarantee(Struct):
         self.at = now
         return self.level > 0
 
+    @property
+    def owed_s(self) -> float:
+        """For how long at its rate it has not had what it was promised, by the last `holds`."""
+        return self.level / self.tokens_per_s
+
     def spend(self, tokens: float) -> None:
         """Tokens that it was served; less than nothing corrects a prediction."""
         self.level -= tokens

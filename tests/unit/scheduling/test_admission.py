@@ -356,3 +356,16 @@ def test_batch_work_is_refused_early_when_urgent_work_alone_outlasts_its_deadlin
         admit(waiting, Item(tenant="urgent", prompt_tokens=1000, max_answer_tokens=0), now)
     refused(waiting, Item(tenant="late", lane=Lane.BATCH, due=now + 50), now)
     admit(waiting, Item(tenant="late", lane=Lane.BATCH, due=now + 150), now)
+
+
+def test_guarantees_that_exceed_the_capacity_are_kept_in_equal_parts() -> None:
+    waiting = queue(first=Share(tokens_per_s=100), second=Share(tokens_per_s=100))
+    for _ in range(100):
+        for tenant in ("first", "second"):
+            admit(waiting, Item(tenant=tenant, lane=Lane.CONTINUOUS, max_answer_tokens=10))
+    taken: Counter[str] = Counter()
+    for tenth in range(100):
+        item = take(waiting, 10.0 + tenth / 10)
+        taken[item.tenant] += 1
+        waiting.served(item, 10, 10.0 + tenth / 10)
+    assert taken["first"] == pytest.approx(taken["second"], abs=2)
