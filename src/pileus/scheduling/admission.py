@@ -196,7 +196,8 @@ class AdmissionQueue(Generic[T]):
         entry = self._running.pop(id(item), None)
         if entry is None:
             return
-        self._occupancy.remove(entry)
+        if item.lane is not Lane.BATCH:
+            self._occupancy.remove(entry)
         done = work(item.prompt_tokens, answer_tokens)
         self._charge(entry, done - entry.work, answer_tokens - entry.answer_tokens)
         self.lengths.observe(answer_tokens / item.choices)
@@ -207,7 +208,8 @@ class AdmissionQueue(Generic[T]):
     def _leave_replica(self, item: T, now: float) -> Entry[T]:
         """What runs as what may wait again."""
         entry = self._running.pop(id(item))
-        self._occupancy.remove(entry)
+        if item.lane is not Lane.BATCH:
+            self._occupancy.remove(entry)
         return entry.again(self._expires(item, now), next(self._numbers))
 
     def _entry(self, item: T, now: float) -> Entry[T]:

@@ -369,3 +369,11 @@ def test_guarantees_that_exceed_the_capacity_are_kept_in_equal_parts() -> None:
         taken[item.tenant] += 1
         waiting.served(item, 10, 10.0 + tenth / 10)
     assert taken["first"] == pytest.approx(taken["second"], abs=2)
+
+
+def test_work_that_is_promised_does_not_give_up_its_slot() -> None:
+    waiting = queue(paying=Share(tokens_per_s=1000))
+    promised = [admit(waiting, Item(tenant="paying", lane=Lane.CONTINUOUS)) for _ in range(4)]
+    assert drain(waiting) == promised
+    admit(waiting, Item(tenant="other"))
+    assert waiting.exchange() is None
