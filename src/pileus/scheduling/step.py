@@ -10,8 +10,6 @@ from typing import Protocol, TypeVar
 
 from pileus.core.records import Lane
 
-_URGENCY = {Lane.ON_DEMAND: 0, Lane.CONTINUOUS: 1, Lane.BATCH: 2}
-
 
 class Runnable(Protocol):
     """What the scheduler sees of a sequence that holds a slot."""
@@ -33,14 +31,15 @@ class Runnable(Protocol):
 S = TypeVar("S", bound=Runnable)
 
 
-def urgency(sequence: Runnable) -> tuple[int, int]:
-    """Sort key: most urgent first."""
-    return _URGENCY[sequence.lane], sequence.arrival
+def urgency(sequence: Runnable) -> tuple[bool, int]:
+    """Sort key: most urgent first. What waits for a slot has been put in a fair order by then, and one urgent lane is
+    as good as the other: were on-demand work first here, it could keep continuous work from its guaranteed rate."""
+    return sequence.lane is Lane.BATCH, sequence.arrival
 
 
-def _turn(sequence: Runnable) -> tuple[bool, bool, int, int]:
+def _turn(sequence: Runnable) -> tuple[bool, bool, int]:
     """Sort key of a step: urgent decodes, urgent prefills, then the same of batch work."""
-    return sequence.lane is Lane.BATCH, sequence.pending > 1, *urgency(sequence)
+    return sequence.lane is Lane.BATCH, sequence.pending > 1, sequence.arrival
 
 
 def plan_step(sequences: Iterable[S], token_budget: int) -> list[tuple[S, int]]:

@@ -48,6 +48,11 @@ def test_prompts_are_prefilled_in_order_of_lane_and_arrival() -> None:
     assert plan_step([batch, late, early], 120) == [(early, 50), (late, 50), (batch, 20)]
 
 
+def test_continuous_work_is_prefilled_however_much_on_demand_work_comes_after_it() -> None:
+    continuous = Work(0, 50, Lane.CONTINUOUS)
+    assert plan_step([Work(1, 64), continuous, Work(2, 64)], 64)[0] == (continuous, 50)
+
+
 def test_batch_work_decodes_with_what_urgent_work_leaves() -> None:
     batch = [Work(arrival, 1, Lane.BATCH) for arrival in range(4)]
     urgent, prompt = Work(9, 1), Work(10, 60)
