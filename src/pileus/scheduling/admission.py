@@ -18,7 +18,7 @@ from msgspec import Struct
 from pileus.core.records import Lane
 from pileus.scheduling.capacity import AnswerLength, ServiceRate
 from pileus.scheduling.deadlines import Deadlines
-from pileus.scheduling.fairness import Guarantee, work
+from pileus.scheduling.fairness import Guarantees, work
 from pileus.scheduling.lanes import Entry, LaneQueue, Waiting
 from pileus.scheduling.occupancy import Occupancy
 
@@ -79,7 +79,7 @@ class AdmissionQueue(Generic[T]):
         self._waiting: dict[int, Entry[T]] = {}  # by the item's identity, as the next
         self._running: dict[int, Entry[T]] = {}
         self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
-        self._guarantees: dict[str, Guarantee] = {}  # those that were used last come last
+        self._guarantees = Guarantees()
         self._expiry: Deadlines[T] = Deadlines()
         self._haste: Deadlines[T] = Deadlines()  # when batch work becomes urgent
         self._numbers = count()
@@ -261,34 +261,21 @@ class AdmissionQueue(Generic[T]):
     def _promised(self, now: float) -> Entry[T] | None:
         """The next of the tenant that has longest not had its guaranteed rate: all get some of it where there is not
         enough for all."""
-        chosen, owed_s = None, 0.0
-        for tenant, guarantee in self._guarantees.items():
-            if tenant in self._urgent and guarantee.holds(now) and guarantee.owed_s > owed_s:
-                entry = self._urgent.first(tenant)
-                if entry.item.lane is Lane.CONTINUOUS:
-                    chosen, owed_s = entry, guarantee.owed_s
-        return chosen
+        for tenant in self._guarantees.owed(now, self._urgent.tenant_work):
+            entry = self._urgent.first(tenant)
+            if entry.item.lane is Lane.CONTINUOUS:
+                return entry
+        return None
 
     def _charge(self, entry: Entry[T], amount: float, answer_tokens: float) -> None:
         tenant = entry.item.tenant
         assert entry.charged is not None
         entry.charged.counters.charge(tenant, amount, self._share(tenant).weight)
-        if entry.promised and (guarantee := self._guarantee(tenant)):
-            guarantee.spend(answer_tokens)
-            self._guarantees[tenant] = self._guarantees.pop(tenant)
+        if entry.promised:
+            self._guarantees.spend(tenant, self._share(tenant).tokens_per_s, answer_tokens)
 
     def _share(self, tenant: str) -> Share:
         return self._shares.get(tenant, EVERYONE)
-
-    def _guarantee(self, tenant: str) -> Guarantee | None:
-        rate = self._share(tenant).tokens_per_s
-        known = self._guarantees.get(tenant)
-        if known is None or known.tokens_per_s != rate:
-            self._guarantees.pop(tenant, None)
-            if rate == 0:
-                return None
-            known = self._guarantees[tenant] = Guarantee(rate)
-        return known
 
     # --- refusals ---------------------------------------------------------------------------------------------------
 
@@ -297,8 +284,8 @@ class AdmissionQueue(Generic[T]):
         limit = inf if lane is self._batch else self._bounds.max_foreseen_s
         if entry.item.due is not None:
             limit = min(limit, entry.item.due - now)
-        guarantee = self._guarantee(entry.item.tenant) if entry.item.lane is Lane.CONTINUOUS else None
-        if guarantee is not None and guarantee.holds(now):
+        tenant = entry.item.tenant
+        if entry.item.lane is Lane.CONTINUOUS and self._guarantees.holds(tenant, self._share(tenant).tokens_per_s, now):
             return None
         everything = self._urgent.work + (self._batch.work if lane is self._batch else 0.0)
         if self.rate.wait_s(everything) <= limit and limit >= 0:

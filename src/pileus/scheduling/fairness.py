@@ -6,7 +6,9 @@ tenant that comes back after a pause is lifted to the least counter of those tha
 right to a burst.
 """
 
+from collections.abc import Container
 from heapq import heappop, heappush
+from operator import itemgetter
 
 from msgspec import Struct
 
@@ -100,3 +102,36 @@ class Guarantee(Struct):
     def spend(self, tokens: float) -> None:
         """Tokens that it was served; less than nothing corrects a prediction."""
         self.level -= tokens
+
+
+class Guarantees:
+    """The guaranteed rates of tenants that have used theirs. `tokens_per_s` is what a tenant is entitled to now."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Guarantee] = {}  # those that were used last come last
+
+    def holds(self, tenant: str, tokens_per_s: float, now: float) -> bool:
+        """Whether the tenant has a rate, and has not had what it was promised."""
+        guarantee = self._of(tenant, tokens_per_s)
+        return guarantee is not None and guarantee.holds(now)
+
+    def owed(self, now: float, among: Container[str]) -> list[str]:
+        """Tenants that have not had what they were promised, who has missed it for longest first."""
+        waiting = [(tenant, guarantee) for tenant, guarantee in self._known.items() if tenant in among]
+        owed = [(-guarantee.owed_s, tenant) for tenant, guarantee in waiting if guarantee.holds(now)]
+        return [tenant for _, tenant in sorted(owed, key=itemgetter(0))]
+
+    def spend(self, tenant: str, tokens_per_s: float, tokens: float) -> None:
+        """Tokens that it was served; less than nothing corrects a prediction."""
+        if guarantee := self._of(tenant, tokens_per_s):
+            guarantee.spend(tokens)
+            self._known[tenant] = self._known.pop(tenant)
+
+    def _of(self, tenant: str, tokens_per_s: float) -> Guarantee | None:
+        known = self._known.get(tenant)
+        if known is None or known.tokens_per_s != tokens_per_s:
+            self._known.pop(tenant, None)
+            if tokens_per_s == 0:
+                return None
+            known = self._known[tenant] = Guarantee(tokens_per_s)
+        return known
