@@ -142,8 +142,8 @@ class AdmissionQueue(Generic[T]):
         waiting = [entry.item for entry in (self._urgent.first(tenant) for tenant in self._urgent.tenant_work)]
         if not waiting:
             return None
-        poorest = min(waiting, key=lambda item: self._occupancy.slots(item.tenant) / self._share(item.tenant).weight)
-        victim = self._occupancy.yielding(poorest, lambda tenant: self._share(tenant).weight)
+        poorest = min(waiting, key=lambda item: self._occupancy.slots(item.tenant) / self._weight(item.tenant))
+        victim = self._occupancy.yielding(poorest, self._weight)
         return None if victim is None else (poorest, victim.item)
 
     def give_way(self, item: T, now: float) -> None:
@@ -270,12 +270,15 @@ class AdmissionQueue(Generic[T]):
     def _charge(self, entry: Entry[T], amount: float, answer_tokens: float) -> None:
         tenant = entry.item.tenant
         assert entry.charged is not None
-        entry.charged.counters.charge(tenant, amount, self._share(tenant).weight)
+        entry.charged.counters.charge(tenant, amount, self._weight(tenant))
         if entry.promised:
             self._guarantees.spend(tenant, self._share(tenant).tokens_per_s, answer_tokens)
 
     def _share(self, tenant: str) -> Share:
         return self._shares.get(tenant, EVERYONE)
+
+    def _weight(self, tenant: str) -> float:
+        return self._share(tenant).weight
 
     # --- refusals ---------------------------------------------------------------------------------------------------
 
@@ -290,21 +293,13 @@ class AdmissionQueue(Generic[T]):
         everything = self._urgent.work + (self._batch.work if lane is self._batch else 0.0)
         if self.rate.wait_s(everything) <= limit and limit >= 0:
             return None
-        wait_s = self.rate.wait_s(min(everything, self._fair_work(entry, lane)))
+        before = self._urgent.work if lane is self._batch else 0.0
+        wait_s = self.rate.wait_s(min(everything, before + lane.fair_work(entry, self._weight)))
         if wait_s <= limit:
             return None
         return Refusal(
             f"it would wait about {wait_s:.1f} s, and {max(limit, 0):.1f} s is all it can", _bounded(wait_s - limit)
         )
-
-    def _fair_work(self, entry: Entry[T], lane: LaneQueue[T]) -> float:
-        """What is served before it if every tenant with work in the lane is served in proportion to its weight, and
-        all that is urgent before any batch work."""
-        tenant, others = entry.item.tenant, lane.tenant_work
-        weights = sum(self._share(other).weight for other in others if other != tenant)
-        own = others.get(tenant, 0.0)
-        before = self._urgent.work if lane is self._batch else 0.0
-        return before + own + (own + entry.work) * weights / self._share(tenant).weight
 
     def _is_full(self, entry: Entry[T]) -> bool:
         if len(self) >= self._bounds.max_requests:
@@ -314,17 +309,8 @@ class AdmissionQueue(Generic[T]):
     def _victim(self, entry: Entry[T], lane: LaneQueue[T]) -> Entry[T] | None:
         """Who makes room for it: batch work for urgent work, else who takes more of the lane than it would."""
         if lane is self._urgent and self._batch:
-            return self._batch.spare(self._greediest(self._batch))
-        if not lane:
-            return None
-        greediest, tenant = self._greediest(lane), entry.item.tenant
-        own = (lane.tenant_work.get(tenant, 0.0) + entry.work) / self._share(tenant).weight
-        if greediest == tenant or lane.tenant_work[greediest] / self._share(greediest).weight <= own:
-            return None
-        return lane.spare(greediest)
-
-    def _greediest(self, lane: LaneQueue[T]) -> str:
-        return max(lane.tenant_work, key=lambda tenant: lane.tenant_work[tenant] / self._share(tenant).weight)
+            return self._batch.spare(self._batch.greediest(self._weight))
+        return lane.spare_for(entry, self._weight)
 
     def _retry_after_s(self, amount: float) -> float:
         """When so much of what waits will be done."""

@@ -1,6 +1,7 @@
 """What waits in one lane, by tenant: the tenant that was served least goes first, and of its requests the most
 important, then the oldest."""
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
@@ -43,6 +44,7 @@ _LEAST_STALE = 64  # places of those that left; fewer are not worth clearing awa
 
 T = TypeVar("T", bound=Waiting)
 Key = tuple[bool, int, int, int]
+Weight = Callable[[str], float]  # of a tenant
 
 
 class Entry(Generic[T]):
@@ -93,7 +95,7 @@ class Entry(Generic[T]):
 
 
 class LaneQueue(Generic[T]):
-    """Entries, fair between tenants. Each operation takes logarithmic time but `spare`."""
+    """Entries, fair between tenants. Order costs logarithmic time; shares and room look at all tenants."""
 
     def __init__(self) -> None:
         self.counters = TokenCounters()
@@ -147,3 +149,24 @@ class LaneQueue(Generic[T]):
     def spare(self, tenant: str) -> Entry[T]:
         """The one that its tenant can do without most easily."""
         return max((key, entry) for key, entry in self._heaps[tenant] if entry.waits)[1]
+
+    def fair_work(self, entry: Entry[T], weight: Weight) -> float:
+        """What is served before it if every tenant with work here is served in proportion to its weight."""
+        tenant = entry.item.tenant
+        weights = sum(weight(other) for other in self.tenant_work if other != tenant)
+        own = self.tenant_work.get(tenant, 0.0)
+        return own + (own + entry.work) * weights / weight(tenant)
+
+    def greediest(self, weight: Weight) -> str:
+        """The tenant with most work here for its weight."""
+        return max(self.tenant_work, key=lambda tenant: self.tenant_work[tenant] / weight(tenant))
+
+    def spare_for(self, entry: Entry[T], weight: Weight) -> Entry[T] | None:
+        """What makes room for it: of a tenant that takes more of the lane than its own would."""
+        if not self:
+            return None
+        greediest, tenant = self.greediest(weight), entry.item.tenant
+        own = (self.tenant_work.get(tenant, 0.0) + entry.work) / weight(tenant)
+        if greediest == tenant or self.tenant_work[greediest] / weight(greediest) <= own:
+            return None
+        return self.spare(greediest)
