@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from pileus.core.ports import EngineDriver, EngineSpec
@@ -27,7 +26,7 @@ from pileus.core.records import (
 )
 from pileus.scheduling.step import choose_victim, urgency
 from pileus.testing.answers import Answers
-from pileus.testing.held import FakeChoice, FakeRequest
+from pileus.testing.held import FakeChoice, FakePrefixCache, FakeRequest, objection
 from pileus.testing.options import Break, Die, FakeOptions, Hang, Refuse
 
 
@@ -42,7 +41,6 @@ class FakeEngine:
         self._options = options = options or FakeOptions()
         self._model = model
         self._answers = Answers(options)
-        self._refused = frozenset(fault.prompt_token for fault in options.faults if isinstance(fault, Refuse))
         self._scripted = [fault for fault in options.faults if not isinstance(fault, Refuse)]
         self._slowness = 1.0
         self._wake = threading.Condition()
@@ -52,7 +50,7 @@ class FakeEngine:
         self._waiting: list[FakeRequest] = []
         self._running: list[FakeChoice] = []
         self._finishes: list[Finish] = []  # for the next output
-        self._prefixes: OrderedDict[int, None] = OrderedDict()
+        self._prefixes = FakePrefixCache(options.kv_blocks, options.block_size)
         self._seen = 0
         self._blocks_used = 0
         self._steps = self._prompt_tokens = self._hit_tokens = self._generated = self._preemptions = 0
@@ -142,7 +140,7 @@ class FakeEngine:
 
     def _take(self, received_s: float, request: EngineRequest) -> None:
         self._seen += 1
-        if error := self._objection(request):
+        if error := objection(request, self._options):
             self._finishes += [
                 Finish(request.id, choice.index, FinishReason.ERROR, error=error) for choice in request.choices
             ]
@@ -155,20 +153,6 @@ class FakeEngine:
             return
         self._requests[request.id] = taken
         self._waiting.append(taken)
-
-    def _objection(self, request: EngineRequest) -> str:
-        """Why the request can never run; empty where it can."""
-        options = self._options
-        if not request.prompt:
-            return "the prompt is empty"
-        longest = len(request.prompt) + max(len(choice.emitted) for choice in request.choices)
-        if longest >= options.max_context:
-            return f"{longest} tokens leave no room in a context of {options.max_context}"
-        if len(request.choices) > options.slots:
-            return f"{len(request.choices)} choices need more than {options.slots} slots"
-        if self._refused.intersection(request.prompt):
-            return "the prompt contains a token that this engine was told to refuse"
-        return ""
 
     def _choice(self, request: EngineRequest, index: int, emitted: int) -> FakeChoice:
         params, answers = request.params, self._answers
@@ -215,7 +199,7 @@ class FakeEngine:
 
     def _prefill(self, admitted: list[FakeRequest], begun_s: float) -> tuple[Started, ...]:
         """Let the time of a step pass, with the prompts of those just admitted in it."""
-        cached = [self._cached_tokens(request.request) for request in admitted]
+        cached = [self._prefixes.take(request.request) for request in admitted]
         prompts = sum(len(request.request.prompt) for request in admitted)
         self._prompt_tokens += prompts
         self._hit_tokens += sum(cached)
@@ -297,20 +281,6 @@ class FakeEngine:
             batch_slots=sum(len(request.choices) for request in batch),
             batch_kv_blocks=sum(request.blocks for request in batch),
         )
-
-    def _cached_tokens(self, request: EngineRequest) -> int:
-        """How much of the prompt the prefix cache holds, in whole blocks and never all of it; it then holds it."""
-        size, prompt = self._options.block_size, request.prompt
-        chain, cached = hash(request.salt), 0
-        for start in range(0, len(prompt) - size + 1, size):
-            chain = hash((chain, prompt[start : start + size]))
-            if cached == start and chain in self._prefixes:
-                cached = start + size
-            self._prefixes[chain] = None
-            self._prefixes.move_to_end(chain)
-        while len(self._prefixes) > self._options.kv_blocks:
-            self._prefixes.popitem(last=False)
-        return min(cached, (len(prompt) - 1) // size * size)
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self._options.block_size)

@@ -1,6 +1,9 @@
-"""What the fake engine holds for its requests."""
+"""What the fake engine holds for its requests, and which of them it refuses."""
+
+from collections import OrderedDict
 
 from pileus.core.records import EngineRequest, FinishReason, Lane
+from pileus.testing.options import FakeOptions, Refuse
 
 
 class FakeChoice:
@@ -50,3 +53,43 @@ class FakeRequest:
     @property
     def blocks(self) -> int:
         return self.prompt_blocks + sum(choice.blocks for choice in self.choices.values())
+
+
+class FakePrefixCache:
+    """Hashes of the prompts' beginnings, in whole blocks; those that were used last, up to the number of blocks."""
+
+    def __init__(self, blocks: int, block_size: int) -> None:
+        self._blocks = blocks
+        self._block_size = block_size
+        self._chains: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def take(self, request: EngineRequest) -> int:
+        """How much of the prompt it holds, in whole blocks and never all of it; it then holds it."""
+        size, prompt = self._block_size, request.prompt
+        chain, cached = hash(request.salt), 0
+        for start in range(0, len(prompt) - size + 1, size):
+            chain = hash((chain, prompt[start : start + size]))
+            if cached == start and chain in self._chains:
+                cached = start + size
+            self._chains[chain] = None
+            self._chains.move_to_end(chain)
+        while len(self._chains) > self._blocks:
+            self._chains.popitem(last=False)
+        return min(cached, (len(prompt) - 1) // size * size)
+
+
+def objection(request: EngineRequest, options: FakeOptions) -> str:
+    """Why the request can never run; empty where it can."""
+    if not request.prompt:
+        return "the prompt is empty"
+    longest = len(request.prompt) + max(len(choice.emitted) for choice in request.choices)
+    if longest >= options.max_context:
+        return f"{longest} tokens leave no room in a context of {options.max_context}"
+    if len(request.choices) > options.slots:
+        return f"{len(request.choices)} choices need more than {options.slots} slots"
+    if any(isinstance(fault, Refuse) and fault.prompt_token in request.prompt for fault in options.faults):
+        return "the prompt contains a token that this engine was told to refuse"
+    return ""
