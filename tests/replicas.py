@@ -22,8 +22,8 @@ PATIENCE_S = 20.0
 class WatchedLink(ReplicaLink):
     """A link that tells when something has come."""
 
-    def __init__(self, replica: str, epoch: int) -> None:
-        super().__init__(replica, epoch)
+    def __init__(self, replica: str, epoch: int, address: str = "") -> None:
+        super().__init__(replica, epoch, address)
         self._news = asyncio.Event()
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""One gateway process against four, on the same cores: what a machine carries, and whether it is still shared fairly."""
+"""One gateway process against four, on the same cores: what a machine carries, and whether all get the same of it."""
 
 import asyncio
 import sys
