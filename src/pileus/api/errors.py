@@ -16,6 +16,7 @@ from pileus.core.errors import (
     Overloaded,
     PermissionDenied,
     PileusError,
+    Quarantined,
     QuotaExceeded,
     RateLimited,
     ServiceError,
@@ -96,6 +97,8 @@ def answer_headers(error: Exception, status: int) -> RawHeaders:
     headers: RawHeaders = []
     if isinstance(error, Overloaded | QuotaExceeded | RateLimited):
         headers += retry_headers(error.retry_after_s)
+    if isinstance(error, Quarantined):
+        headers.append((b"x-should-retry", b"false"))  # the official clients would send it twice more
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode("ascii")))
     if status == 401:

@@ -16,6 +16,7 @@
     │   ├── Unavailable          no replica, or the store is away; with retry_after_s
     │   ├── DeadlineExceeded
     │   └── EngineFailed         the engine could not finish this request
+    │       └── Quarantined      it was at work at more than one replica's death: not to be sent again
     └── OperatorError            the machine or the configuration: one line that says what to do
         ├── ConfigError
         └── ModelRefused         an artefact that cannot be trusted or served
@@ -142,6 +143,10 @@ class EngineFailed(ServiceError):
     """The engine could not finish this request."""
 
     code = "engine_failed"
+
+
+class Quarantined(EngineFailed):
+    """Replicas were lost while they were at work on this request, so it is not tried again."""
 
 
 class OperatorError(PileusError):

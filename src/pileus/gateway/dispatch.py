@@ -109,12 +109,15 @@ class Dispatcher:
         self.pump()
 
     def _join(self, name: str, link: ReplicaLink) -> None:
-        """Know the replica and what it can take on."""
+        """Know the replica, what it can take on, and how fast it is."""
+        now = self._clock.monotonic()
         if name not in self._links:
             self._links[name] = link
             capabilities = link.capabilities
-            self._router.add(name, capabilities.slots, capabilities.kv_blocks, self._clock.monotonic())
+            self._router.add(name, capabilities.slots, capabilities.kv_blocks, now)
         self._router.update(name, _load(link))
+        if link.token_s and self._router.outliers.measured(name, link.step_s, link.token_s[-1], now):
+            log.warning("replica_ejected", replica=link.replica, deployment=self.deployment, step_s=link.step_s)
 
     def enqueue(self, item: Dispatched) -> None:
         """Raises `Overloaded` where it may not wait."""

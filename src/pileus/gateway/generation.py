@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from pileus.core.clock import Clock
-from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded, PileusError
+from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded, PileusError, Quarantined
 from pileus.core.ports import Tokenizer
 from pileus.core.records import (
     ChoiceState,
@@ -250,7 +250,10 @@ class Generation:
         self._deaths += link is None or not link[0].draining  # to be drained is no death
         said = any(choice.emitted for choice in self._choices)
         continuable = link is None or link[0].capabilities.continuation is Continuation.CONTINUABLE
-        if self._deaths >= _MOST_DEATHS or (said and not continuable):
+        if self._deaths >= _MOST_DEATHS:
+            self._fail(Quarantined(f"{self._deaths} replicas were lost while they worked on it, the last: {reason}."))
+            return
+        if said and not continuable:
             self._fail(EngineFailed(f"The replica was lost: {reason}."))
             return
         self.stopwatch.queued_again()

@@ -21,7 +21,7 @@ from pileus.scheduling.prefixes import PrefixIndex
 _DRAWN = 12  # replicas that are looked at besides those that hold the prefix
 _MOST_HOLDERS = 8
 _SLOW_START_S = 10.0
-_COLDEST = 0.2  # of its full share, when a replica has just become ready
+_COLDEST = 0.2  # of its full share, when a replica has just become ready, or comes back from sitting out
 _DECODE_WEIGHT = 2.0  # how much a full batch of decoding sequences slows a prefill down
 _STRIDE = 0.6180339887498949  # of the golden ratio: draws spread evenly
 
@@ -167,6 +167,7 @@ class Router:
     def _cost(self, replica: _Replica, need: Need, held_tokens: int, now: float) -> tuple[float, float]:
         load = replica.load
         prefill = load.prefill_tokens + max(1, need.prompt_tokens - held_tokens)
-        warmth = min(1.0, _COLDEST + (1 - _COLDEST) * (now - replica.ready_at) / _SLOW_START_S)
+        back_s = max(0.0, now - max(replica.ready_at, self.outliers.back_at(replica.id)))
+        warmth = min(1.0, _COLDEST + (1 - _COLDEST) * back_s / _SLOW_START_S)
         fullness = replica.fullness(need.urgent)
         return prefill * (1 + _DECODE_WEIGHT * fullness) / warmth, fullness

@@ -8,6 +8,7 @@ from pileus.core.errors import (
     InvalidRequest,
     Overloaded,
     PileusError,
+    Quarantined,
     QuotaExceeded,
     RateLimited,
     Unavailable,
@@ -47,3 +48,7 @@ def test_every_refusal_tells_when_to_come_back_rounded_up(
 @pytest.mark.parametrize("error", [InvalidRequest(), DeadlineExceeded()])
 def test_what_is_no_matter_of_waiting_does_not_tell_to_wait(error: PileusError) -> None:
     assert headers_of(error)[1] == {}
+
+
+def test_a_request_that_cost_replicas_is_not_to_be_sent_again_by_the_client_itself() -> None:
+    assert headers_of(Quarantined()) == (500, {b"x-should-retry": b"false"})

@@ -44,6 +44,7 @@ class Replica:
         )
         self.replica, self.epoch = f"d/{id(self)}", 1
         self.unstarted_tokens, self.step_s, self.draining = 0, 0.0, False
+        self.token_s: list[float] = []
         self.requests: list[EngineRequest] = []
         self.cancelled: list[int] = []
         self.cancelled_choices: list[tuple[int, int]] = []

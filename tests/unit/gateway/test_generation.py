@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded
+from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded, Quarantined
 from pileus.core.records import (
     Continuation,
     FinishReason,
@@ -140,7 +140,7 @@ async def test_a_request_that_saw_two_deaths_is_not_tried_a_third_time() -> None
     generation = house.generation()
     generation.on_lost("killed")
     generation.on_lost("killed again")
-    await fails(generation.next, EngineFailed)
+    await fails(generation.next, Quarantined)
     assert house.endings == ["engine_failed"]
 
 

@@ -49,6 +49,7 @@ class Link:
             vocab_size=2000,
         )
         self.replica, self.epoch, self.unstarted_tokens, self.step_s = "d/0", 1, 0, 0.0
+        self.token_s: list[float] = []
         self.free = slots
 
     def available(self) -> Credit:

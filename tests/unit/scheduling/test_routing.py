@@ -141,7 +141,7 @@ def test_a_replica_that_fails_again_and_again_sits_out_and_comes_back() -> None:
     assert fail(made, "r0", WARM)
     made.update("r1", Load(1, 10))
     assert made.choose(need(), WARM, 0.0) == "r1"
-    assert made.choose(need(), WARM + BASE_S, 0.0) == "r0"
+    assert made.choose(need(), WARM + 2 * BASE_S, 0.0) == "r0"
     assert fail(made, "r0", WARM + BASE_S)
     assert made.outliers.out("r0", WARM + 2 * BASE_S)
 
@@ -156,6 +156,45 @@ def test_a_success_between_failures_keeps_it_in() -> None:
 def test_never_more_than_half_of_them_sit_out() -> None:
     made = router(4)
     assert [fail(made, f"r{number}", WARM) for number in range(4)] == [True, True, False, False]
+
+
+def test_who_comes_back_from_sitting_out_gets_its_share_by_and_by() -> None:
+    made = router(2)
+    fail(made, "r0", WARM)
+    made.update("r1", Load(4, 90))
+    assert made.choose(need(), WARM + BASE_S, 0.0) == "r1"
+    assert made.choose(need(), WARM + BASE_S + 10, 0.0) == "r0"
+
+
+def measure(made: Router, now: float, **steps_s: float) -> list[bool]:
+    """Whether each sits out by these steps, of which every one has a token."""
+    return [made.outliers.measured(name, step_s, step_s, now) for name, step_s in steps_s.items()]
+
+
+def test_a_replica_that_is_much_slower_than_the_others_sits_out() -> None:
+    made = router(3)
+    assert measure(made, WARM, r1=0.02, r2=0.03, r0=0.2) == [False, False, True]
+    made.update("r1", Load(1, 10))
+    made.update("r2", Load(1, 10))
+    assert made.choose(need(), WARM, 0.0) in ("r1", "r2")
+
+
+def test_the_first_that_is_measured_is_judged_when_the_others_were() -> None:
+    made = router(2)
+    assert measure(made, WARM, r0=0.2, r1=0.02) == [False, False]
+    assert measure(made, WARM + 2, r0=0.21, r1=0.021) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "token_s"), [(0.2, 0.002), (0.03, 0.03), (0.009, 0.009)], ids=["prefill", "few sequences", "in no time"]
+)
+def test_long_steps_with_many_tokens_and_long_tokens_in_short_steps_are_no_slowness(
+    step_s: float, token_s: float
+) -> None:
+    made = router(3)
+    for name in ("r1", "r2"):
+        made.outliers.measured(name, 0.02 if step_s > 0.01 else 0.001, 0.001, WARM)
+    assert not made.outliers.measured("r0", step_s, token_s, WARM)
 
 
 def test_who_sits_out_serves_when_nobody_else_can() -> None:
