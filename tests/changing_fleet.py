@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pileus.core.clock import SystemClock
+from pileus.core.ports import ReplicaStarter
 from pileus.core.records import GenerationOptions, GenerationRequest, SamplingParams
 from pileus.fleet.backends.local import LocalStarter
 from pileus.fleet.controller import Fleet
@@ -31,11 +32,18 @@ def deployment(name: str = "fake", replicas: int = 1, policy: Policy | None = No
     return Deployment(info=info, spec=spec, replicas=replicas, policy=policy)
 
 
+def local() -> LocalStarter:
+    """Starts workers around the fake engine on this machine."""
+    path = os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))
+    return LocalStarter((sys.executable, "-m", "fake_worker"), {**os.environ, "PYTHONPATH": path})
+
+
 @asynccontextmanager
-async def running(folder: Path, *deployments: Deployment, grace_s: float = PATIENCE_S) -> AsyncIterator[Fleet]:
+async def running(
+    folder: Path, *deployments: Deployment, grace_s: float = PATIENCE_S, starter: ReplicaStarter | None = None
+) -> AsyncIterator[Fleet]:
     """Real processes around the fake engine; every deployment has its first replica when the block begins."""
-    starter = LocalStarter((sys.executable, "-m", "fake_worker"), {**os.environ, "PYTHONPATH": str(TESTS)})
-    fleet = Fleet(deployments, starter, run_dir=folder / "run", clock=SystemClock(), grace_s=grace_s)
+    fleet = Fleet(deployments, starter or local(), run_dir=folder / "run", clock=SystemClock(), grace_s=grace_s)
     fleet.start()
     try:
         for each in deployments:
