@@ -16,6 +16,7 @@ from pileus.core.ports import ReplicaCommand, ReplicaHandle, ReplicaStarter
 from pileus.engines.replica.wire import socket_path
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[], Awaitable[Ends]]
 Read = Callable[[asyncio.StreamReader], Awaitable[bytes]]
 
 _RETRANSMIT_S = 0.2  # Linux sends a lost packet again after this, at the earliest
@@ -52,7 +53,7 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
 class Proxy:
     """Between whoever connects and `dial`. `swallowed` is what the far end said while the wire was cut."""
 
-    def __init__(self, dial: Callable[[], Awaitable[Ends]], read: Read = read_bytes, delay: Delay | None = None) -> None:
+    def __init__(self, dial: Dial, read: Read = read_bytes, delay: Delay | None = None) -> None:
         self.swallowed: list[bytes] = []
         self._dial, self._read, self._delay = dial, read, delay
         self._cut = False

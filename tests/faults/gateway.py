@@ -7,6 +7,7 @@ from itertools import count
 
 from pileus.config.settings import Settings
 from pileus.core.clock import SystemClock
+from pileus.core.errors import PileusError
 from pileus.core.ports import Ledger, Price, Reservation
 from pileus.core.records import (
     EngineRequest,
@@ -105,7 +106,7 @@ async def read(generation: Generation, answer: Answer | None = None) -> Answer:
         while deltas := await generation.next():
             answer.text += "".join(delta.text for delta in deltas)
             answer.heard_s.append(time.monotonic())
-    except Exception as error:
+    except PileusError as error:
         answer.error = type(error).__name__
     return answer
 

@@ -87,7 +87,7 @@ async def latencies(folder: Path, **slow: Any) -> tuple[float, float, float]:
     return p99(first), p99(after), tokens["fake/0"] / tokens.total()
 
 
-@pytest.mark.fault(6, "1 of 3 fake replicas takes 10 times as long", "load shifts; p99 at most 2x, once it was measured")
+@pytest.mark.fault(6, "1 of 3 fake replicas takes 10 times as long", "load shifts; p99 at most 2x, once measured")
 async def test_load_shifts_away_from_a_slow_replica(tmp_path: Path, measured: Callable[[str], None]) -> None:
     """A replica's speed is known after the first half second of its work: what it was given till then stays with it,
     and stays slow."""
