@@ -129,7 +129,7 @@ def request_ids(frames: list[bytes]) -> set[int]:
 async def test_a_partition_that_drops_is_found_like_a_hang_and_its_late_words_change_nothing(
     tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
-    tokens = 500
+    tokens = 300
     async with house(tmp_path) as at:
         await asyncio.gather(*(at.gateway.ask(60) for _ in range(4)))  # so that it is known how long a step takes
         opened = await at.streams(tokens)

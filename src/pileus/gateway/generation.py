@@ -103,7 +103,7 @@ class Generation:
         """
         self._reader.patient = whole and not self.work.request.options.stop
         while True:
-            if not self._reader.patient or self._ended:
+            if not self._reader.patient and not self._ended:
                 self._collect()
             if self._ready:
                 deltas, self._ready = self._ready, []
@@ -306,6 +306,7 @@ class Generation:
             link.cancel_choice(wire_id, choice.index)
 
     def _fail(self, error: PileusError) -> None:
+        self._collect()  # it is handed on before the error, and so it is on the bill
         if not self._ended:
             error.settled = True
             self._error = error

@@ -165,6 +165,31 @@ async def test_an_engines_error_is_the_requests_error() -> None:
     assert house.endings == ["engine_failed"]
 
 
+async def test_what_is_handed_on_before_an_error_is_on_the_bill_and_after_leaving_there_is_nothing() -> None:
+    house = House(Replica())
+    fails_later, leaves = house.generation(), house.generation()
+    for generation in (fails_later, leaves):
+        say(generation, "ab")
+        await generation.next()
+        say(generation, "cd")
+    finish(fails_later, FinishReason.ERROR, error="no room")
+    assert fails_later.usage.completion_tokens == 4
+    assert text_of(await fails_later.next()) == "cd"
+    await fails(fails_later.next, EngineFailed)
+    leaves.cancel()
+    assert await leaves.next() == []
+    assert leaves.usage.completion_tokens == 2
+
+
+async def test_an_answer_that_its_stop_string_ended_does_not_fail_afterwards() -> None:
+    house = House(Replica())
+    generation = house.generation(stop=("!",))
+    say(generation, "ab!")
+    finish(generation, FinishReason.ERROR, error="no room")
+    assert text_of(await read(generation)) == "ab"
+    assert house.endings == ["stop"]
+
+
 async def test_the_deadline_ends_a_request_that_runs() -> None:
     house = House(Replica())
     generation = house.generation(timeout_s=0.0)
