@@ -40,7 +40,7 @@ async def test_replicas_that_live_and_fail_sit_out_but_never_most_of_them(
         await all_ready(fleet, 3)
         gateway, text = Gateway(fleet), undisturbed(TOKENS)
         outcomes: list[str] = []
-        for _ in range(40):
+        for _ in range(25):
             outcomes += [answer.error for answer in await asyncio.gather(*(gateway.ask(TOKENS) for _ in range(3)))]
         await at_rest(fleet, gateway)
         assert [state for _, state in states(fleet)] == ["ready"] * 3
@@ -77,10 +77,10 @@ async def latencies(folder: Path, **slow: Any) -> tuple[float, float, float]:
     async with running(folder, spec) as fleet:
         await all_ready(fleet, 3)
         gateway = Gateway(fleet)
-        first = await steady_load(gateway, 50, 60)
+        first = await steady_load(gateway, 50, 50)
         await at_rest(fleet, gateway)
         before = served_by(fleet)
-        after = await steady_load(gateway, 50, 200)
+        after = await steady_load(gateway, 50, 150)
         await at_rest(fleet, gateway)
         tokens = served_by(fleet) - before
         assert {answer.text for answer in first + after} == {undisturbed(TOKENS)}

@@ -26,7 +26,7 @@ PAIRS = 5
 REQUESTS = 12
 TOKENS = 150
 STEP_S = 0.005
-HATED = 9  # a prompt with this token is refused by the replica that is wrong
+HATED = 99  # a prompt with this token is refused by the replica that is wrong
 DEADLY = frozenset({"kill", "stop"})
 
 
