@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from changing_fleet import deployment, running, states, until
 from faults.gateway import PROMPT, Answer, Gateway, at_rest, undisturbed
@@ -40,13 +41,17 @@ async def test_replicas_that_live_and_fail_sit_out_but_never_most_of_them(
         await all_ready(fleet, 3)
         gateway, text = Gateway(fleet), undisturbed(TOKENS)
         outcomes: list[str] = []
-        for _ in range(25):
-            outcomes += [answer.error for answer in await asyncio.gather(*(gateway.ask(TOKENS) for _ in range(3)))]
+        with capture_logs() as events:
+            for _ in range(25):
+                outcomes += [answer.error for answer in await asyncio.gather(*(gateway.ask(TOKENS) for _ in range(3)))]
         await at_rest(fleet, gateway)
         assert [state for _, state in states(fleet)] == ["ready"] * 3
         answer = await gateway.ask(TOKENS) if wrong == 1 else Answer("", text)
     failures = outcomes.count("EngineFailed")
-    measured(f"{wrong} wrong: {failures} of {len(outcomes)} failed")
+    ejected = [event["replica"] for event in events if event["event"] == "replica_ejected"]
+    measured(f"{wrong} wrong: {len(ejected)} ejected; {failures} of {len(outcomes)} failed")
+    assert len(ejected) == 1  # it sits out for longer than this test lasts
+    assert ejected[0] in bad
     assert set(outcomes) <= {"", "EngineFailed"}
     assert (answer.text, answer.error) == (text, "")
     assert len(gateway.ledger.settled) == len(outcomes) + (wrong == 1)

@@ -110,14 +110,17 @@ async def idle(link: ReplicaLink) -> None:
             await asyncio.sleep(0.01)  # its figures come twice a second
 
 
+@pytest.mark.fault(1, "SIGKILL at every ninth token of an answer", "an exact seam, one ending")
 async def test_an_answer_survives_a_kill_at_some_of_its_tokens(tmp_path: Path) -> None:
     await answers(tmp_path, range(0, TOKENS, 9), signal.SIGKILL)
 
 
 @pytest.mark.slow
+@pytest.mark.fault(1, "SIGKILL at each token of an answer", "an exact seam, one ending")
 async def test_an_answer_survives_a_kill_at_each_of_its_tokens(tmp_path: Path) -> None:
     await answers(tmp_path, range(TOKENS), signal.SIGKILL)
 
 
+@pytest.mark.fault("3, 4", "SIGSTOP in mid-stream, then SIGCONT", "resumed elsewhere; what it says then is dropped")
 async def test_an_answer_survives_a_replica_that_hangs_and_wakes_again(tmp_path: Path) -> None:
     await answers(tmp_path, range(5, TOKENS, 20), signal.SIGSTOP)

@@ -164,6 +164,7 @@ def undisturbed(house: House) -> dict[str, Answer]:
     return found
 
 
+@pytest.mark.fault("1, 2", "SIGKILL, native engine", "resumed byte for byte, one bill")
 @pytest.mark.parametrize(
     ("prompt", "said"), [(LONG, 0), (SHORT, 1), (SHORT, 5), (SHORT, 20)], ids=["in prefill", "at 1", "at 5", "at 20"]
 )
@@ -198,6 +199,7 @@ async def test_a_stream_outlives_its_killed_replica_byte_for_byte_and_with_one_b
     assert 0 < resumed <= TOKENS - said
 
 
+@pytest.mark.fault(10, "client closes, native engine", "slot and blocks free after a step")
 @pytest.mark.parametrize(
     ("prompt", "streamed"), [(SHORT, True), (SHORT, False), (LONG, True)], ids=["streamed", "whole", "in prefill"]
 )
@@ -211,6 +213,7 @@ async def test_a_client_that_leaves_frees_its_slot_and_blocks(house: House, prom
     await eventually(house.at_rest, within_s=3.0)
 
 
+@pytest.mark.fault(11, "client closes while queued, native engine", "the queue entry goes")
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 async def test_a_client_that_leaves_the_queue_takes_its_place_along(house: House, streamed: bool) -> None:
     await eventually(house.at_rest)

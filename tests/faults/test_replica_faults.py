@@ -90,6 +90,7 @@ def both_are_back(server: Server) -> bool:
     return [replica["state"] for replica in replicas(server, "pair")] == ["ready", "ready"]
 
 
+@pytest.mark.fault("1, 2", "SIGKILL under 24 streams", "an exact seam, one bill")
 @pytest.mark.parametrize("moment", ["prefill", "decode"])
 def test_streams_survive_a_killed_replica_with_an_exact_seam_and_one_bill(house: Server, moment: str) -> None:
     eventually(lambda: both_are_back(house))
@@ -135,6 +136,7 @@ def is_idle(server: Server) -> bool:
     return (replica["running"], replica["waiting"], replica["kv_blocks_used"]) == (0, 0, 0)
 
 
+@pytest.mark.fault(10, "client closes", "slot and blocks free after a step")
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 def test_a_client_that_leaves_frees_its_slot_and_blocks(house: Server, streamed: bool) -> None:
     connection = send(house, stream=streamed)
@@ -144,6 +146,7 @@ def test_a_client_that_leaves_frees_its_slot_and_blocks(house: Server, streamed:
     eventually(lambda: is_idle(house), within_s=2.0)
 
 
+@pytest.mark.fault(11, "client closes while queued", "the queue entry goes")
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 def test_a_client_that_leaves_the_queue_takes_its_place_along(house: Server, streamed: bool) -> None:
     runs = send(house, stream=True)

@@ -46,6 +46,7 @@ def fill(disk: Path) -> Path:
     return ball
 
 
+@pytest.mark.fault(18, "tmpfs of 1 MiB, full", "writes are refused, reads work, recovers by itself")
 async def test_18_a_full_disk_refuses_writes_keeps_serving_and_recovers_by_itself(small_disk: Path) -> None:
     store = SqliteStore.open(small_disk / "data")
     security = Security.open(small_disk / "data", store, ManualClock())
@@ -66,6 +67,7 @@ async def test_18_a_full_disk_refuses_writes_keeps_serving_and_recovers_by_itsel
     store.close()
 
 
+@pytest.mark.fault(18, "a start on a full tmpfs", "refused in one line")
 def test_18_a_start_on_a_full_disk_is_refused_in_one_line(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(OperatorError, match="--data") as refused:
@@ -73,6 +75,7 @@ def test_18_a_start_on_a_full_disk_is_refused_in_one_line(small_disk: Path) -> N
     assert "\n" not in refused.value.message
 
 
+@pytest.mark.fault(21, "a held transaction", "a bounded wait, then refused; the event loop goes on")
 async def test_21_a_locked_store_does_not_block_the_event_loop(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path, busy_s=0.5)
     with closing(sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None)) as intruder:
@@ -88,6 +91,7 @@ async def test_21_a_locked_store_does_not_block_the_event_loop(tmp_path: Path) -
     store.close()
 
 
+@pytest.mark.fault(22, "the log cut at many of its bytes", "every acknowledged record is there")
 def test_22_a_power_cut_at_any_byte_of_the_log_loses_nothing_that_was_acknowledged_before_it(tmp_path: Path) -> None:
     """The log after each acknowledged write has a length; a cut beyond it must leave that write in place."""
     source = tmp_path / "source"
