@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import combinations
 from pathlib import Path
 
@@ -111,7 +111,7 @@ async def wrong(scene: Scene) -> None:
     """One replica is wrong from the beginning."""
 
 
-FAULTS: dict[str, Callable[[Scene], Awaitable[None]]] = {
+FAULTS: dict[str, Callable[[Scene], Coroutine[None, None, None]]] = {
     "kill": kill,
     "stop": stop,
     "leave": leave,
@@ -128,7 +128,7 @@ async def play(fleet: Fleet, gateway: Gateway, pair: tuple[str, str], chance: ra
         readers.append(Reader(await gateway.open(TOKENS, prompt, seed), undisturbed(TOKENS, prompt, seed)))
     scene = Scene(fleet, readers, chance)
     moments = sorted(chance.randrange(REQUESTS * TOKENS * 3 // 4) for _ in pair)
-    acts = []
+    acts: list[asyncio.Task[None]] = []
     for moment, name in zip(moments, chance.sample(pair, 2), strict=True):
         await scene.until_said(moment)
         acts.append(asyncio.create_task(FAULTS[name](scene)))

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import AsyncOpenAI
+from openai.types import Completion
 
 from acceptance.process import running_server
 from changing_fleet import deployment, local, running, until
@@ -154,7 +155,7 @@ async def test_a_partition_that_drops_is_found_like_a_hang_and_its_late_words_ch
         answers = [await task for task, _, _ in opened]
         later = [await task for task in fresh]
         await at_rest(at.fleet, at.gateway)
-        assert os.kill(at.beyond.pids["fake/0", 1], 0) is None  # it has lived on all the while
+        os.kill(at.beyond.pids["fake/0", 1], 0)  # it has lived on all the while
     moved = [answer for _, answer, replica in opened if replica == "fake/0"]
     measured(
         f"given up after {found_s:.1f} s; {len(moved)} streams went on elsewhere, the longest gap "
@@ -236,7 +237,8 @@ async def test_a_bad_line_to_the_clients_is_slower_and_right(tmp_path: Path, mea
         answer = await client.completions.create(
             model="fake", prompt="clouds", seed=7, max_tokens=60, extra_body={"ignore_eos": True}, stream=stream
         )
-        choices = [chunk.choices[0] async for chunk in answer] if stream else answer.choices
+        chunks = [answer] if isinstance(answer, Completion) else [chunk async for chunk in answer]
+        choices = [chunk.choices[0] for chunk in chunks]
         return "".join(choice.text for choice in choices), choices[-1].finish_reason, time.monotonic() - begun_s
 
     with running_server(tmp_path, "--config", str(config)) as server:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -127,18 +127,20 @@ def test_13_a_killed_server_frees_its_replicas_and_bills_nothing_that_was_not_de
         assert used_tokens(again, key) in (billed, 2 * billed)
 
 
-@pytest.mark.fault(28, "prlimit: 24 files to spare, 80 connections", "refused or served soon, no crash, recovers")
+@pytest.mark.fault(28, "prlimit: 24 files to spare, 80 connections", "no crash, soon an end, recovers")
 def test_28_a_server_without_file_descriptors_lives_and_recovers(
     tmp_path: Path, arguments: tuple[str, ...], measured: Callable[[str], None]
 ) -> None:
     with running_server(tmp_path, *arguments) as server:
         ask(server)
         with few_files(server.process.pid, spare=24), idle_connections(server, 80):
-            begun_s = time.monotonic()
-            with suppress(APIError):  # it may be refused, but soon
+            begun_s, outcome = time.monotonic(), "an answer"
+            try:
                 ask(server)
+            except APIError as error:  # whoever comes without a file to spare may be closed out, but soon
+                outcome = type(error).__name__
             took_s = time.monotonic() - begun_s
-            measured(f"an answer or a refusal after {took_s:.1f} s")
+            measured(f"{outcome} after {took_s * 1e3:.0f} ms; then an answer again")
             assert took_s < 10
             assert server.process.poll() is None
         ask(server)
