@@ -198,7 +198,7 @@ def _show(reports: "list[Report]", *, json: bool) -> None:
         output.line(
             f"{report.policy}: {report.requests:,} requests in {output.duration(report.duration_s)}: {unhappy}; "
             f"{report.tokens_per_s:,.0f} tokens/s, {report.replica_s:,.0f} replica-seconds, "
-            f"{report.preemptions:,} preempted, {report.resumed:,} resumed"
+            f"{report.preemptions:,} preempted, {report.exchanged:,} slots exchanged, {report.resumed:,} resumed"
         )
 
 

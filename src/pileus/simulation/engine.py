@@ -34,6 +34,7 @@ class EngineModel:
         self._inbox: list[Request] = []
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
+        self._leaving: list[Sequence] = []  # of these two, those that were withdrawn
         self._batch = 0  # how many of these are in the batch lane
         self._received = 0
         self._plan: Plan = []
@@ -56,6 +57,25 @@ class EngineModel:
         elif self._stretch.steps:
             self._stretch.steps = self._stretch.begun_by(now)
 
+    def withdraw(self, request: Request, now: float) -> None:
+        """It leaves before the next step, with what it has said by now; what the step in progress adds is lost."""
+        if request in self._inbox:
+            self._inbox.remove(request)
+            self._unstarted_tokens -= request.prompt_tokens + request.emitted
+            return
+        sequence = next(one for one in self._running + self._waiting if one.request is request)
+        sequence.leaving = True
+        self._leaving.append(sequence)
+        if not sequence.started:
+            self._unstarted_tokens -= request.prompt_tokens + request.emitted
+        assert self._stretch is not None
+        said = 0
+        if sequence.decoding and any(one is sequence for one, _ in self._plan):
+            said = self._said_by(now)
+        request.emitted = request.answer_tokens - sequence.left + said
+        if self._stretch.steps:
+            self._stretch.steps = self._stretch.begun_by(now)
+
     def load(self) -> Load:
         """What the gateway knows: the credit of the last step, less what was sent since."""
         memory, held = self._memory, len(self._running) + len(self._waiting)
@@ -73,6 +93,7 @@ class EngineModel:
     def advance(self, now: float) -> list[Request]:
         """The steps up to now are done, and the next begin. Returns the requests that are answered."""
         ended = self._run(self._stretch.steps, now) if self._stretch else []
+        self._part()
         self._receive()
         self._admit()
         self._alike = self._most_steps
@@ -83,14 +104,29 @@ class EngineModel:
     def lose(self, now: float) -> list[Request]:
         """It dies. Returns the requests that were on it, with what they have said."""
         if self._stretch and self._stretch.steps:
-            self._run(min(self._stretch.ended_by(now), self._stretch.steps - 1), now)
+            self._run(self._said_by(now), now)
         self._stretch = None
+        self._part()
         sequences = self._running + self._waiting
         for sequence in sequences:
             sequence.request.emitted = sequence.request.answer_tokens - sequence.left
         return [sequence.request for sequence in sequences] + self._inbox
 
+    def _said_by(self, now: float) -> int:
+        """Steps of the stretch of which the gateway has heard: never the last, whose end is an event of its own."""
+        stretch = self._stretch
+        return min(stretch.ended_by(now), stretch.steps - 1) if stretch and stretch.steps else 0
+
     # --- receive ----------------------------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        """Those that were given up go; what they computed can be found again."""
+        for sequence in self._leaving:
+            if sequence.opened:
+                self._memory.close(sequence, park=True)
+            (self._running if sequence in self._running else self._waiting).remove(sequence)
+            self._batch -= sequence.lane is Lane.BATCH
+        self._leaving = []
 
     def _receive(self) -> None:
         for request in self._inbox:
@@ -207,7 +243,7 @@ class EngineModel:
                 self._memory.passed(sequence)
                 if sequence.computed == sequence.known:
                     self._say_first(sequence, now)
-        return [self._finish(sequence) for sequence, _ in self._plan if sequence.left == 0]
+        return [self._finish(sequence) for sequence, _ in self._plan if sequence.left == 0 and not sequence.leaving]
 
     def _say_first(self, sequence: Sequence, now: float) -> None:
         """The first token since it got its slot, and perhaps of all."""
@@ -215,6 +251,8 @@ class EngineModel:
         sequence.pending = 1
         sequence.known += 1
         sequence.left -= 1
+        if sequence.leaving:
+            return
         request = sequence.request
         if not sequence.started:
             sequence.started = True

@@ -7,12 +7,13 @@ It keeps the books that `engines.native.blocks` keeps, by whole blocks of a prom
     held      a named block that is computed, and held by one or more
     cached    computed and held by nobody: evicted (least recently used first) when its memory is needed
 
-What a preempted sequence had computed by itself is cached too, under the sequence, until it comes back for it. What
+What a request had computed by itself when it lost its slot is cached too, until it comes back for it. What
 finished answers leave behind is not: a trace does not tell which prompt goes on with which answer.
 """
 
 from collections import OrderedDict
 
+from pileus.simulation.request import Request
 from pileus.simulation.sequence import Sequence
 
 
@@ -24,7 +25,7 @@ class Memory:
         self._block_size = block_size
         self._holders: dict[int, int] = {}  # by name: how many
         self._owners: dict[int, Sequence | None] = {}  # of pending blocks
-        self._cached: OrderedDict[int | Sequence, int] = OrderedDict()  # tokens
+        self._cached: OrderedDict[int | Request, int] = OrderedDict()  # tokens
         self._cached_tokens = 0
 
     def blocks(self, tokens: int) -> int:
@@ -43,8 +44,8 @@ class Memory:
         for name in names:
             self._hold(name, sequence, size)
         self.available -= private
-        if self._uncache(sequence) is None:
-            sequence.parked = 0
+        parked = self._uncache(sequence.request)
+        sequence.parked = 0 if parked is None else named + parked
         self._evict()
         sequence.room = named + private
         sequence.computed = sequence.marked = 0
@@ -100,12 +101,12 @@ class Memory:
         """Give it all back, the ends of prompts first, so that their beginnings stay longest. With `park`, it will
         come back for what it has computed."""
         names, size = sequence.request.names, sequence.request.block_tokens
-        private = sequence.room - len(names) * size
-        self.available += private
+        named = len(names) * size
+        self.available += sequence.room - named
         sequence.opened = False
-        if park and sequence.computed > len(names) * size:
-            sequence.parked = sequence.computed // self._block_size * self._block_size
-            self._cache(sequence, private)
+        parked = sequence.computed // self._block_size * self._block_size - named
+        if park and parked > 0:
+            self._cache(sequence.request, parked)
         for name in reversed(names):
             if self._owners.get(name) is sequence:
                 self._owners[name] = None
@@ -149,11 +150,11 @@ class Memory:
         else:
             self._cache(name, size)
 
-    def _cache(self, key: int | Sequence, size: int) -> None:
+    def _cache(self, key: int | Request, size: int) -> None:
         self._cached[key] = size
         self._cached_tokens += size
 
-    def _uncache(self, key: int | Sequence) -> int | None:
+    def _uncache(self, key: int | Request) -> int | None:
         size = self._cached.pop(key, None)
         self._cached_tokens -= size or 0
         return size

@@ -25,6 +25,7 @@ class Outcomes:
         self.tenants: list[str] = []
         self.resumed = 0  # requests that were on a replica that died, and went on
         self.preemptions = 0  # of sequences, on their replicas
+        self.exchanged = 0  # slots that one tenant gave up to another
         self.replica_s = 0.0  # that replicas were up
         self.busy_s = 0.0  # that they spent in steps
         self._tenant_places: dict[str, int] = {}

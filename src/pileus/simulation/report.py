@@ -59,6 +59,7 @@ class Report(Struct, frozen=True, kw_only=True):
     replica_s: float  # the cost
     utilisation: float  # share of these in which there was something to do
     preemptions: int
+    exchanged: int  # slots that one tenant gave up to another
     resumed: int  # requests that outlived their replica
     tenants: tuple[TenantReport, ...]
 
@@ -86,6 +87,7 @@ def report(outcomes: Outcomes, policy: str, seed: int, targets: Targets, shares:
         replica_s=outcomes.replica_s,
         utilisation=outcomes.busy_s / max(1e-9, outcomes.replica_s),
         preemptions=outcomes.preemptions,
+        exchanged=outcomes.exchanged,
         resumed=outcomes.resumed,
         tenants=tuple(_tenants(outcomes, finished, good)),
     )

@@ -1,8 +1,9 @@
 """A run: requests meet the queue, the router and the engines, in virtual time.
 
 It does what the gateway's dispatcher does, with the same queue and the same router: the head of the queue goes where
-the router says, until it fits nowhere; who dies with a replica goes on elsewhere from what was said. Events are
-handled in the order of their times, and all chance comes from one seed, so a run can be repeated exactly.
+the router says, until it fits nowhere; a tenant that holds many slots gives one up to one that holds few; who dies with
+a replica goes on elsewhere from what was said. Events are handled in the order of their times, and all chance
+comes from one seed, so a run can be repeated exactly.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +65,7 @@ class Simulation:
         self._chance = Random(seed)  # noqa: S311  # chance that can be repeated is the point
         self._now = 0.0
         self._outcomes = Outcomes()
-        self._open: dict[Request, None] = {}  # what has come and not ended
+        self._open: dict[Request, _Replica | None] = {}  # what has come and not ended, and where it is
         self._replicas: dict[str, _Replica] = {}
         self._names = count()
         self._numbers = count()
@@ -115,8 +116,8 @@ class Simulation:
             return
         for displaced, _ in answer:
             self._end(displaced, Ending.DISPLACED, now)
-        # What fitted nowhere still does not: only who has come before it can change that.
-        if self._stuck is None or self._queue.head(now) is not self._stuck:
+        # What fitted nowhere still does not: only who has come before it, or is owed another's slot, can change that.
+        if self._stuck is None or self._queue.head(now) is not self._stuck or self._exchange(now):
             self._pump(now)
         self._watch_expiry()
 
@@ -149,15 +150,34 @@ class Simulation:
         while self._replicas and (head := queue.head(now)) is not None:
             need = self._need(head)
             name = router.choose(need, now, self._chance.random())
-            if name is None:
+            if name is not None:
+                self._send(head, need, self._replicas[name], now)
+            elif not self._exchange(now):
                 self._stuck = head
                 break
-            queue.take(head, now)
-            router.placed(name, need)
-            replica = self._replicas[name]
-            replica.engine.submit(head, now)
-            self._schedule(replica)
-            router.update(name, replica.engine.load())
+
+    def _send(self, request: Request, need: Need, replica: _Replica, now: float) -> None:
+        self._queue.take(request, now)
+        self._router.placed(replica.name, need)
+        self._open[request] = replica
+        replica.engine.submit(request, now)
+        self._schedule(replica)
+        self._router.update(replica.name, replica.engine.load())
+
+    def _exchange(self, now: float) -> bool:
+        """Let a tenant that holds many slots give one up to a tenant that holds few."""
+        exchange = self._queue.exchange()
+        if exchange is None:
+            return False
+        taker, victim = exchange
+        replica = self._open[victim]
+        assert replica is not None
+        replica.engine.withdraw(victim, now)
+        self._open[victim] = None
+        self._queue.give_way(victim, now)
+        self._outcomes.exchanged += 1
+        self._send(taker, self._need(taker), replica, now)
+        return True
 
     def _need(self, request: Request) -> Need:
         answer = self._queue.lengths.predict(request.max_answer_tokens)
@@ -195,6 +215,7 @@ class Simulation:
         lost = [request for name in names for request in self._stop(name, now)]
         for request in lost:
             request.deaths += 1
+            self._open[request] = None
             if request.deaths < _MOST_DEATHS:
                 self._outcomes.resumed += 1
                 self._queue.put_back(request, now)

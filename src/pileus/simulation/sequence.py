@@ -12,6 +12,7 @@ class Sequence:
         "decoding",
         "known",
         "lane",
+        "leaving",
         "left",
         "marked",
         "opened",
@@ -35,11 +36,12 @@ class Sequence:
         self.reused = 0  # of these, found computed
         self.decoding = False  # all that it knew when it got its slot is computed
         self.started = False  # it has said a token on this replica
+        self.leaving = False  # it was given up: what it still says is lost
         # Set by the memory:
         self.opened = False  # it holds memory
         self.room = 0  # tokens that fit into what it holds
         self.marked = 0  # whole blocks of its prompt that it has passed
-        self.parked = 0  # tokens that were computed when it was preempted
+        self.parked = 0  # tokens that were computed when it lost its slot
         self.wanted_at = 0  # another waits until it has computed so many tokens; 0 is nobody
 
     def alike(self, tokens: int) -> int:

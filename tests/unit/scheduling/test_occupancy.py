@@ -62,3 +62,13 @@ def test_a_tenant_that_asks_for_little_gets_it_and_the_rest_stays() -> None:
 @given(st.lists(st.sampled_from("abcd"), max_size=80))
 def test_slots_come_to_rest_and_none_is_lost(tenants: list[str]) -> None:
     assert sum(settle(tenants).values()) == min(SLOTS, len(tenants))
+
+
+def test_a_slot_that_was_promised_is_neither_given_up_nor_counted() -> None:
+    queue: AdmissionQueue[Item] = AdmissionQueue(Bounds(1000, 10**9, 60, 60), {"paid": Share(tokens_per_s=100)})
+    for _ in range(2):
+        promised = Item("paid", Lane.CONTINUOUS)
+        queue.offer(promised, 0.0)
+        queue.take(promised, 0.0)
+    queue.offer(Item("a"), 0.0)
+    assert queue.exchange() is None

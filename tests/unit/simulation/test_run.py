@@ -147,6 +147,42 @@ def test_a_quiet_tenant_does_not_wait_behind_a_loud_one() -> None:
     assert quiet.first_at < sorted(request.first_at or 0.0 for request in loud)[5]
 
 
+def test_a_tenant_that_holds_every_slot_gives_one_up_and_loses_no_token() -> None:
+    loud = [Request(0.0, 4, 8, tenant="loud") for _ in range(2)]
+    quiet = Request(5.75, 4, 2, tenant="quiet")
+    outcomes = simulated([*loud, quiet])
+    # Tokens at 2.0, 4.0 and 6.0; then the later of the two goes, and its third is lost. With the newcomer's prompt a
+    # step takes 1.0 + 0.5 + 4 * 0.125, and another 2.0 its second token.
+    assert (quiet.first_at, loud[1].first_at, loud[1].emitted) == (8.0, 2.0, 2)
+    # Who gave way comes back at 11.5, has two of its six tokens computed again, and says six more.
+    back = 11.5 + 1.0 + 0.5 + 2 * 0.125
+    assert sorted(outcomes.end.tolist()) == [10.0, back + 2.0, back + 2.0 + 4 * 1.5]
+    assert outcomes.exchanged == 1
+
+
+def test_who_gives_way_before_it_was_received_has_said_nothing() -> None:
+    loud = [Request(0.0, 4, 8, tenant="loud"), Request(0.5, 4, 8, tenant="loud")]
+    quiet = Request(0.75, 4, 2, tenant="quiet")
+    outcomes = simulated([*loud, quiet])
+    assert outcomes.exchanged == 1
+    assert quiet.first_at == 1.5 + 1.0 + 0.5 + 0.5
+    assert loud[1].emitted == 0
+    assert endings(outcomes) == {Ending.FINISHED: 3}
+
+
+def test_what_the_step_in_progress_says_to_who_gives_way_is_lost() -> None:
+    in_prompt = [Request(0.0, 4, 8, tenant="loud") for _ in range(2)]
+    simulated([*in_prompt, Request(1.75, 4, 2, tenant="quiet")])
+    assert in_prompt[1].first_at is not None
+    assert in_prompt[1].first_at > 6.0
+    at_its_end = [Request(0.0, 4, 2, tenant="loud") for _ in range(2)]
+    outcomes = simulated([*at_its_end, Request(3.75, 4, 2, tenant="quiet")])
+    assert endings(outcomes) == {Ending.FINISHED: 3}
+    assert at_its_end[1].emitted == 1
+    assert outcomes.end.min() == 4.0
+    assert outcomes.end[1:].min() > 4.0
+
+
 def conversations(count: int) -> list[Request]:
     """Prompts of 4 families, each with 1024 tokens in common."""
     return [
