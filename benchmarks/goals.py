@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from benchmarks.agreement import worst
 from benchmarks.results import Results
 from benchmarks.suites.access import STEP_S, TARGET
+from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.summary import Spread, by_round, of, ratio, spread
 
 Read = Callable[[Results], Spread]
@@ -71,6 +73,10 @@ def _batch_to_ungated(results: Results) -> Spread:
     return ratio(*(by_round(results, name, TARGET, "batch_tokens_per_s") for name in names))
 
 
+def _simulator(workload: str) -> Read:
+    return lambda results: worst(results, workload)
+
+
 GOALS = (
     Goal("32 concurrent, Pileus over HTTP to raw OpenVINO GenAI in-process", "x", _against("genai"), at_least=1.0),
     Goal("32 concurrent, Pileus to vLLM (CPU, bf16)", "x", _against("vllm"), at_least=1.05),
@@ -95,5 +101,7 @@ GOALS = (
     Goal("a reservation under two floods, met", "%", _access("access-reserved", "met_percent"), at_least=100),
     Goal("interactive p99 TTFT beside batch work, added", "ms", _added_by_batch, at_most=2e3 * STEP_S),
     Goal("batch work beside it, to ungated", "x", _batch_to_ungated, at_least=0.8),
+    Goal("simulator, steady arrivals: off, of what may be", "x", _simulator(STEADY), at_most=1.0),
+    Goal("simulator, bursts: off, of what may be", "x", _simulator(BURSTS), at_most=1.0),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
 )

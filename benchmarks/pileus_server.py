@@ -90,20 +90,19 @@ def make_home(family: Family, cache: Path, deployments: str) -> Home:
     (data / "models").symlink_to(cache / "models")
     config = data / "pileus.toml"
     config.write_text(deployments)
-    made = subprocess.run(
-        [
-            *_PILEUS,
-            *("keys", "create", "benchmarks", "--role", "admin", "--local", "--json"),
-            *("--data", str(data), "--config", str(config)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environ(),
+    key = pileus(
+        *("keys", "create", "benchmarks", "--role", "admin", "--local", "--json"),
+        *("--data", str(data), "--config", str(config)),
     )
-    if made.returncode:
-        raise StartError(f"no key could be made: {made.stderr.strip()}")
-    return Home(data, config, json.loads(made.stdout)["secret"], free_port())
+    return Home(data, config, json.loads(key)["secret"], free_port())
+
+
+def pileus(*arguments: str) -> str:
+    """One command, to its end. Returns what it printed; raises `StartError` with its own words."""
+    done = subprocess.run([*_PILEUS, *arguments], capture_output=True, text=True, check=False, env=_environ())
+    if done.returncode:
+        raise StartError(f"`pileus {arguments[0]}` failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 async def serve(

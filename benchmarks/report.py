@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from benchmarks.agreement import agreement
 from benchmarks.goals import GOALS, Goal
 from benchmarks.results import Results
+from benchmarks.suites.simulator import COMPARED
 from benchmarks.summary import NoFigure, Spread, by_round, of, ratio, targets_of, workloads_of
 
 _PAGE = Path(__file__).with_name("page.md")
@@ -39,6 +41,14 @@ _ACCESS_FIGURES = {
 }
 
 
+_SIMULATOR_FIGURES = {
+    "ttft_p50_ms": "TTFT p50 ms",
+    "ttft_p90_ms": "TTFT p90 ms",
+    "tokens_per_s": "tokens/s",
+    "itl_p50_ms": "ITL p50 ms",
+}
+
+
 def page(results: Results) -> str:
     """docs/benchmarks.md."""
     machine = results.machine
@@ -56,6 +66,7 @@ def page(results: Results) -> str:
         engines=engines(results),
         gateway=gateway(results),
         access=access(results),
+        simulator=simulator(results),
         missing=missing(results),
     )
 
@@ -106,6 +117,29 @@ def access(results: Results) -> str:
         (results.titles[name], *(_cell(results, name, "pileus-access", figure) for figure in figures)) for name in names
     ]
     return table(("", *(_ACCESS_FIGURES[f] for f in figures)), rows) if rows else "Not measured in this run."
+
+
+def simulator(results: Results) -> str:
+    """Reality beside what the simulator says of the same arrivals. Some figures are shown, and promised nothing of."""
+    rows = []
+    for workload in workloads_of(results, "simulator"):
+        for figure, title in _SIMULATOR_FIGURES.items():
+            told = agreement(results, workload, figure)
+            promised = figure in COMPARED
+            verdict = ("within" if told.holds else "**not within**") if promised else ""
+            rows.append(
+                (
+                    results.titles[workload],
+                    title,
+                    shown(told.real),
+                    shown(told.simulated),
+                    f"{shown(told.ratio)} x",
+                    f"{told.allowed:.0%}" if promised else "",
+                    verdict,
+                )
+            )
+    head = ("", "", "real", "simulated", "simulated to real", "may be off by", "")
+    return table(head, rows) if rows else "Not measured in this run."
 
 
 def missing(results: Results) -> str:

@@ -1,20 +1,28 @@
 """A calibration from a real engine: its steps are measured under loads whose plans are known, and fitted."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from random import Random
 from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from pileus.core.ports import Engine
-from pileus.core.records import EngineRequest, SamplingParams, StepOutput
+from pileus.core.records import Capabilities, EngineRequest, SamplingParams, StepOutput
 from pileus.simulation.calibration import Calibration
+
+Floats = NDArray[np.float64]
 
 _COEFFICIENTS = ("step_s", "prefill_token_s", "decode_sequence_s", "kv_read_s", "attention_s")
 _LEAST_STEP_S = 1e-6
-_ANSWER_TOKENS = 12
-_CONTEXTS = (32, 256, 1024)
+_LEAST_ERROR = 1e-4  # smaller ones weigh no more
+_DECODE_STEPS = 12  # of all sequences of a load together, at least
+_CONTEXTS = (32, 96, 256, 1024)
+_MOST_PROMPT_TOKENS = 8192  # of a load
+_TURNS = 2  # through all loads, so that what else happens on the machine does not meet all of one kind
+_REWEIGHTINGS = 30
 
 
 class StepSample(Struct, frozen=True, kw_only=True):
@@ -32,29 +40,40 @@ class Fit(Struct, frozen=True):
     """The coefficients of `Calibration`, none below 0, and how far off the samples they are."""
 
     coefficients: dict[str, float]
-    error: float  # mean of the relative error
+    error: float  # median of the relative error
 
 
 def fit(samples: Sequence[StepSample]) -> Fit:
-    """Least squares of the relative errors, so that short steps count as much as long ones. What would come out below
-    0 is left out. Raises `ValueError` without samples."""
+    """The least sum of relative errors: short steps count as much as long ones, and one that something else on the
+    machine has lengthened does not draw the others along, as it would with squares. It is found by least squares that
+    are weighted again and again (E. J. Schlossmacher, 1973). No coefficient is below 0. Raises `ValueError` without
+    samples."""
     if not samples:
         raise ValueError("there is nothing to fit")
     rows = np.array([[s.steps, s.prefill_tokens, s.decode_sequences, s.kv_read, s.attention] for s in samples])
     relative = rows / np.array([[sample.seconds] for sample in samples])
-    norms = np.linalg.norm(relative, axis=0)
-    columns = [column for column in range(len(_COEFFICIENTS)) if norms[column] > 0]
+    weights = np.ones(len(samples))
+    for _ in range(_REWEIGHTINGS):
+        found = _least_squares(relative, weights)
+        weights = 1 / np.sqrt(np.maximum(_LEAST_ERROR, np.abs(relative @ found - 1)))
+    found[0] = max(_LEAST_STEP_S, found[0])
+    error = float(np.median(np.abs(relative @ found - 1)))
+    return Fit(dict(zip(_COEFFICIENTS, found.tolist(), strict=True)), error)
+
+
+def _least_squares(rows: Floats, weights: Floats) -> Floats:
+    """The coefficients, none below 0, for which the rows come nearest to 1."""
+    weighted = rows * weights[:, None]
+    norms = np.linalg.norm(weighted, axis=0)
+    columns = np.flatnonzero(norms)
     while True:
-        found = np.linalg.lstsq(relative[:, columns] / norms[columns], np.ones(len(samples)), rcond=None)[0]
+        found = np.linalg.lstsq(weighted[:, columns] / norms[columns], weights, rcond=None)[0]
         if (found >= 0).all():
             break
-        del columns[int(found.argmin())]
-    coefficients = dict.fromkeys(_COEFFICIENTS, 0.0)
-    for column, value in zip(columns, found / norms[columns], strict=True):
-        coefficients[_COEFFICIENTS[column]] = float(value)
-    coefficients["step_s"] = max(_LEAST_STEP_S, coefficients["step_s"])
-    foretold = relative @ np.array(list(coefficients.values()))
-    return Fit(coefficients, float(np.abs(foretold - 1).mean()))
+        columns = np.delete(columns, found.argmin())
+    coefficients = np.zeros(rows.shape[1])
+    coefficients[columns] = found / norms[columns]
+    return coefficients
 
 
 def calibrate(
@@ -70,29 +89,33 @@ def calibrate(
         block_size=told.block_size,
         step_tokens=budget,
         max_context=told.max_context,
-        source=f"{source}; steps within {fitted.error:.1%} on average",
+        source=f"{source}; half of the steps within {fitted.error:.1%}",
         **fitted.coefficients,
     )
 
 
 def measure(engine: Engine, step_tokens: int, progress: Callable[[int, int], None]) -> Iterator[StepSample]:
-    """Each step of loads from one sequence to all slots and from short to long prompts, after one to warm up."""
+    """Each step of loads from one sequence to all slots and from short to long prompts, after one to warm up. Answers
+    are so long that all sequences of a load decode together for a while."""
     driven = _Driven(engine, step_tokens)
-    told = engine.capabilities()
-    widths = sorted({min(told.slots, 2**power) for power in range(8)})
-    loads = [
-        (width, context)
-        for context in _CONTEXTS
-        for width in widths
-        if context + _ANSWER_TOKENS <= told.max_context
-        and width * (context + _ANSWER_TOKENS + told.block_size) <= told.kv_blocks * told.block_size
-    ]
-    for number, (width, context) in enumerate([loads[0], *loads]):
-        progress(number, len(loads) + 1)
-        samples = driven.run(width, context)
+    loads = list(_loads(engine.capabilities(), step_tokens))
+    turns = [loads[0], *loads * _TURNS]
+    for number, load in enumerate(turns):
+        progress(number, len(turns))
+        samples = driven.run(*load)
         if number:
             yield from samples
-    progress(len(loads) + 1, len(loads) + 1)
+    progress(len(turns), len(turns))
+
+
+def _loads(told: Capabilities, step_tokens: int) -> Iterator[tuple[int, int, int]]:
+    """How many sequences, and the tokens of each's prompt and answer."""
+    widths = sorted({min(told.slots, 2**power) for power in range(8)})
+    for context, width in product(_CONTEXTS, widths):
+        answer = _DECODE_STEPS + width * context // step_tokens
+        fits = width * (context + answer + told.block_size) <= told.kv_blocks * told.block_size
+        if context + answer <= told.max_context and fits and width * context <= _MOST_PROMPT_TOKENS:
+            yield width, context, answer
 
 
 class _Driven:
@@ -112,10 +135,10 @@ class _Driven:
         self._prompts: dict[int, int] = {}  # tokens that are prefilled, of those that have not begun
         self._contexts: dict[int, int] = {}  # tokens of those that decode
 
-    def run(self, width: int, context: int) -> list[StepSample]:
+    def run(self, width: int, context: int, answer: int) -> list[StepSample]:
         """So many requests at once, to their ends."""
         for _ in range(width):
-            self._submit(context)
+            self._submit(context, answer)
         samples = []
         while self._prompts or self._contexts:
             began = perf_counter()
@@ -124,11 +147,11 @@ class _Driven:
             self._take(output, context)
         return samples
 
-    def _submit(self, context: int) -> None:
+    def _submit(self, context: int, answer: int) -> None:
         self._last_id += 1
         vocabulary = self._engine.capabilities().vocab_size
         prompt = tuple(self._chance.randrange(vocabulary) for _ in range(context))
-        self._engine.submit(EngineRequest(self._last_id, prompt, SamplingParams(max_tokens=_ANSWER_TOKENS, seed=1)))
+        self._engine.submit(EngineRequest(self._last_id, prompt, SamplingParams(max_tokens=answer, seed=1)))
         self._prompts[self._last_id] = 0
 
     def _sample(self, seconds: float, context: int) -> StepSample:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pileus.simulation import calibration
 from pileus.simulation.calibration import BadCalibration, Calibration
@@ -49,6 +50,15 @@ def test_exact_steps_give_their_coefficients_back() -> None:
     )
 
 
+def test_steps_that_something_else_has_lengthened_do_not_draw_the_others_along() -> None:
+    steps = [(prefill, decodes, 8 * prefill % 96) for prefill in (0, 8, 64, 250) for decodes in (1, 2, 8, 16)]
+    samples = [sample(*step) for step in steps]
+    disturbed = [structs.replace(one, seconds=5 * one.seconds) for one in samples[::5]]
+    coefficients = fit(samples + disturbed).coefficients
+    assert coefficients["step_s"] == pytest.approx(0.01, rel=0.01)
+    assert coefficients["prefill_token_s"] == pytest.approx(2e-4, rel=0.01)
+
+
 def test_no_coefficient_is_below_nought() -> None:
     samples = [StepSample(seconds=s, decode_sequences=d) for s, d in ((0.03, 1), (0.02, 2), (0.01, 4), (0.01, 8))]
     assert min(fit(samples).coefficients.values()) == 0.0
@@ -59,6 +69,7 @@ def test_there_must_be_something_to_fit() -> None:
         fit([])
 
 
+CONTEXTS = (32, 96, 256, 1024)
 FAKE = FakeOptions(slots=4, kv_blocks=512, max_context=4096, step_s=0.002, prefill_s_per_token=0.00005)
 
 
@@ -68,7 +79,7 @@ def test_an_engines_steps_are_known_from_what_was_sent_and_said() -> None:
     engine.close()
     told = engine.stats()
     warm = [s for s in samples if s.prefill_tokens]
-    assert {s.prefill_tokens for s in warm} == {width * context for width in (1, 2, 4) for context in (32, 256, 1024)}
+    assert {s.prefill_tokens for s in warm} == {width * context for width in (1, 2, 4) for context in CONTEXTS}
     assert {s.decode_sequences for s in samples} == {0, 1, 2, 4}
     assert len(samples) < told.steps == len(samples) + 12
 
@@ -81,6 +92,6 @@ def test_a_measured_engine_is_fitted_and_described() -> None:
     assert (told.slots, told.kv_blocks, told.max_context) == (4, 512, 4096)
     assert told.step_s == pytest.approx(0.002, rel=0.5)
     assert told.prefill_token_s == pytest.approx(0.00005, rel=0.3)
-    assert heard[0] == (0, 10)
-    assert heard[-1] == (10, 10)
-    assert told.source.startswith("fake; steps within")
+    assert heard[0] == (0, 25)
+    assert heard[-1] == (25, 25)
+    assert told.source.startswith("fake; half of the steps within")
