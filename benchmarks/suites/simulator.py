@@ -126,6 +126,7 @@ async def measure(run: Run, setting: Setting, chosen: Sequence[str], duration_s:
     """Calibrate, then each workload in each round: for real, and simulated."""
     run.results.titles |= WORKLOADS
     home = make_home(setting.family, setting.cache, _DEPLOYMENT)
+    run.folder.mkdir(parents=True, exist_ok=True)
     calibration = run.folder / "engine.json"
     run.say("calibrating the engine")
     pileus("calibrate", _NAME, str(calibration), "--data", str(home.data), "--config", str(home.config))

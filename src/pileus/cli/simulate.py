@@ -144,6 +144,8 @@ def calibrate(
     from pileus.bootstrap import calibration
     from pileus.simulation.calibration import save
 
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="OUT")
     with Bars(counts=True) as bars:
         measured = calibration.calibrate(load(config, {"data_dir": data}), deployment, bars)
     save(measured, out)

@@ -105,3 +105,9 @@ def test_a_deployment_is_measured_and_simulated(pileus: Pileus, trace: Path, tmp
     [report] = pileus("simulate", "--trace", str(trace), "--engine", "engine.json", "--json").json()
     assert report["endings"]["finished"] == 40
     assert pileus("calibrate", "large", "engine.json").status == 78
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(pileus: Pileus) -> None:
+    ran = pileus("calibrate", "small", "elsewhere/engine.json")
+    assert ran.status == 2
+    assert "no folder elsewhere" in ran.err
