@@ -5,6 +5,8 @@ whoever knows another machine's figures can write one by hand. A step takes
 
     step_s + prefill_token_s * (prompt tokens in it) + decode_sequence_s * (sequences that decode in it)
            + kv_read_s * (tokens of context that those read) + attention_s * (prompt tokens times context before each)
+           + prefill_s where it has prompt tokens at all: other kernels than those for decoding alone
+           + change_s where it has another number of tokens than the step before: kernels are prepared for their shapes
 """
 
 from pathlib import Path
@@ -36,6 +38,8 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     decode_sequence_s: Seconds = 0.0023
     kv_read_s: Seconds = 0.0
     attention_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    change_s: Seconds = 0.0
     request_s: Seconds = 0.0  # from a request's arrival to its place in the queue: HTTP, keys, text to ids
     source: str = ""  # for people: which engine and machine, and when
 

@@ -39,6 +39,7 @@ class EngineModel:
         self._received = 0
         self._plan: Plan = []
         self._stretch: Stretch | None = None
+        self._last_tokens = 0  # of the last step
         self._unstarted_tokens = 0  # of requests that were sent here and have not said a token
 
     # --- for the gateway --------------------------------------------------------------------------------------------
@@ -207,9 +208,12 @@ class EngineModel:
                 attended += tokens * (sequence.computed + tokens / 2)
                 growth += tokens * tokens
         first_s = told.step_s + told.prefill_token_s * prefill + told.decode_sequence_s * decodes
-        first_s += told.kv_read_s * read + told.attention_s * attended
+        first_s += told.kv_read_s * read + told.attention_s * attended + (told.prefill_s if prefill else 0.0)
         growth_s = told.kv_read_s * decodes + told.attention_s * growth
-        return Stretch(now, self._that_fit(steps, decodes), first_s, growth_s)
+        tokens = prefill + decodes
+        extra_s = told.change_s if tokens != self._last_tokens else 0.0
+        self._last_tokens = tokens
+        return Stretch(now, self._that_fit(steps, decodes), first_s, growth_s, extra_s)
 
     def _that_fit(self, steps: int, decodes: int) -> int:
         """As many of these steps as there is memory for; for one there is."""

@@ -30,22 +30,47 @@ def test_a_context_is_no_longer_than_the_memory() -> None:
     assert Calibration(kv_blocks=10, block_size=4, max_context=20).longest == 20
 
 
-def sample(prefill: int, decodes: int, context: int) -> StepSample:
+def sample(prefill: int, decodes: int, context: int, changes: int = 0) -> StepSample:
     return StepSample(
-        seconds=0.01 + 0.0002 * prefill + 0.002 * decodes + 1e-6 * decodes * context,
+        seconds=0.01
+        + 0.0002 * prefill
+        + 0.002 * decodes
+        + 1e-6 * decodes * context
+        + 0.005 * (prefill > 0)
+        + 0.007 * changes,
         prefill_tokens=prefill,
         decode_sequences=decodes,
         kv_read=decodes * context,
         attention=prefill * context,
+        prefills=int(prefill > 0),
+        changes=changes,
     )
 
 
 def test_exact_steps_give_their_coefficients_back() -> None:
-    samples = [sample(*step) for step in ((256, 0, 0), (100, 3, 50), (0, 1, 32), (0, 8, 900), (0, 32, 64), (20, 9, 7))]
+    steps = (
+        (256, 0, 0, 1),
+        (256, 0, 0),
+        (100, 3, 50, 1),
+        (0, 1, 32),
+        (0, 8, 900),
+        (0, 32, 64, 1),
+        (20, 9, 7),
+        (8, 2, 9),
+    )
+    samples = [sample(*step) for step in steps]
     fitted = fit(samples)
     assert fitted.error < 1e-6
     assert fitted.coefficients == pytest.approx(
-        {"step_s": 0.01, "prefill_token_s": 2e-4, "decode_sequence_s": 2e-3, "kv_read_s": 1e-6, "attention_s": 0.0},
+        {
+            "step_s": 0.01,
+            "prefill_token_s": 2e-4,
+            "decode_sequence_s": 2e-3,
+            "kv_read_s": 1e-6,
+            "attention_s": 0.0,
+            "prefill_s": 0.005,
+            "change_s": 0.007,
+        },
         abs=1e-9,
     )
 
@@ -69,7 +94,7 @@ def test_there_must_be_something_to_fit() -> None:
         fit([])
 
 
-CONTEXTS = (32, 96, 256, 1024)
+CONTEXTS, LENGTHS = (32, 96, 256, 1024), range(16, 241, 32)
 FAKE = FakeOptions(slots=4, kv_blocks=512, max_context=4096, step_s=0.002, prefill_s_per_token=0.00005)
 
 
@@ -79,8 +104,11 @@ def test_an_engines_steps_are_known_from_what_was_sent_and_said() -> None:
     engine.close()
     told = engine.stats()
     warm = [s for s in samples if s.prefill_tokens]
-    assert {s.prefill_tokens for s in warm} == {width * context for width in (1, 2, 4) for context in CONTEXTS}
-    assert {s.decode_sequences for s in samples} == {0, 1, 2, 4}
+    together = {width * context for width in (1, 2, 4) for context in CONTEXTS}
+    assert {s.prefill_tokens for s in warm} == together | set(LENGTHS)
+    assert {(s.prefill_tokens, s.decode_sequences) for s in warm} >= {(length, 2) for length in LENGTHS}
+    assert {s.decode_sequences for s in samples} == {0, 1, 2, 3, 4}
+    assert [s.changes for s in samples[:4]] == [1, 1, 0, 0]  # a prompt of 32, then single tokens
     assert len(samples) < told.steps == len(samples) + 12
 
 
@@ -92,6 +120,6 @@ def test_a_measured_engine_is_fitted_and_described() -> None:
     assert (told.slots, told.kv_blocks, told.max_context) == (4, 512, 4096)
     assert told.step_s == pytest.approx(0.002, rel=0.5)
     assert told.prefill_token_s == pytest.approx(0.00005, rel=0.3)
-    assert heard[0] == (0, 25)
-    assert heard[-1] == (25, 25)
+    assert heard[0] == (0, 29)
+    assert heard[-1] == (29, 29)
     assert told.source.startswith("fake; half of the steps within")

@@ -81,6 +81,20 @@ def test_prompts_that_attend_to_long_contexts_take_longer() -> None:
     assert alone.first_at == 2.0 + 0.25 * (8 * 4 + 8 * 12)
 
 
+def test_a_step_with_prompt_tokens_in_it_takes_longer() -> None:
+    mixing = Calibration(step_tokens=8, step_s=1.0, prefill_token_s=0.0, decode_sequence_s=0.0, prefill_s=0.5)
+    _, ends = play([request(0.0, 16, 3)], mixing)
+    assert ends == {0: 1.5 + 1.5 + 1.0 + 1.0}
+
+
+def test_a_step_of_another_number_of_tokens_than_the_one_before_takes_longer() -> None:
+    changing = Calibration(step_tokens=8, step_s=1.0, prefill_token_s=0.0, decode_sequence_s=0.0, change_s=0.5)
+    alone, later = request(0.0, 20, 4), request(50.0, 1, 2)
+    _, ends = play([alone, later], changing)
+    assert alone.first_at == 1.5 + 1.0 + 1.5  # 8, 8 and 4 tokens
+    assert ends == {0: 4.0 + 1.5 + 1.0 + 1.0, 1: 50.0 + 1.0 + 1.0}  # and the last step before the pause had one
+
+
 def test_beyond_its_slots_requests_wait_on_the_engine() -> None:
     one = Calibration(slots=1, kv_blocks=64, block_size=4, step_tokens=8, step_s=1.0)
     first, second = request(0.0, 4, 2), request(0.0, 4, 1)
