@@ -1,6 +1,7 @@
 """The simulator against reality: the same arrivals through the real engine over HTTP, and in virtual time.
 
-The engine's figures come from `pileus calibrate`, before the server starts; nothing of what is compared goes into them.
+The engine's figures come from `pileus calibrate`, before the server starts, and the way of a request to the queue from
+what the idle server says of itself; nothing of what is compared goes into them.
 Each round sends the same lengths at the same times in new words. What was sent when, with the token counts that the
 server told, is the trace that `pileus simulate` then reads.
 """
@@ -14,16 +15,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from benchmarks.answers import Timeline, read_stream
+from benchmarks.answers import Timeline, read_stream, read_whole
 from benchmarks.client import Endpoint, RawAnswer, connect
 from benchmarks.engines import Setting
 from benchmarks.figures import Figures, inter_token_s
 from benchmarks.pileus_server import MODEL, Home, make_home, pileus, serve
 from benchmarks.results import Target
 from benchmarks.run import Run
+from benchmarks.suites.gateway import added_p50_ms
 from pileus import __version__
+from pileus.simulation.calibration import load, save
 
 SUITE = "simulator"
 REAL, SIMULATED = "pileus-real", "pileus-simulated"
@@ -44,6 +47,7 @@ WORKLOADS = {
     BURSTS: f"bursts of 24 on {_SLOTS} slots, three system prompts of 512 tokens in each, answers of 16 to 64",
 }
 _LOAD = 0.7
+_IN_SEQUENCE = 20  # requests that show what is not the engine's
 _AT_ONCE = 48  # requests that show the peak
 _BURST, _BURST_EVERY_S = 24, 8.0
 _SHARED_WORDS = 520  # a little more than a block of the trace
@@ -132,10 +136,11 @@ async def measure(run: Run, setting: Setting, chosen: Sequence[str], duration_s:
     pileus("calibrate", _NAME, str(calibration), "--data", str(home.data), "--config", str(home.config))
     told = f"{_SLOTS} sequences, else its defaults; client and server share the cores"
     run.take_part(Target(REAL, "Pileus, over HTTP", __version__, "as Pileus above", told))
-    source = msgspec.json.decode(calibration.read_bytes())["source"]
-    run.take_part(Target(SIMULATED, "`pileus simulate`", __version__, "no model", source))
     await serve(setting.family, home, setting.logs / "pileus-simulator.log")
     endpoint = Endpoint(home.port, "/v1/completions", key=home.key)
+    engine = structs.replace(load(calibration), request_s=await _request_s(endpoint))
+    save(engine, calibration)
+    run.take_part(Target(SIMULATED, "`pileus simulate`", __version__, "no model", engine.source))
     per_s = _LOAD * await _peak_per_s(endpoint)
     loads = {STEADY: list(steady(per_s, duration_s)), BURSTS: list(bursts(duration_s))}
     names = [name for name in WORKLOADS if name in chosen]
@@ -148,6 +153,18 @@ async def measure(run: Run, setting: Setting, chosen: Sequence[str], duration_s:
                 trace = run.folder / "traces" / f"{name}-{number}.jsonl"
                 write_trace(served, trace)
                 run.keep(SUITE, name, SIMULATED, number, _simulated(trace, calibration, home))
+
+
+async def _request_s(endpoint: Endpoint) -> float:
+    """What HTTP, keys and the way from text to ids take: a request's time, less what the engine is said to take."""
+    prompt = " ".join(_words(random.Random(_SLOTS), 128))
+    request = endpoint.request({"model": _NAME, "prompt": prompt, "max_tokens": 1, "ignore_eos": True})
+    [connection] = await connect(endpoint, 1)
+    try:
+        answers = [read_whole(await connection.send(request), 1) for _ in range(_IN_SEQUENCE)]
+    finally:
+        connection.close()
+    return added_p50_ms(answers, 0.0) / 1e3
 
 
 async def _peak_per_s(endpoint: Endpoint) -> float:
