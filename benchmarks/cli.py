@@ -45,7 +45,7 @@ def _measure(options: argparse.Namespace) -> None:
     folder = options.out or _HERE / "results" / begun.strftime("%Y%m%dT%H%M%SZ")
     record = results.Results(
         date=begun.strftime("%Y-%m-%d %H:%M UTC"),
-        command=f"{_priority()}python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
+        command=f"python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
         commit=_commit(),
         machine=machine.describe(),
     )
@@ -89,11 +89,6 @@ def _names(known: tuple[str, ...]) -> "type[tuple[str, ...]]":
         return names
 
     return split  # type: ignore[return-value]
-
-
-def _priority() -> str:
-    """The words before the command that gave this process another priority than usual."""
-    return f"nice -n {niceness} " if (niceness := os.nice(0)) else ""
 
 
 def _commit() -> str:
