@@ -78,7 +78,7 @@ class AdmissionQueue(Generic[T]):
         self._returned: deque[Entry[T]] = deque()  # urgent work that was admitted before: it goes first
         self._waiting: dict[int, Entry[T]] = {}  # by the item's identity, as the next
         self._running: dict[int, Entry[T]] = {}
-        self._occupancy: Occupancy[T] = Occupancy()  # of what runs, is urgent and was not promised
+        self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
         self._guarantees = Guarantees()
         self._expiry: Deadlines[T] = Deadlines()
         self._haste: Deadlines[T] = Deadlines()  # when batch work becomes urgent
@@ -169,7 +169,7 @@ class AdmissionQueue(Generic[T]):
             self._charge(entry, entry.work, entry.answer_tokens)
         self._remove(entry)
         self._running[id(item)] = entry
-        if item.lane is not Lane.BATCH and not entry.promised:
+        if item.lane is not Lane.BATCH:
             self._occupancy.add(entry)
 
     def withdraw(self, item: T) -> bool:
