@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pileus.config.settings import Limits
 from pileus.core.clock import Clock
-from pileus.core.errors import ContextLengthExceeded, InvalidRequest, Overloaded
+from pileus.core.errors import ContextLengthExceeded, InvalidRequest, Overloaded, PermissionDenied
 from pileus.core.ports import Tokenizer
 from pileus.core.records import GenerationRequest, Principal, SamplingParams
 from pileus.fleet.directory import Directory
@@ -55,10 +55,11 @@ class Pipeline:
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Admit the request.
 
-        Raises `ModelNotFound`, `InvalidRequest`, `ContextLengthExceeded`, `QuotaExceeded` or `Overloaded` before
-        anything was computed.
+        Raises `PermissionDenied` for a lane or a priority that is not the caller's, and `ModelNotFound`,
+        `InvalidRequest`, `ContextLengthExceeded`, `QuotaExceeded` or `Overloaded` before anything was computed.
         """
         began = self._clock.monotonic()
+        _check_rights(principal, request)
         deployment = self._directory.resolve(request.model)
         served = self._served[deployment.name]
         tokenizer, scheduler = served.tokenizer, served.scheduler
@@ -126,3 +127,11 @@ class Pipeline:
             logprobs=options.logprobs,
             stop_ids=() if options.ignore_eos else tokenizer.stop_ids,
         )
+
+
+def _check_rights(principal: Principal, request: GenerationRequest) -> None:
+    """The edge says it in its own words first; what does not come through the edge is bound all the same."""
+    if request.lane not in principal.lanes:
+        raise PermissionDenied(f"This caller may not use the lane {request.lane}.", param="lane")
+    if request.priority > principal.max_priority:
+        raise PermissionDenied(f"This caller may not use the priority {request.priority}.", param="priority")
