@@ -32,6 +32,9 @@ class Unbilled:
     def withdraw(self, generation: Generation) -> None:
         self.dispatcher.withdraw(generation)
 
+    def started(self, generation: Generation) -> None:
+        self.dispatcher.started(generation)
+
     def ended(self, generation: Generation, outcome: str) -> None:
         self.endings.append(outcome)
         used, failed = generation.usage.completion_tokens, outcome == EngineFailed.code

@@ -69,10 +69,12 @@ def make_scheduling(
     """Who decides when and where requests run, and enters their ends into the books."""
     from pileus.gateway.scheduler import SchedulingOwner
     from pileus.gateway.settle import Settlement
+    from pileus.scheduling.routing import RoutingPolicy
 
     clock = SystemClock()
     settlement = Settlement(security.ledger, metrics, tracer, clock)
-    return SchedulingOwner(settings.queue, fleet.directory, settlement, security.keys.shares, clock)
+    policy = RoutingPolicy(settings.routing.policy)
+    return SchedulingOwner(settings.queue, policy, fleet.directory, settlement, security.keys.shares, clock)
 
 
 def make_pipeline(

@@ -89,6 +89,16 @@ class Queue(Section):
     )
 
 
+class Routing(Section):
+    """Which replica of a deployment takes a request."""
+
+    policy: Literal["cost", "least_loaded", "prefix", "round_robin"] = Field(
+        default="cost",
+        description="`cost` weighs the prefill that a request would wait for at each replica against the prefix that "
+        "the replica holds already. The others look at one thing only, and are there to be compared with.",
+    )
+
+
 class Models(Section):
     """Where models come from. Content is trusted by its hash, whatever the source."""
 
@@ -186,6 +196,7 @@ class Settings(Section):
     server: Server = Server()
     limits: Limits = Limits()
     queue: Queue = Queue()
+    routing: Routing = Routing()
     models: Models = Models()
     log: Log = Log()
     telemetry: Telemetry = Telemetry()

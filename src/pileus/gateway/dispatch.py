@@ -36,6 +36,11 @@ class Dispatched(Waiting, Protocol):
         """Its prompt's blocks, as `scheduling.prefixes` names them."""
         ...
 
+    @property
+    def known_tokens(self) -> int:
+        """Of its prompt and of what its unfinished choices have said."""
+        ...
+
     def on_placed(self, link: ReplicaLink) -> None:
         """It has its place on that replica, and goes there."""
 
@@ -114,7 +119,8 @@ class Dispatcher:
         if name not in self._links:
             self._links[name] = link
             capabilities = link.capabilities
-            self._router.add(name, capabilities.slots, capabilities.kv_blocks, now)
+            blocks, size = capabilities.kv_blocks, capabilities.block_size
+            self._router.add(name, capabilities.slots, blocks, size, now)
         self._router.update(name, _load(link))
         if link.token_s and self._router.outliers.measured(name, link.step_s, link.token_s[-1], now):
             log.warning("replica_ejected", replica=link.replica, deployment=self.deployment, step_s=link.step_s)
@@ -138,6 +144,7 @@ class Dispatcher:
 
     def requeue(self, item: Dispatched) -> None:
         """Ahead of all others: its replica died."""
+        self._router.left(id(item))
         if self._closed:
             item.on_displaced(self._overloaded(_CLOSED))
             return
@@ -149,9 +156,14 @@ class Dispatcher:
         if self._held.pop(id(item), None) is None and self._queue.withdraw(item):
             self.pump()
 
+    def started(self, item: Dispatched) -> None:
+        """Its replica has computed its prompt."""
+        self._router.prefilled(id(item))
+
     def served(self, item: Dispatched, answer_tokens: int, link: ReplicaLink | None, *, failed: bool) -> None:
         """Learn from a request that ended; on that replica, if it was on one, and whether that one failed it."""
         now = self.active_s = self._clock.monotonic()
+        self._router.left(id(item))
         if answer_tokens:
             done = work(item.prompt_tokens, answer_tokens)
             self._mean_work = _WORK_MEMORY * (self._mean_work or done) + (1 - _WORK_MEMORY) * done
@@ -183,7 +195,7 @@ class Dispatcher:
     def _send(self, item: Dispatched, need: Need, name: str, now: float) -> None:
         self._queue.take(item, now)
         link = self._links[name]
-        self._router.placed(name, need)
+        self._router.placed(id(item), name, need)
         item.on_placed(link)
         self._router.update(name, _load(link))
 
@@ -195,6 +207,7 @@ class Dispatcher:
             return False
         taker, victim = exchange
         link = victim.on_preempted()
+        self._router.left(id(victim))
         self._queue.give_way(victim, now)
         self._send(taker, self._need(taker), _name(link), now)
         return True
@@ -235,7 +248,7 @@ class Dispatcher:
         return Need(
             slots=item.unfinished,
             kv_blocks=(item.prompt_tokens + answer * item.unfinished) // block_size + 1,
-            prompt_tokens=item.prompt_tokens,
+            prompt_tokens=item.known_tokens,
             prefix=item.prefix,
             urgent=item.lane is not Lane.BATCH,
         )
@@ -264,4 +277,4 @@ def _name(link: ReplicaLink) -> str:
 
 def _load(link: ReplicaLink) -> Load:
     free = link.available()
-    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks, link.unstarted_tokens)
+    return Load(free.slots, free.kv_blocks, free.batch_slots, free.batch_kv_blocks)

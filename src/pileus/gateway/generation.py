@@ -62,6 +62,9 @@ class Scheduler(Protocol):
     def withdraw(self, generation: "Generation") -> None:
         """It does not want its place in the queue any more; no-op if it has none."""
 
+    def started(self, generation: "Generation") -> None:
+        """Its replica has computed its prompt."""
+
     def ended(self, generation: "Generation", outcome: str) -> None:
         """Settle it: a finish reason, or an error's code. Called once."""
 
@@ -172,6 +175,10 @@ class Generation:
         return tuple(len(choice.emitted) for choice in self._choices if choice.finish is None)
 
     @property
+    def known_tokens(self) -> int:
+        return self.prompt_tokens + sum(self.emitted)
+
+    @property
     def max_answer_tokens(self) -> int:
         return self.work.params.max_tokens
 
@@ -218,6 +225,7 @@ class Generation:
 
     def on_started(self, started: Started) -> None:
         self.stopwatch.started(started)
+        self._scheduler.started(self)
         if self._cached_tokens is None:
             self._cached_tokens = started.cached_tokens
 

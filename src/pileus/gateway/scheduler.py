@@ -18,7 +18,7 @@ from pileus.gateway.pulse import Pulse
 from pileus.gateway.records import Ending
 from pileus.gateway.settle import Settlement, ending_of
 from pileus.scheduling.admission import AdmissionQueue, Bounds, Share, Standing
-from pileus.scheduling.routing import Router
+from pileus.scheduling.routing import Router, RoutingPolicy
 from pileus.scheduling.scaling import Demand
 
 
@@ -66,6 +66,9 @@ class OwnScheduler:
     def withdraw(self, generation: Generation) -> None:
         self.dispatcher.withdraw(generation)
 
+    def started(self, generation: Generation) -> None:
+        self.dispatcher.started(generation)
+
     def ended(self, generation: Generation, outcome: str) -> None:
         ending = self._settle(generation, outcome)
         self.served(generation, ending, generation.replica)
@@ -100,12 +103,14 @@ class SchedulingOwner:
     def __init__(
         self,
         queue: Queue,
+        policy: RoutingPolicy,
         directory: Directory,
         settlement: Settlement,
         shares: Mapping[str, Share],
         clock: Clock,
     ) -> None:
         self._queue = queue
+        self._policy = policy
         self._directory = directory
         self._settlement = settlement
         self._shares = shares
@@ -118,7 +123,7 @@ class SchedulingOwner:
         dispatcher = Dispatcher(
             deployment,
             AdmissionQueue(bounds, self._shares),
-            Router(),
+            Router(self._policy),
             self._clock,
             starting_s=lambda: self._directory.starting_s(deployment),
             most_held=queue.max_requests,

@@ -30,6 +30,7 @@ class Outliers:
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
+        self._latest = 0.0  # when the last of those that sit out will be back
         self._usual = (0.0, 0.0)  # step and token, in seconds
         self._usual_until = 0.0
 
@@ -81,9 +82,14 @@ class Outliers:
         if now < record.until or out + 1 > MOST_SHARE * len(self._records):
             return False
         record.until = now + min(LONGEST_S, BASE_S * 2**record.ejections)
+        self._latest = max(self._latest, record.until)
         record.ejections += 1
         record.failures = 0
         return True
+
+    def any_out(self, now: float) -> bool:
+        """Whether there may be somebody who sits out."""
+        return now < self._latest
 
     def _usually(self, now: float) -> tuple[float, float]:
         """The medians of what was measured, not worked out anew each time: there may be a thousand replicas."""

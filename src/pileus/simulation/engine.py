@@ -28,6 +28,7 @@ class EngineModel:
     def __init__(self, calibration: Calibration, *, most_steps: int = MOST_STEPS) -> None:
         self.preemptions = 0
         self.busy_s = 0.0  # spent in steps
+        self.started: list[Request] = []  # those that said their first token here, until somebody takes note
         self._calibration = calibration
         self._most_steps = self._alike = most_steps
         self._memory = Memory(calibration.kv_tokens, calibration.block_size)
@@ -40,7 +41,6 @@ class EngineModel:
         self._plan: Plan = []
         self._stretch: Stretch | None = None
         self._last_tokens = 0  # of the last step
-        self._unstarted_tokens = 0  # of requests that were sent here and have not said a token
 
     # --- for the gateway --------------------------------------------------------------------------------------------
 
@@ -52,7 +52,6 @@ class EngineModel:
     def submit(self, request: Request, now: float) -> None:
         """It is received when the step in progress ends."""
         self._inbox.append(request)
-        self._unstarted_tokens += request.prompt_tokens + request.emitted
         if self._stretch is None:
             self._stretch = Stretch(now, 0, 0.0)
         elif self._stretch.steps:
@@ -62,13 +61,10 @@ class EngineModel:
         """It leaves before the next step, with what it has said by now; what the step in progress adds is lost."""
         if request in self._inbox:
             self._inbox.remove(request)
-            self._unstarted_tokens -= request.prompt_tokens + request.emitted
             return
         sequence = next(one for one in self._running + self._waiting if one.request is request)
         sequence.leaving = True
         self._leaving.append(sequence)
-        if not sequence.started:
-            self._unstarted_tokens -= request.prompt_tokens + request.emitted
         assert self._stretch is not None
         said = 0
         if sequence.decoding and any(one is sequence for one, _ in self._plan):
@@ -88,7 +84,6 @@ class EngineModel:
             free_kv_blocks=memory.available // self._calibration.block_size - wanted - sent,
             batch_slots=len(batch),
             batch_kv_blocks=sum(memory.blocks(sequence.known) for sequence in batch),
-            prefill_tokens=self._unstarted_tokens,
         )
 
     def advance(self, now: float) -> list[Request]:
@@ -260,7 +255,7 @@ class EngineModel:
         request = sequence.request
         if not sequence.started:
             sequence.started = True
-            self._unstarted_tokens -= request.prompt_tokens + request.emitted
+            self.started.append(request)
         if request.first_at is None:
             request.first_at = now
             request.cached_tokens = min(sequence.reused, request.prompt_tokens)

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import takewhile
 
 from pileus.core.records import Lane
-from pileus.scheduling.prefixes import CHUNK_TOKENS
-
-_MOST_LINKS = 512  # as `prefixes.chain` has them
+from pileus.scheduling.prefixes import ENDS
 
 
 class Ending(StrEnum):
@@ -86,5 +85,6 @@ def names_of(salt: int, blocks: Sequence[int]) -> tuple[int, ...]:
 
 def links_of(names: Sequence[int], block_tokens: int) -> tuple[int, ...]:
     """What `prefixes.chain` gives for token ids: a link for each whole chunk, by the block that its end is in."""
-    chunks = min(_MOST_LINKS, len(names) * block_tokens // CHUNK_TOKENS)
-    return tuple(hash((names[(chunk * CHUNK_TOKENS - 1) // block_tokens], chunk)) for chunk in range(1, chunks + 1))
+    known = len(names) * block_tokens
+    ends = enumerate(takewhile(lambda end: end <= known, ENDS), start=1)
+    return tuple(hash((names[(end - 1) // block_tokens], chunk)) for chunk, end in ends)

@@ -125,6 +125,9 @@ class Simulation:
         """Engine steps have ended."""
         ended = replica.engine.advance(now)
         self._schedule(replica)
+        for request in replica.engine.started:
+            self._router.prefilled(request)
+        replica.engine.started.clear()
         for request in ended:
             self._queue.served(request, request.answer_tokens, now)
             self._router.outliers.observe(replica.name, ok=True, now=now)
@@ -158,7 +161,7 @@ class Simulation:
 
     def _send(self, request: Request, need: Need, replica: _Replica, now: float) -> None:
         self._queue.take(request, now)
-        self._router.placed(replica.name, need)
+        self._router.placed(request, replica.name, need)
         self._open[request] = replica
         replica.engine.submit(request, now)
         self._schedule(replica)
@@ -173,6 +176,7 @@ class Simulation:
         replica = self._open[victim]
         assert replica is not None
         replica.engine.withdraw(victim, now)
+        self._router.left(victim)
         self._open[victim] = None
         self._queue.give_way(victim, now)
         self._outcomes.exchanged += 1
@@ -184,7 +188,7 @@ class Simulation:
         return Need(
             slots=1,
             kv_blocks=(request.prompt_tokens + answer) // self._cluster.engine.block_size + 1,
-            prompt_tokens=request.prompt_tokens,
+            prompt_tokens=request.prompt_tokens + request.emitted,
             prefix=request.links,
             urgent=request.lane is not Lane.BATCH,
         )
@@ -208,12 +212,13 @@ class Simulation:
         name = cast(str, next(self._names))
         engine = self._cluster.engine
         self._replicas[name] = _Replica(name, EngineModel(engine), now)
-        self._router.add(name, engine.slots, engine.kv_blocks, ready_at)
+        self._router.add(name, engine.slots, engine.kv_blocks, engine.block_size, ready_at)
 
     def _kill(self, kill: Kill, now: float) -> None:
         names = self._chance.sample(list(self._replicas), min(kill.replicas, len(self._replicas)))
         lost = [request for name in names for request in self._stop(name, now)]
         for request in lost:
+            self._router.left(request)
             request.deaths += 1
             self._open[request] = None
             if request.deaths < _MOST_DEATHS:

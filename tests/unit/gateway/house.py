@@ -43,7 +43,7 @@ class Replica:
             vocab_size=2000,
         )
         self.replica, self.epoch = f"d/{id(self)}", 1
-        self.unstarted_tokens, self.step_s, self.draining = 0, 0.0, False
+        self.step_s, self.draining = 0.0, False
         self.token_s: list[float] = []
         self.requests: list[EngineRequest] = []
         self.cancelled: list[int] = []

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from pileus.core.errors import EngineFailed, Overloaded
-from pileus.core.records import FinishReason, Lane
+from pileus.core.records import FinishReason, Lane, Started
 from pileus.engines.replica.client import ReplicaLink
 from pileus.scheduling.outliers import FAILURES
 from unit.gateway.house import House, Replica, finish, read, say
@@ -68,6 +68,32 @@ async def test_a_replica_that_is_connected_to_anew_goes_on_serving() -> None:
         assert len(new.requests) == before + 1
 
 
+async def test_a_replica_that_has_computed_its_prompts_is_chosen_before_one_that_has_not() -> None:
+    house = House(*(Replica(slots=64) for _ in range(2)))
+    first, second = house.generation(), house.generation()
+    second.on_started(Started(1, 0, 0.0, 0.1))
+    assert first.replica is not second.replica
+    assert house.generation().replica is second.replica
+
+
+async def test_a_prompt_that_left_counts_no_more() -> None:
+    house = House(*(Replica(slots=64) for _ in range(2)))
+    first, second = house.generation(), house.generation()
+    second.cancel()
+    assert first.replica is not second.replica
+    assert house.generation().replica is second.replica
+
+
+async def test_a_prompt_that_went_on_elsewhere_counts_there_and_no_more_where_it_was() -> None:
+    house = House(*(Replica(slots=64) for _ in range(2)))
+    first, second = house.generation(), house.generation()
+    left, full = second.replica, first.replica
+    second.on_lost("a test wants it so")
+    assert second.replica is left
+    second.on_started(Started(1, 0, 0.0, 0.1))
+    assert house.generation().replica is left is not full
+
+
 async def test_a_replica_that_fails_one_request_after_the_other_is_left_out() -> None:
     bad, good = Replica(slots=64), Replica(slots=4)
     house = House(bad, good)
@@ -101,6 +127,25 @@ async def test_a_tenant_with_most_slots_gives_one_up_to_a_tenant_without() -> No
     say(noisy[3], "c")
     finish(noisy[3])
     assert "".join(delta.text for delta in await read(noisy[3])) == "abc"
+
+
+async def test_who_gave_way_counts_no_more_where_it_was() -> None:
+    replica = Replica(slots=2)
+    house = House(replica)
+    noisy = [house.generation(tenant="noisy") for _ in range(2)]
+    quiet = house.generation(tenant="quiet")
+    assert replica.cancelled == [2]
+    for generation in (noisy[0], quiet):
+        generation.on_started(Started(1, 0, 0.0, 0.1))
+        finish(generation)
+    replica.free_slots = 2
+    house.serve_with(replica)
+    noisy[1].on_started(Started(1, 0, 0.0, 0.1))
+    finish(noisy[1])
+    replica.free_slots = 2
+    house.serve_with(replica, Replica(slots=2))
+    house.clock.advance(60.0)
+    assert house.generation().replica is replica
 
 
 async def test_nobody_gives_way_to_a_tenant_that_has_as_much() -> None:

@@ -17,7 +17,7 @@ class Item:
     """Meets `Dispatched`, as far as it is used before a replica speaks."""
 
     tenant, lane, priority, prompt_tokens, choices, max_answer_tokens = "t", Lane.ON_DEMAND, 0, 3, 1, 100
-    unfinished, prefix = 1, ()
+    unfinished, prefix, known_tokens = 1, (), 3
 
     def __init__(self, due: float | None = None) -> None:
         self.due = due
@@ -48,7 +48,7 @@ class Link:
             continuation=Continuation.CONTINUABLE,
             vocab_size=2000,
         )
-        self.replica, self.epoch, self.unstarted_tokens, self.step_s = "d/0", 1, 0, 0.0
+        self.replica, self.epoch, self.step_s = "d/0", 1, 0.0
         self.token_s: list[float] = []
         self.free = slots
 

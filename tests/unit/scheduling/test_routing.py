@@ -1,23 +1,25 @@
 """Which replica takes a request."""
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pileus.config.settings import Routing
 from pileus.scheduling.outliers import BASE_S, FAILURES
-from pileus.scheduling.prefixes import CHUNK_TOKENS, PrefixIndex, chain
+from pileus.scheduling.prefixes import CHUNK_TOKENS, MOST_MATCHES, chain
 from pileus.scheduling.routing import Load, Need, Router, RoutingPolicy, _Replica
 
-SLOTS, BLOCKS = 8, 100
+SLOTS, BLOCKS, BLOCK_SIZE = 8, 100, 32
 WARM = 1000.0  # long after every replica became ready
 
 
 def router(count: int = 3, policy: RoutingPolicy = RoutingPolicy.COST) -> Router:
     made = Router(policy)
     for number in range(count):
-        made.add(f"r{number}", SLOTS, BLOCKS, 0.0)
+        made.add(f"r{number}", SLOTS, BLOCKS, BLOCK_SIZE, 0.0)
     return made
 
 
@@ -42,9 +44,12 @@ def test_the_emptiest_replica_is_chosen_where_nothing_is_shared() -> None:
 
 def test_prompts_that_wait_for_their_prefill_count_more_than_full_slots() -> None:
     made = router(2)
-    made.update("r0", Load(6, 90, prefill_tokens=4000))
+    made.placed("long", "r0", need(4000))
+    made.update("r0", Load(6, 90))
     made.update("r1", Load(2, 90))
     assert made.choose(need(100), WARM, 0.0) == "r1"
+    made.prefilled("long")
+    assert made.choose(need(100), WARM, 0.0) == "r0"
 
 
 def test_a_request_that_fits_nowhere_waits() -> None:
@@ -68,8 +73,9 @@ def test_urgent_work_sees_what_batch_work_holds_as_free() -> None:
 
 def test_a_replica_that_has_just_become_ready_gets_its_share_by_and_by() -> None:
     made = router(1)
-    made.add("new", SLOTS, BLOCKS, WARM)
-    made.update("r0", Load(4, 90, prefill_tokens=10))
+    made.add("new", SLOTS, BLOCKS, BLOCK_SIZE, WARM)
+    made.update("r0", Load(4, 90))
+    made.placed("short", "r0", need(10))
     assert made.choose(need(), WARM, 0.0) == "r0"
     assert made.choose(need(), WARM + 20, 0.0) == "new"
 
@@ -84,49 +90,88 @@ def test_a_replica_that_was_removed_is_never_chosen() -> None:
 # --- prefixes -------------------------------------------------------------------------------------------------------
 
 
+def of_chunks(*chunks: int) -> Need:
+    """A prompt with a beginning to share, and a token of its own."""
+    return need(CHUNK_TOKENS * len(chunks) + 1, chain(prompt_of(*chunks), b""))
+
+
 def test_a_shared_prefix_draws_requests_to_the_replica_that_has_it() -> None:
     made = router()
-    wanted = need(5 * CHUNK_TOKENS, chain(prompt_of(1, 2, 3, 4), b""))
-    made.placed("r2", wanted)
+    made.placed("first", "r2", of_chunks(1, 2, 3, 4))
+    made.prefilled("first")
     made.update("r2", Load(4, 80))
-    assert made.choose(wanted, WARM, 0.0) == "r2"
-    assert made.choose(need(5 * CHUNK_TOKENS, chain(prompt_of(9, 2, 3, 4), b"")), WARM, 0.0) != "r2"
+    assert made.choose(of_chunks(1, 2, 3, 4), WARM, 0.0) == "r2"
+    assert made.choose(of_chunks(9, 2, 3, 4), WARM, 0.0) != "r2"
+
+
+def test_a_request_follows_the_one_that_is_computing_their_common_beginning() -> None:
+    made = router()
+    made.placed("leader", "r2", of_chunks(1, 2, 3, 4))
+    made.update("r2", Load(7, 90))
+    assert made.choose(of_chunks(1, 2, 3, 4), WARM, 0.0) == "r2"
+
+
+def test_who_follows_adds_only_its_own_part_to_what_the_replica_has_to_compute() -> None:
+    made = router(2)
+    made.placed("leader", "r0", of_chunks(1, 2, 3, 4))
+    for number in range(8):
+        made.placed(number, "r0", of_chunks(1, 2, 3, 4))
+    made.placed("other", "r1", need(5 * CHUNK_TOKENS))
+    assert made.choose(need(100), WARM, 0.0) == "r0"
+
+
+def test_nobody_follows_a_leader_that_left_before_it_had_computed_anything() -> None:
+    made = router()
+    made.placed("leader", "r2", of_chunks(1, 2, 3, 4))
+    made.left("leader")
+    made.update("r2", Load(7, 90))
+    assert made.choose(of_chunks(1, 2, 3, 4), WARM, 0.0) != "r2"
+
+
+def test_when_its_leader_leaves_a_follower_leads_the_others() -> None:
+    made = router()
+    for name in ("leader", "follower"):
+        made.placed(name, "r2", of_chunks(1, 2, 3, 4))
+    made.left("leader")
+    made.update("r2", Load(7, 90))
+    assert made.choose(of_chunks(1, 2, 3, 4), WARM, 0.0) == "r2"
+    made.left("follower")
+    assert made.choose(of_chunks(1, 2, 3, 4), WARM, 0.0) != "r2"
+
+
+def test_what_was_computed_stays_when_its_request_ends() -> None:
+    made = router()
+    made.placed("first", "r2", of_chunks(1, 2, 3, 4))
+    made.prefilled("first")
+    made.left("first")
+    made.update("r2", Load(7, 90))
+    assert made.choose(of_chunks(1, 2, 3, 5), WARM, 0.0) == "r2"
+
+
+def test_a_request_whose_replica_is_gone_may_leave_it() -> None:
+    made = router(2)
+    made.placed("lost", "r1", of_chunks(1, 2))
+    made.remove("r1")
+    made.left("lost")
+    assert made.choose(of_chunks(1, 2), WARM, 0.0) == "r0"
 
 
 def test_a_hot_prefix_spreads_when_its_holder_is_busy() -> None:
     made = router()
-    wanted = need(4 * CHUNK_TOKENS, chain(prompt_of(1, 2, 3), b""))
-    made.placed("r0", wanted)
-    made.update("r0", Load(2, 50, prefill_tokens=5 * CHUNK_TOKENS))
-    assert made.choose(wanted, WARM, 0.0) in ("r1", "r2")
+    made.placed("first", "r0", of_chunks(1, 2, 3))
+    made.prefilled("first")
+    made.placed("long", "r0", need(6 * CHUNK_TOKENS))
+    assert made.choose(of_chunks(1, 2, 3), WARM, 0.0) in ("r1", "r2")
 
 
-def test_another_tenants_prefix_draws_nothing() -> None:
-    assert not set(chain(prompt_of(1, 2), b"a")).intersection(chain(prompt_of(1, 2), b"b"))
-
-
-def test_the_last_token_is_never_counted_as_held() -> None:
-    assert len(chain([7] * CHUNK_TOKENS, b"")) == 0
-    assert len(chain([7] * (CHUNK_TOKENS + 1), b"")) == 1
-
-
-def test_a_prefix_is_held_as_far_as_it_is_the_same() -> None:
-    index = PrefixIndex()
-    index.add(chain(prompt_of(1, 2, 3), b""), "a")
-    index.add(chain(prompt_of(1, 2, 9), b""), "b")
-    index.add(chain(prompt_of(1), b""), "c")
-    found = index.matches(chain(prompt_of(1, 2, 9, 9), b""))
-    assert found == {"a": 2 * CHUNK_TOKENS, "b": 3 * CHUNK_TOKENS, "c": CHUNK_TOKENS}
-    index.forget("b")
-    assert index.matches(chain(prompt_of(1, 2, 9), b"")) == {"a": 2 * CHUNK_TOKENS, "c": CHUNK_TOKENS}
-
-
-def test_the_memory_is_bounded_and_forgets_the_ends_of_old_prompts_first() -> None:
-    index = PrefixIndex(capacity=10)
-    for number in range(50):
-        index.add(chain(prompt_of(1, 2, number), b""), "a")
-        assert len(index) <= 10
-    assert index.matches(chain(prompt_of(1, 2, 0), b"")) == {"a": 2 * CHUNK_TOKENS}
+def test_a_conversation_finds_its_replica_though_everybody_has_its_beginning() -> None:
+    made = router(100)
+    for number in range(100):
+        made.placed(number, f"r{number}", of_chunks(0, 0, 1000 + number, 1000 + number))
+        made.prefilled(number)
+    for number in (3, 50, 99):
+        chosen = made.choose(of_chunks(0, 0, 1000 + number, 1000 + number, 5), WARM, 0.999)
+        assert chosen == f"r{number}"
 
 
 # --- outliers -------------------------------------------------------------------------------------------------------
@@ -238,22 +283,27 @@ def test_every_policy_finds_a_replica_that_fits(policy: RoutingPolicy) -> None:
     assert made.choose(need(), WARM, 0.5) == "r2"
 
 
+def test_every_policy_can_be_set() -> None:
+    assert get_args(Routing.model_fields["policy"].annotation) == tuple(RoutingPolicy)
+
+
 def test_round_robin_goes_round() -> None:
     made = router(3, RoutingPolicy.ROUND_ROBIN)
     order = []
     for _ in range(6):
         replica = made.choose(need(), WARM, 0.0)
         assert replica is not None
-        made.placed(replica, need())
+        made.placed(object(), replica, need())
         order.append(replica)
     assert order == ["r0", "r1", "r2"] * 2
 
 
 def test_a_decision_among_a_thousand_replicas_looks_at_few(monkeypatch: pytest.MonkeyPatch) -> None:
     made = router(1000)
-    wanted = need(16 * CHUNK_TOKENS + 1, chain(prompt_of(*range(16)), b""))
+    wanted = of_chunks(*range(16))
     for number in range(1000):
-        made.placed(f"r{number}", wanted)
+        made.placed(number, f"r{number}", wanted)
+        made.prefilled(number)
     looked_at = Counter[str]()
     really = _Replica.takes
 
@@ -263,4 +313,4 @@ def test_a_decision_among_a_thousand_replicas_looks_at_few(monkeypatch: pytest.M
 
     monkeypatch.setattr(_Replica, "takes", takes)
     assert made.choose(wanted, WARM, 0.3) is not None
-    assert sum(looked_at.values()) <= 20
+    assert sum(looked_at.values()) <= 12 + MOST_MATCHES

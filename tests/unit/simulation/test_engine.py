@@ -156,14 +156,21 @@ def test_what_the_gateway_is_told_counts_what_it_has_just_sent() -> None:
     engine = EngineModel(SMALL)
     engine.submit(request(0.0, 10, 5), 0.0)
     load = engine.load()
-    assert (load.free_slots, load.free_kv_blocks, load.prefill_tokens) == (3, 64 - 4, 10)
+    assert (load.free_slots, load.free_kv_blocks) == (3, 64 - 4)
     engine.advance(0.0)
     load = engine.load()
-    assert (load.free_slots, load.free_kv_blocks, load.prefill_tokens) == (3, 64 - 3, 10)
+    assert (load.free_slots, load.free_kv_blocks) == (3, 64 - 3)
+
+
+def test_a_prompt_counts_as_computed_with_its_first_token() -> None:
+    engine = EngineModel(SMALL)
+    asked = request(0.0, 10, 5)
+    engine.submit(asked, 0.0)
+    engine.advance(0.0)
     engine.advance(engine.wakes_at)
-    assert engine.load().prefill_tokens == 10  # 2 tokens are missing yet
+    assert engine.started == []  # 2 tokens are missing yet
     engine.advance(engine.wakes_at)
-    assert engine.load().prefill_tokens == 0
+    assert engine.started == [asked]
 
 
 def test_batch_work_is_told_apart() -> None:

@@ -29,15 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class _Open:
-    """A request that has not ended: who listens, how many of its choices are unfinished, and how much of its prompt
-    has yet to be prefilled, as far as it is known here."""
+    """A request that has not ended: who listens, and how many of its choices are unfinished."""
 
-    __slots__ = ("prefill_tokens", "sink", "unfinished")
+    __slots__ = ("sink", "unfinished")
 
     def __init__(self, sink: ReplicaSink, request: EngineRequest) -> None:
         self.sink = sink
         self.unfinished = len(request.choices)
-        self.prefill_tokens = len(request.prompt) + sum(len(choice.emitted) for choice in request.choices)
 
 
 class ReplicaLink(asyncio.BufferedProtocol):
@@ -56,14 +54,12 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.address = address
         self.loans = Loans(self._changed)
         self.on_counted: list[Callable[[ReplicaSink], None]] = []  # called when the credit has a sink's request
-        self.on_started: list[Callable[[ReplicaSink], None]] = []  # called when a sink's request is prefilled
         self.lost: asyncio.Future[str] = loop.create_future()
         self.on_change: list[Callable[[], None]] = []
         self.draining = False
         self.stats = EngineStats()
         self.tokens_per_s = 0.0  # over the last interval between two `Stats`
         self.step_s = 0.0  # mean length of an engine step, over the same
-        self.prefill_tokens = 0  # of requests that were sent there and have not said a token
         self.heard_s = self.stepped_s = monotonic()  # when the replica last said anything; when it last ended a step
         self.steps_s: deque[float] = deque(maxlen=_STEPS_KEPT)  # from step to step, while requests are open
         self.token_s: deque[float] = deque(maxlen=_RATES_KEPT)  # engine seconds per token, between two `Stats`
@@ -112,15 +108,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
         """Those of other gateway processes too."""
         return len(self._open) + self.loans.running
 
-    @property
-    def unstarted_tokens(self) -> int:
-        """Of prompts that were sent there, by whomever, and have not said their first token."""
-        return self.prefill_tokens + self.loans.prefill_tokens
-
-    def lend(self, needs: Credit, prefill_tokens: int) -> Loan:
+    def lend(self, needs: Credit) -> Loan:
         """Another gateway process sends a request there that takes so much."""
         self._awake()
-        return self.loans.lend(needs, prefill_tokens)
+        return self.loans.lend(needs)
 
     def _awake(self) -> None:
         """It gets work: its present step begins now, if it had none."""
@@ -134,8 +125,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(sink.on_lost, self.lost.result())
             return request_id
         self._awake()
-        opened = self._open[request_id] = _Open(sink, request)
-        self.prefill_tokens += opened.prefill_tokens
+        self._open[request_id] = _Open(sink, request)
         needs = demand(request, self.capabilities.block_size)
         self._unseen.append((needs, sink))
         self._unseen_slots += needs.slots
@@ -188,11 +178,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         requests = self._open
         for started in step.started:
             if request := requests.get(started.request):
-                self.prefill_tokens -= request.prefill_tokens
-                request.prefill_tokens = 0
                 request.sink.on_started(started)
-                for callback in self.on_started:
-                    callback(request.sink)
         for emission in step.emissions:
             if request := requests.get(emission.request):
                 request.sink.on_emission(emission)
@@ -219,10 +205,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def _close(self, request_id: int) -> _Open | None:
         """It has no place here any more."""
-        request = self._open.pop(request_id, None)
-        if request is not None:
-            self.prefill_tokens -= request.prefill_tokens
-        return request
+        return self._open.pop(request_id, None)
 
     def _on_frame(self, frame: wire.Up) -> None:
         """What is not on the hot path."""

@@ -6,14 +6,13 @@ from pileus.core.records import Credit
 
 
 class Loan:
-    """One request's place. Each step is told once at most; `end` includes the others."""
+    """One request's place."""
 
-    __slots__ = ("_loans", "_needs", "_prefill_tokens", "_running")
+    __slots__ = ("_loans", "_needs", "_running")
 
-    def __init__(self, loans: "Loans", needs: Credit, prefill_tokens: int) -> None:
+    def __init__(self, loans: "Loans", needs: Credit) -> None:
         self._loans = loans
         self._needs: Credit | None = needs
-        self._prefill_tokens = prefill_tokens
         self._running = True
 
     def counted(self) -> None:
@@ -24,17 +23,11 @@ class Loan:
             self._needs = None
             self._loans.on_change()
 
-    def started(self) -> None:
-        """Its prompt is prefilled."""
-        self._loans.prefill_tokens -= self._prefill_tokens
-        self._prefill_tokens = 0
-
     def end(self) -> None:
         """It has left the replica."""
         if self._running:
             self._running = False
             self._loans.running -= 1
-            self.started()
             self.counted()
 
 
@@ -45,12 +38,10 @@ class Loans:
         self.on_change = on_change
         self.slots = 0
         self.kv_blocks = 0
-        self.prefill_tokens = 0
         self.running = 0  # requests
 
-    def lend(self, needs: Credit, prefill_tokens: int) -> Loan:
+    def lend(self, needs: Credit) -> Loan:
         self.slots += needs.slots
         self.kv_blocks += needs.kv_blocks
-        self.prefill_tokens += prefill_tokens
         self.running += 1
-        return Loan(self, needs, prefill_tokens)
+        return Loan(self, needs)

@@ -97,6 +97,9 @@ class OwnerLink:
         number = self._numbers[id(generation)]
         self._channel.send(wire.Requeue(number, self._requests[number].turn, generation.emitted))
 
+    def started(self, generation: Generation) -> None:
+        self._progress(self._started, generation)
+
     def ended(self, generation: Generation, outcome: str) -> None:
         self._channel.send(wire.Ended(self._forget(generation), outcome, ending_of(generation, outcome).figures))
 
@@ -215,7 +218,6 @@ class OwnerLink:
                 log.warning("replica_not_reached", replica=up.replica, epoch=up.epoch, reason=str(error))
                 await asyncio.sleep(_CONNECT_POLL_S)
         link.on_counted.append(lambda sink: self._progress(self._counted, sink))
-        link.on_started.append(lambda sink: self._progress(self._started, sink))
         link.lost.add_done_callback(lambda _: self._joining(up.replica, up.epoch))
         self.directory.add(up.deployment, link)
         return link
@@ -273,6 +275,9 @@ class ForwardingScheduler:
 
     def withdraw(self, generation: Generation) -> None:
         """The owner hears of the end."""
+
+    def started(self, generation: Generation) -> None:
+        self._owner.started(generation)
 
     def ended(self, generation: Generation, outcome: str) -> None:
         self._owner.ended(generation, outcome)

@@ -75,11 +75,15 @@ class Forwarded:
     def unfinished(self) -> int:
         return len(self._emitted)
 
+    @property
+    def known_tokens(self) -> int:
+        return self.prompt_tokens + sum(self._emitted)
+
     def on_placed(self, link: ReplicaLink) -> None:
         self.turn += 1
         self.link = link
         needs = needs_of(self.prompt_tokens, self._emitted, link.capabilities.block_size)
-        self.loan = link.lend(needs, self.prompt_tokens + sum(self._emitted))
+        self.loan = link.lend(needs)
         self._channel.send(wire.Placed(self.asked.number, self.turn, link.replica, link.epoch))
 
     def on_preempted(self) -> ReplicaLink:
@@ -172,8 +176,8 @@ class Member:
             if (request := self._requests.get(number)) and request.loan:
                 request.loan.counted()
         for number in frame.started:
-            if (request := self._requests.get(number)) and request.loan:
-                request.loan.started()
+            if request := self._requests.get(number):
+                request.scheduler.dispatcher.started(request)
 
     def _on_requeue(self, frame: wire.Requeue) -> None:
         request = self._requests.get(frame.number)
