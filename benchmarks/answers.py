@@ -22,6 +22,7 @@ class Timeline(Struct, frozen=True):
     pieces_s: tuple[float, ...]
     tokens: int
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, in the engine's prefix cache
 
 
 class Whole(Struct, frozen=True):
@@ -52,9 +53,18 @@ class _Choice(Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class _PromptDetails(Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
 class _Usage(Struct, frozen=True):
     completion_tokens: int
     prompt_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
 
 
 class _Event(Struct, frozen=True):
@@ -119,7 +129,7 @@ def read_stream(raw: RawAnswer, tokens: int) -> Timeline:
         finished = finished or any(choice.finish_reason == "length" for choice in event.choices)
     if not (done and finished and pieces) or usage is None or usage.completion_tokens != tokens:
         raise BadAnswer(f"{len(pieces)} pieces, finished {finished}, [DONE] {done}, usage {usage}; wanted {tokens}")
-    return Timeline(raw.sent_s, tuple(pieces), usage.completion_tokens, usage.prompt_tokens)
+    return Timeline(raw.sent_s, tuple(pieces), usage.completion_tokens, usage.prompt_tokens, usage.cached_tokens)
 
 
 def read_any(raw: RawAnswer, tokens: int) -> Timeline | Refused:

@@ -20,6 +20,7 @@ from benchmarks.session import ALL_WORKLOADS, ENGINES, SUITES, measure
 
 _HERE = Path(__file__).parent
 _DOCS = _HERE.parent / "docs"
+_MOONCAKE = _HERE.parents[1] / "shared" / "data" / "traces" / "mooncake_conversation_trace.jsonl"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,7 +56,8 @@ def _measure(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop from outside takes everything down too
     with Family() as family:
         setting = Setting(len(os.sched_getaffinity(0)), cache, run.logs, run.say, family)
-        uvloop.run(measure(run, setting, options.only, options.engines, options.workloads, quick=options.quick))
+        chosen = (options.only, options.engines, options.workloads)
+        uvloop.run(measure(run, setting, *chosen, options.mooncake, quick=options.quick))
     write_docs(record, folder)
     print(f"\n{report.goals(record)}\n\nAll of it: {folder / 'benchmarks.md'}")
     print(f"To publish it: python -m benchmarks docs {run.file}")
@@ -74,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of the suites that have several: {','.join(ALL_WORKLOADS)}",
     )
     parser.add_argument("--rounds", type=int, help="rounds of everything; 5, and 1 with --quick")
+    parser.add_argument(
+        "--mooncake",
+        type=Path,
+        default=_MOONCAKE,
+        metavar="FILE",
+        help="Mooncake's conversation_trace.jsonl (github.com/kvcache-ai/Mooncake), for the suite prefix; %(default)s",
+    )
     parser.add_argument("--out", type=Path, help="folder for the results; benchmarks/results/DATE")
     docs = parser.add_subparsers().add_parser("docs", help="write docs/benchmarks.md from a run")
     docs.set_defaults(command="docs")

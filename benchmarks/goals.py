@@ -5,8 +5,10 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from benchmarks.agreement import worst
+from benchmarks.fleets import OURS
 from benchmarks.results import Results
 from benchmarks.suites.access import STEP_S, TARGET
+from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.summary import Spread, by_round, of, ratio, spread
 
@@ -63,6 +65,19 @@ def _access_ratio(above: str, below: str) -> Read:
     return lambda results: ratio(*(by_round(results, name, TARGET, "ttft_p99_ms") for name in (above, below)))
 
 
+def _prefix(workload: str, other: str, figure: str) -> Read:
+    """Ours to another's."""
+    return lambda results: ratio(*(by_round(results, workload, name, figure) for name in (OURS, other)))
+
+
+def _unshared(figure: str) -> Read:
+    return _prefix(UNSHARED, "pileus-least_loaded", figure)
+
+
+def _decision(workload: str) -> Read:
+    return _of(OURS, workload, "decision_mean_us")
+
+
 def _added_by_batch(results: Results) -> Spread:
     beside, alone = (by_round(results, name, TARGET, "ttft_p99_ms") for name in ("access-lane", "access-alone"))
     return spread([beside[number] - alone[number] for number in beside if number in alone])
@@ -103,5 +118,15 @@ GOALS = (
     Goal("batch work beside it, to ungated", "x", _batch_to_ungated, at_least=0.8),
     Goal("simulator, steady arrivals: off, of what may be", "x", _simulator(STEADY), at_most=1.0),
     Goal("simulator, bursts: off, of what may be", "x", _simulator(BURSTS), at_most=1.0),
+    Goal("Mooncake, TTFT p90: to round robin", "x", _prefix(SHARED, "pileus-round_robin", "ttft_p90_ms"), at_most=1),
+    Goal("Mooncake, TTFT p90: to least loaded", "x", _prefix(SHARED, "pileus-least_loaded", "ttft_p90_ms"), at_most=1),
+    Goal("Mooncake, TTFT p90: to prefix only", "x", _prefix(SHARED, "pileus-prefix", "ttft_p90_ms"), at_most=1),
+    Goal("Mooncake, TTFT p90: to smg", "x", _prefix(SHARED, "smg", "ttft_p90_ms"), at_most=1),
+    Goal("Mooncake, TTFT p90: to vLLM's router", "x", _prefix(SHARED, "vllm-router", "ttft_p90_ms"), at_most=1),
+    Goal("nothing shared, TTFT p50: to least loaded", "x", _unshared("ttft_p50_ms"), at_most=1),
+    Goal("nothing shared, TTFT p90: to least loaded", "x", _unshared("ttft_p90_ms"), at_most=1),
+    Goal("nothing shared, TTFT p99: to least loaded", "x", _unshared("ttft_p99_ms"), at_most=1),
+    Goal("a routing decision, 1,000 replicas, 2k prompts", "us", _decision("prefix-decision-2k"), at_most=50),
+    Goal("a routing decision, 1,000 replicas, 8k prompts", "us", _decision("prefix-decision-8k"), at_most=50),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
 )

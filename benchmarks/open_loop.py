@@ -12,11 +12,13 @@ from benchmarks.client import Connection, Endpoint, RawAnswer, connect
 
 
 class Arrival(Struct, frozen=True):
-    """One request: when it is sent, in seconds from the beginning, whose it is, and its bytes."""
+    """One request: when it is sent, in seconds from the beginning, whose it is, and its bytes. `tokens` are its
+    answer's, where answers differ in length."""
 
     at_s: float
     who: str
     request: bytes
+    tokens: int | None = None
 
 
 class Answered(Struct, frozen=True):
@@ -47,19 +49,22 @@ async def send_openly(endpoint: Endpoint, arrivals: Sequence[Arrival], tokens: i
     idle: list[Connection] = []
     begun_s = perf_counter()
 
-    async def send(arrival: Arrival) -> tuple[str, RawAnswer]:
+    async def send(arrival: Arrival) -> tuple[Arrival, RawAnswer]:
         connection = idle.pop() if idle else (await connect(endpoint, 1))[0]
         raw = await connection.send(arrival.request)
         idle.append(connection)
-        return arrival.who, raw
+        return arrival, raw
 
-    sent: list[asyncio.Task[tuple[str, RawAnswer]]] = []
+    sent: list[asyncio.Task[tuple[Arrival, RawAnswer]]] = []
     for arrival in sorted(arrivals, key=lambda one: one.at_s):
         if (wait_s := begun_s + arrival.at_s - perf_counter()) > 0:
             await asyncio.sleep(wait_s)
         sent.append(asyncio.create_task(send(arrival)))
     try:
-        return [Answered(who, read_any(raw, tokens)) for who, raw in await asyncio.gather(*sent)]
+        return [
+            Answered(arrival.who, read_any(raw, arrival.tokens or tokens))
+            for arrival, raw in await asyncio.gather(*sent)
+        ]
     finally:
         for connection in idle:
             connection.close()

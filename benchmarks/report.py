@@ -39,6 +39,16 @@ _ACCESS_FIGURES = {
     "refusal_p99_ms": "refusal p99 ms",
     "hinted_percent": "with Retry-After %",
 }
+_PREFIX_FIGURES = {
+    "ttft_p50_ms": "TTFT p50 ms",
+    "ttft_p90_ms": "TTFT p90 ms",
+    "ttft_p99_ms": "TTFT p99 ms",
+    "hit_percent": "hits %",
+    "answered_percent": "answered %",
+    "decision_mean_us": "mean us",
+    "decision_p50_us": "p50 us",
+    "decision_p99_us": "p99 us",
+}
 
 
 _SIMULATOR_FIGURES = {
@@ -64,9 +74,10 @@ def page(results: Results) -> str:
         goals=goals(results),
         targets=targets(results),
         engines=engines(results),
-        gateway=gateway(results),
+        gateway=_by_workload(results, "gateway", _GATEWAY_FIGURES),
         access=access(results),
         simulator=simulator(results),
+        prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
         missing=missing(results),
     )
 
@@ -95,17 +106,18 @@ def engines(results: Results) -> str:
     return "\n\n".join(parts) or "Not measured in this run."
 
 
-def gateway(results: Results) -> str:
+def _by_workload(results: Results, suite: str, titles: dict[str, str]) -> str:
+    """One table per workload, with those figures that anybody gave."""
     parts = []
-    for workload in workloads_of(results, "gateway"):
-        names = targets_of(results, "gateway")
-        shown = [figure for figure in _GATEWAY_FIGURES if any(by_round(results, workload, n, figure) for n in names)]
+    for workload in workloads_of(results, suite):
+        names = targets_of(results, suite)
+        shown = [figure for figure in titles if any(by_round(results, workload, n, figure) for n in names)]
         rows = [
             (_title(results, name), *(_cell(results, workload, name, figure) for figure in shown))
             for name in names
             if any(by_round(results, workload, name, figure) for figure in shown)
         ]
-        parts.append(f"### {results.titles[workload]}\n\n{table(('', *(_GATEWAY_FIGURES[f] for f in shown)), rows)}")
+        parts.append(f"### {results.titles[workload]}\n\n{table(('', *(titles[figure] for figure in shown)), rows)}")
     return "\n\n".join(parts) or "Not measured in this run."
 
 

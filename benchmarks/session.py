@@ -19,22 +19,25 @@ from benchmarks.suites import access as access_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
+from benchmarks.suites import prefix as prefix_suite
 from benchmarks.suites import simulator as simulator_suite
 from benchmarks.suites import startup as startup_suite
 from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
-SUITES = ("startup", "engines", "inside", "gateway", "access", "simulator")
+SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
     *access_suite.WORKLOADS,
+    *prefix_suite.WORKLOADS,
     *simulator_suite.WORKLOADS,
 )
 
 _GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
 _ACCESS_DURATION_S, _ACCESS_QUICK_S = 20.0, 4.0
+_PREFIX_DURATION_S, _PREFIX_QUICK_S = 20.0, 4.0
 _SIMULATOR_DURATION_S, _SIMULATOR_QUICK_S = 24.0, 8.0
 
 _Opened = TypeVar("_Opened")
@@ -47,6 +50,7 @@ async def measure(
     suites: Sequence[str],
     engines: Sequence[str],
     workloads: Sequence[str],
+    mooncake: Path,
     *,
     quick: bool,
 ) -> None:
@@ -64,6 +68,9 @@ async def measure(
     if "access" in suites:
         duration_s = _ACCESS_QUICK_S if quick else _ACCESS_DURATION_S
         await _guarded(run, access_suite.TARGET, access_suite.measure(run, setting, workloads, duration_s))
+    if "prefix" in suites:
+        duration_s = _PREFIX_QUICK_S if quick else _PREFIX_DURATION_S
+        await prefix_suite.measure(run, setting, workloads, mooncake, duration_s)
     if "simulator" in suites:
         pull(setting.cache, run.say)
         duration_s = _SIMULATOR_QUICK_S if quick else _SIMULATOR_DURATION_S

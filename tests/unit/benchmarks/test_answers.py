@@ -43,6 +43,12 @@ def test_a_stream_tells_when_each_piece_came_and_how_many_tokens_there_were() ->
     assert (line.sent_s, line.pieces_s, line.tokens, line.prompt_tokens) == (0.0, (1.0, 2.0), 2, 7)
 
 
+def test_a_stream_tells_how_much_of_the_prompt_was_cached() -> None:
+    told = {"completion_tokens": 1, "prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
+    line = read_stream(streamed(text("a", "length"), event(choices=[], usage=told) + DONE), tokens=1)
+    assert line.cached_tokens == 5
+
+
 def test_a_chat_stream_is_read_like_a_completion() -> None:
     role = event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}])
     word = event(choices=[{"index": 0, "delta": {"content": "a"}, "finish_reason": "length"}])
