@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: what a load balancer and a monitoring system ask."""
+"""`/healthz`, `/readyz` (also `/health`) and `/metrics`: what a load balancer and a monitoring system ask."""
 
 from typing import Final
 
@@ -52,5 +52,7 @@ async def metrics(call: Call) -> ASGIApp:
 ROUTES = (
     GuardedRoute("GET", "/healthz", healthz, permission=PUBLIC, gives=Health, tag="Health"),
     GuardedRoute("GET", "/readyz", readyz, permission=PUBLIC, gives=Readiness, tag="Health"),
+    # As vLLM, SGLang and llama.cpp call it, and so the routers and probes that were made for them.
+    GuardedRoute("GET", "/health", readyz, permission=PUBLIC, gives=Readiness, tag="Health"),
     GuardedRoute("GET", "/metrics", metrics, permission=Permission.METRICS_READ, gives=str, tag="Health"),
 )

@@ -157,7 +157,8 @@ async def test_readiness_names_the_deployments_that_cannot_serve(bench: Bench, c
     assert response.headers["retry-after-ms"] == "1000"
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     add_a_replica(bench.directory)
-    assert (await client.get("/readyz")).json() == {"status": "ok", "ready": ["clouds"], "not_ready": []}
+    for path in ("/readyz", "/health"):
+        assert (await client.get(path)).json() == {"status": "ok", "ready": ["clouds"], "not_ready": []}
 
 
 async def test_metrics_are_prometheus_text(admin: httpx.AsyncClient) -> None:

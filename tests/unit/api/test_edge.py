@@ -175,6 +175,7 @@ def test_what_is_public_is_on_this_list(bench: Bench) -> None:
         "/docs",
         "/docs/start.js",
         "/docs/{name}",
+        "/health",
         "/healthz",
         "/openapi.json",
         "/readyz",
