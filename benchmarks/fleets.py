@@ -4,19 +4,22 @@ Another's router stands in front of four Pileus servers of one replica each: the
 servers and routers have the first core, the engines' processes and the load generator the second.
 """
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from benchmarks.client import Endpoint
+from benchmarks.answers import BadAnswer, read_whole
+from benchmarks.client import Endpoint, connect
 from benchmarks.engines import Setting
 from benchmarks.gateways import GATEWAY_CORES, OTHER_CORES
 from benchmarks.peers import SMG, VLLM_ROUTER, Environment, environment
 from benchmarks.pileus_server import Home, make_home, serve
-from benchmarks.processes import StartError, free_port, pin, wait_until_open
+from benchmarks.processes import Process, StartError, free_port, pin, wait_until_open
 from benchmarks.results import Target
 from pileus import __version__
 from pileus.scheduling.routing import RoutingPolicy
@@ -79,18 +82,16 @@ def _pileus(policy: RoutingPolicy) -> Opening:
 async def _open_smg(setting: Setting) -> Fleet:
     """SGLang's model gateway, in Rust."""
     peer = environment(SMG, setting.cache, setting.say)
-    command = [str(peer.command("smg")), "launch", "--health-check-endpoint", "/healthz"]
-    return await _behind(setting, "smg", "smg", peer, command)
+    return await _behind(setting, "smg", "smg", peer, [str(peer.command("smg")), "launch"])
 
 
 async def _open_vllm_router(setting: Setting) -> Fleet:
     peer = environment(VLLM_ROUTER, setting.cache, setting.say)
-    command = [str(peer.command("vllm-router")), "--health-check-endpoint", "/healthz"]
-    return await _behind(setting, "vllm-router", "vLLM's router", peer, command)
+    return await _behind(setting, "vllm-router", "vLLM's router", peer, [str(peer.command("vllm-router"))])
 
 
 async def _behind(setting: Setting, name: str, title: str, peer: Environment, command: Sequence[str]) -> Fleet:
-    """A router in front of servers with the same key; its own defaults but for addresses."""
+    """A router in front of servers with the same key; its own defaults but for addresses and that key."""
     homes = [make_home(setting.family, setting.cache, _config(1))]
     homes += [_twin(setting, homes[0], number) for number in range(1, REPLICAS)]
     for number, home in enumerate(homes):
@@ -100,16 +101,33 @@ async def _behind(setting: Setting, name: str, title: str, peer: Environment, co
         [
             *command,
             *("--policy", "cache_aware", "--host", "127.0.0.1", "--port", str(port)),
-            *("--prometheus-port", str(free_port()), "--worker-urls"),
+            *("--prometheus-port", str(free_port()), "--api-key", homes[0].key, "--worker-urls"),
             *(f"http://127.0.0.1:{home.port}" for home in homes),
         ],
         setting.logs / f"{name}.log",
         cores=GATEWAY_CORES,
     )
-    await wait_until_open(process, port, 60)
+    endpoint = Endpoint(port, PATH, key=homes[0].key)
+    await _answers(process, endpoint)
     settings = f"in front of {REPLICAS} Pileus servers of one replica; policy cache_aware, else its defaults"
     target = Target(name, title, peer.versions(name), "no model", settings)
-    return Fleet(target, Endpoint(port, PATH, key=homes[0].key))
+    return Fleet(target, endpoint)
+
+
+async def _answers(process: Process, endpoint: Endpoint) -> None:
+    """Wait until the router knows a server that answers."""
+    await wait_until_open(process, endpoint.port, 60)
+    request = endpoint.request({"model": DEPLOYMENT, "prompt": "Who is there?", "max_tokens": 1})
+    async with asyncio.timeout(60):
+        while True:
+            process.check()
+            (connection,) = await connect(endpoint, 1)
+            raw = await connection.send(request)
+            connection.close()
+            with suppress(BadAnswer):
+                read_whole(raw, 1)
+                return
+            await asyncio.sleep(0.5)
 
 
 def _twin(setting: Setting, home: Home, number: int) -> Home:
