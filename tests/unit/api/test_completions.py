@@ -42,6 +42,13 @@ async def test_a_text_is_continued_in_openais_shape(client: httpx.AsyncClient) -
     }
 
 
+async def test_what_vllms_router_writes_into_a_request_is_taken(client: httpx.AsyncClient) -> None:
+    written = {"stream": False, "echo": False, "no_stop_trim": False, "ignore_eos": False}
+    written |= {"skip_special_tokens": True, "return_hidden_states": False}
+    response = await client.post(URL, json=ASK | written)
+    assert response.status_code == 200, response.text
+
+
 @pytest.mark.parametrize("max_tokens", [None, 1, 16])
 async def test_how_long_an_answer_may_be_is_passed_on_as_it_was_asked(
     bench: Bench, client: httpx.AsyncClient, max_tokens: int | None

@@ -24,8 +24,8 @@ class StreamOptions(WireForm):
 
 
 class SharedOptions(WireForm):
-    """How to generate. Defaults are OpenAI's, but for `max_tokens` of plain completions; the last four fields are
-    extensions."""
+    """How to generate. Defaults are OpenAI's, but for `max_tokens` of plain completions. What follows `service_tier` is
+    an extension; the last three are taken because vLLM's router writes them into each request that it passes on."""
 
     model: Annotated[str, Field(min_length=1, max_length=256, description="A deployment's name or alias.")]
     max_tokens: MaxTokens | None = Field(
@@ -54,6 +54,9 @@ class SharedOptions(WireForm):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     ignore_eos: bool | None = Field(default=None, description="Go on to `max_tokens`; for measurements.")
+    skip_special_tokens: Literal[True] | None = Field(default=None, description="Only `true`.")
+    no_stop_trim: Literal[False] | None = Field(default=None, description="Only `false`.")
+    return_hidden_states: Literal[False] | None = Field(default=None, description="Only `false`.")
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
