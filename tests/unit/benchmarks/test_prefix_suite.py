@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from benchmarks import decisions
 from benchmarks.answers import Timeline
 from benchmarks.conversations import FASTER, PARTS, conversations
 from benchmarks.suites.prefix import figures
@@ -55,6 +58,13 @@ def test_where_nothing_is_shared_no_two_prompts_begin_alike(tmp_path: Path) -> N
         apart = conversations(trace(tmp_path), number, FOREVER, shared=False)
         assert [(turn.at_s, len(turn.prompt)) for turn in apart] == [(turn.at_s, len(turn.prompt)) for turn in alike]
         assert len({turn.prompt[:64] for turn in apart}) == len(apart)
+
+
+def test_a_decision_is_timed_with_requests_that_come_and_begin_to_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "REPLICAS", 20)
+    monkeypatch.setattr(decisions, "DECISIONS", 150)
+    told = decisions.cost(2048, 1)
+    assert 0 < told["decision_p50_us"] <= told["decision_p99_us"]
 
 
 def test_hits_are_of_all_prompt_tokens_and_latencies_of_those_answered() -> None:
