@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 
 from msgspec import Struct
 
@@ -22,10 +22,22 @@ class Arrival(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """What became of an arrival. Times are on the measuring clock."""
+    """What became of an arrival, and when it should have been sent. Times are on the measuring clock."""
 
     who: str
+    due_s: float
     answer: Timeline | Refused
+
+
+class Sent(Struct, frozen=True):
+    """An open loop's outcome; `client_cpu` is the share of a core that sending and receiving took."""
+
+    begun_s: float  # on the measuring clock
+    answers: list[Answered]
+    client_cpu: float
+
+    def of(self, who: str) -> "Sent":
+        return Sent(self.begun_s, [one for one in self.answers if one.who == who], self.client_cpu)
 
 
 def poisson(who: str, request: bytes, per_s: float, duration_s: float, seed: str) -> Iterator[Arrival]:
@@ -44,27 +56,31 @@ def bursts(who: str, request: bytes, size: int, every_s: float, duration_s: floa
             yield Arrival(number * every_s, who, request)
 
 
-async def send_openly(endpoint: Endpoint, arrivals: Sequence[Arrival], tokens: int) -> list[Answered]:
+async def send_openly(endpoint: Endpoint, arrivals: Sequence[Arrival], tokens: int) -> Sent:
     """Send each in its time, on a connection of its own while it lasts, and wait for all answers."""
     idle: list[Connection] = []
-    begun_s = perf_counter()
+    begun_s, begun_cpu_s = perf_counter(), process_time()
 
-    async def send(arrival: Arrival) -> tuple[Arrival, RawAnswer]:
+    async def send(arrival: Arrival) -> RawAnswer:
         connection = idle.pop() if idle else (await connect(endpoint, 1))[0]
         raw = await connection.send(arrival.request)
         idle.append(connection)
-        return arrival, raw
+        return raw
 
-    sent: list[asyncio.Task[tuple[Arrival, RawAnswer]]] = []
-    for arrival in sorted(arrivals, key=lambda one: one.at_s):
-        if (wait_s := begun_s + arrival.at_s - perf_counter()) > 0:
-            await asyncio.sleep(wait_s)
-        sent.append(asyncio.create_task(send(arrival)))
+    ordered = sorted(arrivals, key=lambda one: one.at_s)
+    sent: list[asyncio.Task[RawAnswer]] = []
     try:
-        return [
-            Answered(arrival.who, read_any(raw, arrival.tokens or tokens))
-            for arrival, raw in await asyncio.gather(*sent)
-        ]
+        for arrival in ordered:
+            if (wait_s := begun_s + arrival.at_s - perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+            sent.append(asyncio.create_task(send(arrival)))
+        raws = await asyncio.gather(*sent)
     finally:
         for connection in idle:
             connection.close()
+    client_cpu = (process_time() - begun_cpu_s) / (perf_counter() - begun_s)
+    answers = [
+        Answered(arrival.who, begun_s + arrival.at_s, read_any(raw, arrival.tokens or tokens))
+        for arrival, raw in zip(ordered, raws, strict=True)
+    ]
+    return Sent(begun_s, answers, client_cpu)

@@ -26,8 +26,9 @@ _GATEWAY_FIGURES = {
     "rss_mib": "memory MiB",
 }
 
-
 _ACCESS_FIGURES = {
+    "tokens_per_s": "tokens/s",
+    "requests": "requests",
     "goodput_percent": "goodput % of peak",
     "jain": "Jain's index",
     "met_percent": "reservation met %",
@@ -38,6 +39,10 @@ _ACCESS_FIGURES = {
     "admitted_percent": "admitted %",
     "refusal_p99_ms": "refusal p99 ms",
     "hinted_percent": "with Retry-After %",
+    "answered_percent": "answered %",
+    "retried_percent": "retried %",
+    "late_p99_ms": "sent late p99 ms",
+    "client_cpu_percent": "client CPU %",
 }
 _PREFIX_FIGURES = {
     "ttft_p50_ms": "TTFT p50 ms",

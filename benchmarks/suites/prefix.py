@@ -83,7 +83,7 @@ async def _turn(
 
 async def _send(fleet: Fleet, turns: Sequence[Turn]) -> Figures:
     arrivals = [Arrival(turn.at_s, "", _request(fleet, turn), turn.answer_tokens) for turn in turns]
-    answers = await send_openly(fleet.endpoint, arrivals, 0)
+    answers = (await send_openly(fleet.endpoint, arrivals, 0)).answers
     return figures([one.answer for one in answers if isinstance(one.answer, Timeline)], len(answers))
 
 
