@@ -60,9 +60,8 @@ def _access(workload: str, figure: str) -> Read:
     return _of(TARGET, workload, figure)
 
 
-def _access_ratio(above: str, below: str) -> Read:
-    """Of the p99 of the time to first token."""
-    return lambda results: ratio(*(by_round(results, name, TARGET, "ttft_p99_ms") for name in (above, below)))
+def _access_ratio(above: str, below: str, figure: str = "ttft_p99_ms") -> Read:
+    return lambda results: ratio(*(by_round(results, name, TARGET, figure) for name in (above, below)))
 
 
 def _prefix(workload: str, other: str, figure: str) -> Read:
@@ -110,8 +109,17 @@ GOALS = (
     Goal("goodput at 10x load, of the peak", "%", _access("access-10x", "goodput_percent"), at_least=90),
     Goal("p99 TTFT of the admitted, 5x to 1x", "x", _access_ratio("access-5x", "access-1x"), at_most=1.5),
     Goal("p99 TTFT of the admitted, 10x to 1x", "x", _access_ratio("access-10x", "access-1x"), at_most=1.5),
+    Goal("refusals at 5x, p99", "ms", _access("access-5x", "refusal_p99_ms"), at_most=20),
     Goal("refusals at 10x, p99", "ms", _access("access-10x", "refusal_p99_ms"), at_most=20),
-    Goal("a quiet tenant's p99 beside a noisy one", "x", _access_ratio("access-noisy", "access-quiet"), at_most=1.2),
+    Goal("refusals at 10x with Retry-After", "%", _access("access-10x", "hinted_percent"), at_least=100),
+    Goal("a surge of OpenAI's client, answered", "%", _access("access-retries", "answered_percent"), at_least=100),
+    Goal("quiet tenant, p99 TTFT beside a noisy one", "x", _access_ratio("access-noisy", "access-quiet"), at_most=1.2),
+    Goal(
+        "quiet tenant, p99 of whole answers likewise",
+        "x",
+        _access_ratio("access-noisy", "access-quiet", "latency_p99_ms"),
+        at_most=1.2,
+    ),
     Goal("Jain's index over four equal tenants", "", _access("access-equal", "jain"), at_least=0.98),
     Goal("a reservation under two floods, met", "%", _access("access-reserved", "met_percent"), at_least=100),
     Goal("interactive p99 TTFT beside batch work, added", "ms", _added_by_batch, at_most=2e3 * STEP_S),

@@ -17,7 +17,9 @@ class Call(Struct, frozen=True):
     took_s: float
 
 
-async def call_openly(base_url: str, key: str, model: str, tokens: int, at_s: Sequence[float]) -> list[Call]:
+async def call_openly(
+    base_url: str, key: str, model: str, prompt: str, tokens: int, at_s: Sequence[float]
+) -> list[Call]:
     """One call at each of these times, in seconds from now, with the client's defaults."""
     async with AsyncOpenAI(base_url=base_url, api_key=key) as client:
         begun_s = perf_counter()
@@ -25,7 +27,7 @@ async def call_openly(base_url: str, key: str, model: str, tokens: int, at_s: Se
         async def call(when_s: float) -> Call:
             await asyncio.sleep(begun_s + when_s - perf_counter())
             try:
-                raw = await client.completions.with_raw_response.create(model=model, prompt="Hello.", max_tokens=tokens)
+                raw = await client.completions.with_raw_response.create(model=model, prompt=prompt, max_tokens=tokens)
             except openai.APIStatusError:
                 return Call(False, 1 + client.max_retries, perf_counter() - begun_s - when_s)
             usage = raw.parse().usage

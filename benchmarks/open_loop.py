@@ -49,11 +49,13 @@ def poisson(who: str, request: bytes, per_s: float, duration_s: float, seed: str
         at_s += draws.expovariate(per_s)
 
 
-def bursts(who: str, request: bytes, size: int, every_s: float, duration_s: float) -> Iterator[Arrival]:
+def bursts(who: str, request: bytes, size: int, every_s: float, first_s: float, duration_s: float) -> Iterator[Arrival]:
     """`size` requests at once, again and again."""
-    for number in range(int(duration_s / every_s)):
+    at_s = first_s
+    while at_s < duration_s:
         for _ in range(size):
-            yield Arrival(number * every_s, who, request)
+            yield Arrival(at_s, who, request)
+        at_s += every_s
 
 
 async def send_openly(endpoint: Endpoint, arrivals: Sequence[Arrival], tokens: int) -> Sent:

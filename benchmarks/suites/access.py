@@ -33,6 +33,7 @@ SLOTS = 32
 STEP_S = 0.02
 MODEL = "access"
 _PATH = "/v1/completions"
+_PROMPT = "A question of ordinary length, as many people ask it. " * 4
 _NEAR_PEAK = 0.8  # what 1x means
 _QUIET = 0.1  # of the peak
 _INTERACTIVE_BURST, _BURST_EVERY_S = 8, 2.0
@@ -55,10 +56,11 @@ _DEPLOYMENT = f"""
 name = "{MODEL}"
 model = "fake"
 engine = "fake"
-options = {{ slots = {SLOTS}, kv_blocks = 65536, step_s = {STEP_S}, prefill_s_per_token = 0.00005 }}
+options = {{ slots = {SLOTS}, kv_blocks = 65536, step_s = {STEP_S} }}
 """
 # Where load may be refused, it is as soon as it would wait for more than a few steps.
-_IMPATIENT = f"[queue]\nmax_foreseen_s = 0.1\n{_DEPLOYMENT}"
+_MAX_FORESEEN_S = 0.05
+_IMPATIENT = f"[queue]\nmax_foreseen_s = {_MAX_FORESEEN_S}\n{_DEPLOYMENT}"
 
 PEAK = "access-peak"
 WORKLOADS = {
@@ -91,7 +93,7 @@ class House(Struct, frozen=True):
     def request(self, tenant: str, tier: str | None = None) -> bytes:
         body: dict[str, object] = {
             "model": MODEL,
-            "prompt": "A question of ordinary length, as many people ask it. " * 4,
+            "prompt": _PROMPT,
             "max_tokens": TOKENS,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -106,7 +108,10 @@ class House(Struct, frozen=True):
 
 async def measure(run: Run, setting: Setting, chosen: Sequence[str], duration_s: float) -> None:
     """Every workload in each round, on fresh servers: one that lets work wait, and one that refuses soon."""
-    settings = f"{SLOTS} slots, {1e3 * STEP_S:g} ms a step; refuses what would wait for more than 0.1 s, but not batch"
+    settings = (
+        f"{SLOTS} slots, {1e3 * STEP_S:g} ms a step, whatever is in it; "
+        f"refuses what would wait for more than {_MAX_FORESEEN_S:g} s, but not beside batch work"
+    )
     run.take_part(Target(TARGET, "Pileus' server, on the fake engine", __version__, "no model", settings))
     run.results.titles |= WORKLOADS
     patient = [name for name in _GATES if name in chosen]
@@ -134,7 +139,7 @@ async def _open(setting: Setting, config: str, peak_tokens_per_s: float) -> Hous
     server = await serve(setting.family, home, setting.logs / "pileus-access.log", cores=GATEWAY_CORES)
     for pid in server.replica_pids():
         pin(pid, OTHER_CORES)
-    keys = {tenant: _key(home, tenant) for tenant in ("quiet", "noisy", *"abcd")}
+    keys = {tenant: _key(home, tenant) for tenant in ("quiet", "noisy", "surge", *"abcd")}
     return House(home, keys, peak_tokens_per_s)
 
 
@@ -162,11 +167,11 @@ async def _measure(house: House, name: str, duration_s: float, number: int) -> F
         return list(poisson(tenant, house.request(tenant), per_s, for_s, f"{seed}/{tenant}"))
 
     if name == PEAK:
-        return {"tokens_per_s": await _closed_loop(house, SLOTS + 4, None, duration_s)}
+        return {"tokens_per_s": await _closed_loop(house, SLOTS + 4, None, duration_s / 2)}
     if name in _LOADS:
         return of_load(await _send(house, flow("quiet", _LOADS[name] * peak)), duration_s, house.peak_tokens_per_s)
     if name == "access-retries":
-        return await _surge(house, [one.at_s for one in flow("quiet", 5 * _NEAR_PEAK * peak, _SURGE_S)])
+        return await _surge(house, [one.at_s for one in flow("surge", 5 * _NEAR_PEAK * peak, _SURGE_S)])
     if name in ("access-quiet", "access-noisy"):
         noise = flow("noisy", 20 * _QUIET * peak, 2 * duration_s) if name == "access-noisy" else []
         return latencies((await _send(house, flow("quiet", _QUIET * peak, 2 * duration_s) + noise)).of("quiet"))
@@ -181,7 +186,7 @@ async def _measure(house: House, name: str, duration_s: float, number: int) -> F
 async def _surge(house: House, at_s: Sequence[float]) -> Figures:
     """answered_percent: of the calls, each with the two retries that the client makes unless told otherwise."""
     base_url = f"http://127.0.0.1:{house.home.port}/v1"
-    calls = await call_openly(base_url, house.keys["quiet"], MODEL, TOKENS, at_s)
+    calls = await call_openly(base_url, house.keys["surge"], MODEL, _PROMPT, TOKENS, at_s)
     return {
         "requests": float(len(calls)),
         "answered_percent": 100 * sum(call.answered for call in calls) / len(calls),
@@ -207,7 +212,8 @@ async def _reserved(house: House, duration_s: float, seed: str) -> Figures:
 async def _beside_batch(house: House, name: str, duration_s: float) -> Figures:
     """Batch work is a closed loop: as much at a time as its gate lets through."""
     concurrency, tier = _GATES[name]
-    burst = list(bursts("quiet", house.request("quiet"), _INTERACTIVE_BURST, _BURST_EVERY_S, duration_s))
+    request = house.request("quiet")
+    burst = list(bursts("quiet", request, _INTERACTIVE_BURST, _BURST_EVERY_S, _BURST_EVERY_S / 2, duration_s))
     if not concurrency:
         return latencies(await _send(house, burst))
     batch = asyncio.create_task(_closed_loop(house, concurrency, tier, duration_s))

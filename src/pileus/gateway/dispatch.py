@@ -214,7 +214,7 @@ class Dispatcher:
 
     def _admit(self, item: Dispatched) -> Refusal | None:
         """Into the queue, or why not."""
-        answer = self._queue.offer(item, self._clock.monotonic())
+        answer = self._queue.offer(item, self._clock.monotonic(), full=self._router.full)
         if isinstance(answer, Refusal):
             return answer
         for displaced, refusal in answer:

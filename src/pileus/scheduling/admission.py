@@ -18,12 +18,12 @@ from msgspec import Struct
 from pileus.core.records import Lane
 from pileus.scheduling.capacity import AnswerLength, ServiceRate
 from pileus.scheduling.deadlines import Deadlines
+from pileus.scheduling.endings import Endings
 from pileus.scheduling.fairness import Guarantees, work
 from pileus.scheduling.lanes import Entry, LaneQueue, Waiting
 from pileus.scheduling.occupancy import Occupancy
+from pileus.scheduling.returns import Returns
 
-_LEAST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 60.0
 _HASTE_S = 60.0  # so long before its deadline batch work becomes urgent
 
 T = TypeVar("T", bound=Waiting)
@@ -79,6 +79,8 @@ class AdmissionQueue(Generic[T]):
         self._waiting: dict[int, Entry[T]] = {}  # by the item's identity, as the next
         self._running: dict[int, Entry[T]] = {}
         self._occupancy: Occupancy[T] = Occupancy()  # of what runs and is urgent
+        self._running_urgent, self._running_batch = Endings(), Endings()
+        self._returns = Returns()
         self._guarantees = Guarantees()
         self._expiry: Deadlines[T] = Deadlines()
         self._haste: Deadlines[T] = Deadlines()  # when batch work becomes urgent
@@ -98,26 +100,25 @@ class AdmissionQueue(Generic[T]):
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
-    def offer(self, item: T, now: float) -> Refusal | list[tuple[T, Refusal]]:
-        """Queue the item, and return those that had to leave for it; or say why it may not wait."""
-        if not self._waiting and not self._running:
-            self.rate.begin(now)
+    def offer(self, item: T, now: float, *, full: bool = False) -> Refusal | list[tuple[T, Refusal]]:
+        """Queue the item, and return those that had to leave for it; or say why it may not wait. `full`: no replica has
+        a slot for it now."""
         entry = self._entry(item, now)
         lane = self._batch if item.lane is Lane.BATCH else self._urgent
-        if refusal := self._hopeless(entry, lane, now):
+        if refusal := self._hopeless(entry, lane, now, full=full):
             return refusal
         displaced: list[Entry[T]] = []
         while self._is_full(entry):
             victim = self._victim(entry, lane)
             if victim is None:
                 self._undo(displaced)
-                return Refusal(f"{len(self)} requests are waiting already", self._retry_after_s(entry.work))
+                return self._refusal(entry, f"{len(self)} requests are waiting already", now)
             self._remove(victim)
             displaced.append(victim)
         lane.add(entry)
         self._note(entry)
         reason = "the queue is full, and others use less of it"
-        return [(victim.item, Refusal(reason, self._retry_after_s(victim.work))) for victim in displaced]
+        return [(victim.item, self._refusal(victim, reason, now)) for victim in displaced]
 
     def _undo(self, displaced: list[Entry[T]]) -> None:
         """Those that left in vain come back to where they were."""
@@ -169,6 +170,7 @@ class AdmissionQueue(Generic[T]):
             self._charge(entry, entry.work, entry.answer_tokens)
         self._remove(entry)
         self._running[id(item)] = entry
+        self._endings(item).begin(id(item), entry.work, entry.answer_tokens, now, entry.ran_s)
         if item.lane is not Lane.BATCH:
             self._occupancy.add(entry)
 
@@ -198,18 +200,33 @@ class AdmissionQueue(Generic[T]):
             return
         if item.lane is not Lane.BATCH:
             self._occupancy.remove(entry)
+        self._learn_rate(now)
+        self._endings(item).end(id(item), answer_tokens, now)
         done = work(item.prompt_tokens, answer_tokens)
         self._charge(entry, done - entry.work, answer_tokens - entry.answer_tokens)
         self.lengths.observe(answer_tokens / item.choices)
-        self.rate.observe(done, now, busy=bool(self._waiting))
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _endings(self, item: T) -> Endings:
+        return self._running_batch if item.lane is Lane.BATCH else self._running_urgent
+
+    def _learn_rate(self, now: float) -> None:
+        """Where something waits, what runs is all that can; where that is urgent, batch work does not count."""
+        if not self._waiting:
+            return
+        per_s = self._running_urgent.work_per_s
+        if not (self._urgent or self._returned):
+            per_s += self._running_batch.work_per_s
+        if per_s:
+            self.rate.observe(per_s, now)
 
     def _leave_replica(self, item: T, now: float) -> Entry[T]:
         """What runs as what may wait again."""
         entry = self._running.pop(id(item))
         if item.lane is not Lane.BATCH:
             self._occupancy.remove(entry)
+        entry.ran_s = self._endings(item).leave(id(item), now)
         return entry.again(self._expires(item, now), next(self._numbers))
 
     def _entry(self, item: T, now: float) -> Entry[T]:
@@ -282,24 +299,36 @@ class AdmissionQueue(Generic[T]):
 
     # --- refusals ---------------------------------------------------------------------------------------------------
 
-    def _hopeless(self, entry: Entry[T], lane: LaneQueue[T], now: float) -> Refusal | None:
+    def _hopeless(self, entry: Entry[T], lane: LaneQueue[T], now: float, *, full: bool) -> Refusal | None:
         """Whether it would wait longer than it can, as things are."""
         limit = inf if lane is self._batch else self._bounds.max_foreseen_s
         if entry.item.due is not None:
             limit = min(limit, entry.item.due - now)
-        tenant = entry.item.tenant
-        if entry.item.lane is Lane.CONTINUOUS and self._guarantees.holds(tenant, self._share(tenant).tokens_per_s, now):
+        if limit == inf or self._is_owed(entry, now):
             return None
-        everything = self._urgent.work + (self._batch.work if lane is self._batch else 0.0)
-        if self.rate.wait_s(everything) <= limit and limit >= 0:
+        before = self._urgent.work + (self._batch.work if lane is self._batch else 0.0)
+        if not full and 0 <= self.rate.wait_s(before) <= limit:
             return None
-        before = self._urgent.work if lane is self._batch else 0.0
-        wait_s = self.rate.wait_s(min(everything, before + lane.fair_work(entry, self._weight)))
+        if full and limit >= 0 and self._may_take_over(entry):
+            return None
+        before = min(before, (self._urgent.work if lane is self._batch else 0.0) + lane.fair_work(entry, self._weight))
+        wait_s = self.rate.wait_s(before)
+        if full:
+            wait_s = max(wait_s, self._running_urgent.wait_s(int(before / max(1.0, entry.work)), now))
         if wait_s <= limit:
             return None
-        return Refusal(
-            f"it would wait about {wait_s:.1f} s, and {max(limit, 0):.1f} s is all it can", _bounded(wait_s - limit)
-        )
+        reason = f"it would wait about {wait_s:.1f} s, and {max(limit, 0):.1f} s is all it can"
+        return self._refusal(entry, reason, now, wait_s - limit)
+
+    def _is_owed(self, entry: Entry[T], now: float) -> bool:
+        """Whether its tenant has not had its guaranteed rate."""
+        tenant = entry.item.tenant
+        rate = self._share(tenant).tokens_per_s
+        return entry.item.lane is Lane.CONTINUOUS and self._guarantees.holds(tenant, rate, now)
+
+    def _may_take_over(self, entry: Entry[T]) -> bool:
+        """Whether somebody who has more would give up a slot to it."""
+        return self._occupancy.yielding(entry.item, self._weight) is not None
 
     def _is_full(self, entry: Entry[T]) -> bool:
         if len(self) >= self._bounds.max_requests:
@@ -312,10 +341,8 @@ class AdmissionQueue(Generic[T]):
             return self._batch.spare(self._batch.greediest(self._weight))
         return lane.spare_for(entry, self._weight)
 
-    def _retry_after_s(self, amount: float) -> float:
-        """When so much of what waits will be done."""
-        return _bounded(self.rate.wait_s(amount))
-
-
-def _bounded(retry_s: float) -> float:
-    return min(_LONGEST_RETRY_S, max(_LEAST_RETRY_S, retry_s))
+    def _refusal(self, entry: Entry[T], reason: str, now: float, wait_s: float = 0.0) -> Refusal:
+        """It may come back when it has a chance, and not all at once with others."""
+        tenant, takes_s = entry.item.tenant, self.rate.wait_s(entry.work)
+        retry_after_s = self._returns.after_s(tenant, self._weight(tenant), max(wait_s, takes_s), takes_s, now)
+        return Refusal(reason, retry_after_s)

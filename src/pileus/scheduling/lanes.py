@@ -58,6 +58,7 @@ class Entry(Generic[T]):
         "key",
         "lane",
         "promised",
+        "ran_s",
         "tokens",
         "waits",
         "work",
@@ -76,6 +77,7 @@ class Entry(Generic[T]):
         self.key: Key = (item.lane is not Lane.CONTINUOUS, -item.priority, number if place is None else place, number)
         self.charged: LaneQueue[T] | None = None  # where its tenant's counter has it, as foretold: where it waited
         self.promised = False  # its tenant's guarantee was charged too
+        self.ran_s = 0.0  # for so long, on replicas that it left
         self.yielded = False  # it gave its slot up to another tenant's work once, which is enough
         self.waits = True  # false once it left the queue, when its places in heaps are stale
         self.lane: LaneQueue[T] | None = None  # where it waits in a fair order, if it does
@@ -91,6 +93,7 @@ class Entry(Generic[T]):
             place=self.key[2],
         )
         entry.charged, entry.promised, entry.yielded = self.charged, self.promised, self.yielded
+        entry.ran_s = self.ran_s
         return entry
 
 

@@ -102,6 +102,11 @@ class Router:
     def __contains__(self, replica: str) -> bool:
         return replica in self._replicas
 
+    @property
+    def full(self) -> bool:
+        """Whether no replica has a slot, not even for urgent work."""
+        return not self._roomy
+
     # --- the replicas -----------------------------------------------------------------------------------------------
 
     def add(self, replica: str, slots: int, kv_blocks: int, block_size: int, now: float) -> None:

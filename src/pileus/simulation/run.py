@@ -110,7 +110,7 @@ class Simulation:
         if request.prompt_tokens + request.answer_tokens > self._cluster.engine.longest:
             self._end(request, Ending.TOO_LONG, now)
             return
-        answer = self._queue.offer(request, now)
+        answer = self._queue.offer(request, now, full=self._router.full)
         if isinstance(answer, Refusal):
             self._end(request, Ending.REFUSED, now)
             return

@@ -158,6 +158,24 @@ async def test_nobody_gives_way_to_a_tenant_that_has_as_much() -> None:
     assert (replica.cancelled, house.dispatcher.waiting) == ([], 2)
 
 
+async def test_who_would_wait_long_for_a_slot_to_come_free_is_refused_at_once() -> None:
+    replica = Replica(slots=1)
+    house = House(replica)
+    first = house.generation()
+    say(first, "x" * 50)
+    house.clock.advance(100.0)
+    finish(first)
+    replica.free_slots = 1
+    house.serve_with(replica)
+    assert house.generation().replica is replica
+    house.clock.advance(10.0)
+    with pytest.raises(Overloaded, match="it would wait about 90"):
+        house.generation()
+    house.clock.advance(50.0)
+    house.generation()
+    assert house.dispatcher.waiting == 1
+
+
 async def test_batch_work_makes_nobody_give_way() -> None:
     replica = Replica(slots=2)
     house = House(replica)

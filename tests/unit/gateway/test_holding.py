@@ -81,7 +81,7 @@ class House:
         """As if this had been measured before it slept."""
         for _ in range(10):
             self.clock.advance(1.0)
-            self.queue.rate.observe(work_per_s, self.clock.monotonic(), busy=True)
+            self.queue.rate.observe(work_per_s, self.clock.monotonic())
 
 
 async def test_what_is_held_waits_longer_than_the_queue_would_let_it() -> None:

@@ -58,14 +58,8 @@ def drain(waiting: AdmissionQueue[Item], now: float = 0.0) -> list[Item]:
 
 
 def busy(waiting: AdmissionQueue[Item], work_per_s: int) -> float:
-    """Let the queue measure that rate, with something waiting all the while; the time afterwards."""
-    guard = admit(waiting, Item(0, 0, tenant="measured", priority=-1))
-    for tenth in range(1, 101):
-        item = Item(prompt_tokens=work_per_s // 10, max_answer_tokens=0, tenant="measured")
-        admit(waiting, item, tenth / 10)
-        waiting.take(item, tenth / 10)
-        waiting.served(item, 0, tenth / 10)
-    waiting.withdraw(guard)
+    """As if that rate had been measured; the time afterwards."""
+    waiting.rate.observe(work_per_s, 10.0)
     return 10.0
 
 
@@ -245,6 +239,84 @@ def test_a_quiet_tenant_is_not_refused_for_a_noisy_ones_backlog() -> None:
         waiting.offer(Item(10, 0, tenant="noisy"), now)
     refused(waiting, Item(10, 0, tenant="noisy"), now)
     admit(waiting, Item(10, 0, tenant="quiet"), now)
+
+
+def run(waiting: AdmissionQueue[Item], now: float, tenant: str = "t", lane: Lane = Lane.ON_DEMAND) -> Item:
+    item = admit(waiting, Item(10, 10, tenant, lane), now)
+    waiting.take(item, now)
+    return item
+
+
+def test_a_slot_that_comes_free_late_is_foreseen_whatever_the_rate() -> None:
+    """Slots that a burst filled come free together: until then the mean rate means nothing."""
+    waiting = queue(foreseen_s=1.0)
+    for second in range(60):
+        waiting.served(run(waiting, float(second)), 10, second + 4.0)  # four seconds for an answer
+    running = [run(waiting, 100.0) for _ in range(8)]
+    assert "would wait" in refused_when_full(waiting, Item(10, 10), 100.1).reason
+    admit(waiting, Item(10, 10), 100.1)  # where there is room after all
+    assert waiting.offer(Item(10, 10), 103.2, full=True) == []
+    assert len(running) == 8
+
+
+def refused_when_full(waiting: AdmissionQueue[Item], item: Item, now: float) -> Refusal:
+    refusal = waiting.offer(item, now, full=True)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+def test_what_lost_its_replica_comes_to_its_end_the_sooner() -> None:
+    waiting = queue(foreseen_s=2.0)
+    for second in range(60):
+        waiting.served(run(waiting, float(second)), 10, second + 4.0)
+    lost = run(waiting, 100.0)
+    refused_when_full(waiting, Item(10, 10), 100.0)
+    waiting.put_back(lost, 103.0)
+    waiting.take(lost, 110.0)
+    assert waiting.offer(Item(10, 10), 110.0, full=True) == []
+
+
+def test_batch_work_that_runs_is_no_measure_of_how_fast_urgent_work_is_served() -> None:
+    waiting = queue()
+    for lane in (Lane.BATCH, Lane.ON_DEMAND):
+        waiting.served(run(waiting, 0.0, lane=lane), 10, 2.0)
+    running = [run(waiting, 10.0, lane=lane) for lane in (Lane.ON_DEMAND, Lane.ON_DEMAND, *[Lane.BATCH] * 6)]
+    admit(waiting, Item(), 11.0)
+    waiting.served(running[0], 10, 12.0)
+    assert waiting.rate.per_s == pytest.approx(2 * 50 / 2)
+
+
+def test_who_would_be_given_a_slot_by_others_need_not_wait_for_one_to_come_free() -> None:
+    waiting = queue(foreseen_s=1.0)
+    for second in range(60):
+        waiting.served(run(waiting, float(second)), 10, second + 4.0)
+    for _ in range(8):
+        run(waiting, 100.0, "noisy")
+    refused_when_full(waiting, Item(10, 10, "noisy"), 100.1)
+    assert waiting.offer(Item(10, 10, "quiet"), 100.1, full=True) == []
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.5])
+def test_the_rate_is_that_of_what_runs_whether_it_ends_together_or_not(apart_s: float) -> None:
+    """Four slots, two seconds for an answer that is work of 50; somebody waits, but never for longer than a moment."""
+    waiting = queue()
+    running = [(run(waiting, number * apart_s), 2 + number * apart_s) for number in range(4)]
+    for _ in range(100):
+        item, ends = running.pop(0)
+        admit(waiting, Item(10, 10), ends - 0.01)
+        waiting.served(item, 10, ends)
+        running.append((take(waiting, ends), ends + 2))
+    assert waiting.rate.per_s == pytest.approx(4 * 50 / 2, rel=0.05)
+
+
+def test_who_is_refused_is_not_told_to_come_back_with_all_the_others() -> None:
+    waiting = queue(foreseen_s=5.0)
+    now = busy(waiting, 100)
+    while not isinstance(refusal := waiting.offer(Item(10, 0), now), Refusal):
+        pass
+    told = [refusal.retry_after_s, *(refused(waiting, Item(10, 0), now).retry_after_s for _ in range(99))]
+    assert told == sorted(set(told))
+    assert told[-1] == pytest.approx(100 * 10 / 100 / 0.7, rel=0.2)
 
 
 def test_a_guaranteed_rate_is_not_refused_for_what_others_wait_for() -> None:

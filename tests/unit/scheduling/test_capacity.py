@@ -13,26 +13,29 @@ def test_an_answer_is_foretold_from_those_before_and_never_longer_than_allowed()
     assert lengths.predict(5) == 5
 
 
-def test_the_rate_is_that_of_busy_times_only() -> None:
-    rate = ServiceRate()
-    for second in range(30):
-        rate.observe(100, float(second), busy=True)
-    for second in range(30, 60):
-        rate.observe(0, float(second), busy=False)
-    assert rate.per_s == pytest.approx(100, rel=0.05)
-    assert rate.wait_s(1000) == pytest.approx(10, rel=0.05)
-
-
 def test_nothing_is_foretold_before_something_was_measured() -> None:
+    assert ServiceRate().wait_s(10_000) == 0
+
+
+def test_the_rate_is_a_mean_over_some_seconds() -> None:
     rate = ServiceRate()
-    rate.observe(1000, 0.0, busy=True)
-    assert rate.wait_s(10_000) == 0
+    for tenth in range(300):
+        rate.observe(80 if tenth % 2 else 120, tenth / 10)
+    assert rate.per_s == pytest.approx(100, rel=0.02)
+    assert rate.wait_s(1000) == pytest.approx(10, rel=0.02)
 
 
 def test_a_change_of_pace_is_seen_within_seconds() -> None:
     rate = ServiceRate()
     for second in range(60):
-        rate.observe(100, float(second), busy=True)
+        rate.observe(100, float(second))
     for second in range(60, 90):
-        rate.observe(10, float(second), busy=True)
+        rate.observe(10, float(second))
     assert rate.per_s == pytest.approx(10, rel=0.6)
+
+
+def test_what_was_long_ago_counts_for_nothing() -> None:
+    rate = ServiceRate()
+    rate.observe(100, 0.0)
+    rate.observe(10, 3600.0)
+    assert rate.per_s == pytest.approx(10)

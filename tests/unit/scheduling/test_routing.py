@@ -273,6 +273,7 @@ def test_a_replica_with_room_is_found_however_full_the_others_are(data: st.DataO
     chosen = made.choose(need(), WARM, data.draw(st.floats(0, 1, exclude_max=True)))
     assert (chosen is None) == (not roomy)
     assert chosen is None or int(chosen[1:]) in roomy
+    assert made.full == (not roomy)
 
 
 @pytest.mark.parametrize("policy", RoutingPolicy)
