@@ -2,6 +2,7 @@
 
 from pileus.core.errors import EngineFailed, Overloaded
 from pileus.core.records import Principal
+from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatcher
 from pileus.gateway.generation import Generation
 from pileus.gateway.pulse import Pulse
@@ -26,8 +27,8 @@ class Unbilled:
     async def admit(self, generation: Generation) -> None:
         self.dispatcher.enqueue(generation)
 
-    def requeue(self, generation: Generation) -> None:
-        self.dispatcher.requeue(generation)
+    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
+        self.dispatcher.requeue(generation, lost)
 
     def withdraw(self, generation: Generation) -> None:
         self.dispatcher.withdraw(generation)

@@ -12,11 +12,16 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from acceptance.browser import CHROMIUM, Visit, chromium, visit
 from acceptance.process import Server
+from pileus.core.records import Lane
+from pileus.fleet.lifecycle import Phase
+from pileus.fleet.timeline import EventKind
+from pileus.scheduling.scaling import Cause
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 
-FILES = Path(__file__).parents[2] / "src" / "pileus" / "api" / "console"
-VIEWS = ["Overview", "Playground", "Keys"]
+SOURCE = Path(__file__).parents[2] / "src" / "pileus"
+FILES = SOURCE / "api" / "console"
+VIEWS = ["Overview", "Deployments", "Playground", "Keys"]
 LONG_QUESTION = "Write a very long story about a cloud that travels around the whole world."
 
 
@@ -106,6 +111,7 @@ def test_the_live_chart_moves_while_an_answer_is_made(owner: Visit) -> None:
     owner.show("Overview")
     expect(page.locator(".tokens .figure")).to_have_text(re.compile(r"[1-9]"), timeout=30_000)
     expect(line).not_to_have_attribute("d", before)
+    owner.show("Deployments")
     expect(page.locator(".replicas tr", has_text="smollm2-135m/0")).to_contain_text("Ready")
     owner.show("Playground")
     page.keyboard.press("Escape")
@@ -373,19 +379,29 @@ def test_chinese_is_one_click_away_and_stays(owner: Visit) -> None:
 
 
 def test_every_word_that_the_code_asks_for_is_in_the_dictionary() -> None:
-    words = set(re.findall(r'^  "?([a-z0-9_.]+)"?:', (FILES / "js/locales/en.js").read_text(), re.MULTILINE))
+    words = set(re.findall(r'^  "?([a-z0-9_.-]+)"?:', (FILES / "js/locales/en.js").read_text(), re.MULTILINE))
     code = "\n".join(path.read_text() for path in (FILES / "js").rglob("*.js") if path.parent.name != "locales")
     asked = set(re.findall(r'\bt\("([^"]+)"', code)) | {f"nav.{view.lower()}" for view in VIEWS}
     assert asked <= words
     built = re.findall(r"\bt\(`([^`]+)`", code)
-    patterns = [re.compile(re.sub(r"\$\{.*?\}", "[a-z_0-9]+", re.sub(r"\.", r"\\.", each))) for each in built]
+    patterns = [re.compile(re.sub(r"\$\{.*?\}", "[a-z_0-9-]+", re.sub(r"\.", r"\\.", each))) for each in built]
     assert all(any(pattern.fullmatch(word) for word in words) for pattern in patterns)
+
+
+def test_every_state_event_cause_and_stage_of_the_fleet_has_its_words() -> None:
+    words = set(re.findall(r'^  "([^"]+)":', (FILES / "js/locales/en.js").read_text(), re.MULTILINE))
+    source = "".join(path.read_text() for room in ("fleet", "models") for path in (SOURCE / room).rglob("*.py"))
+    stages = set(re.findall(r'(?:progress\(|settle\(.*, )"([a-z ]+)"', source))
+    assert {"downloading", "replacing", "scaling", "starting", "draining"} <= stages
+    assert {f"stage.{stage.replace(' ', '_')}" for stage in stages} <= words
+    for enum, key in ((Phase, "state"), (EventKind, "event"), (Cause, "cause"), (Lane, "lane")):
+        assert {f"{key}.{each.value}" for each in enum} <= words
 
 
 def test_the_console_is_light_and_needs_nothing_from_elsewhere() -> None:
     files = [path for path in FILES.rglob("*") if path.is_file()]
     fetched = sum(path.stat().st_size for path in files if path.name != "zh.js")  # one language at a time
-    assert fetched < 130_000
+    assert fetched < 170_000
     page = (FILES / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=", page)
     for path in files:

@@ -7,6 +7,7 @@ from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
+from pileus.fleet.timeline import Timeline
 from pileus.gateway.pipeline import Pipeline
 from pileus.gateway.scheduler import SchedulingOwner
 from pileus.observability.metrics import Metrics
@@ -41,6 +42,7 @@ class Services(EdgeServices):
 
     scheduling: SchedulingOwner
     deployments: Deployments
+    timeline: Timeline
     keys: KeyService
     audit: AuditLog
     metrics: Metrics

@@ -67,6 +67,8 @@ def make_scheduling(
     settings: "Settings", fleet: "Fleet", security: "Security", metrics: "Metrics", tracer: "Tracer"
 ) -> "SchedulingOwner":
     """Who decides when and where requests run, and enters their ends into the books."""
+    from pileus.fleet.timeline import EventKind
+    from pileus.gateway.failovers import Failovers
     from pileus.gateway.scheduler import SchedulingOwner
     from pileus.gateway.settle import Settlement
     from pileus.scheduling.routing import RoutingPolicy
@@ -74,7 +76,11 @@ def make_scheduling(
     clock = SystemClock()
     settlement = Settlement(security.ledger, metrics, tracer, clock)
     policy = RoutingPolicy(settings.routing.policy)
-    return SchedulingOwner(settings.queue, policy, fleet.directory, settlement, security.keys.shares, clock)
+    failovers = Failovers(
+        lambda name, replica, count: fleet.tell(name, EventKind.REQUESTS_RESUMED, replica=replica, requests=count),
+        lambda name, replica: fleet.tell(name, EventKind.REPLICA_EJECTED, replica=replica),
+    )
+    return SchedulingOwner(settings.queue, policy, fleet.directory, settlement, security.keys.shares, clock, failovers)
 
 
 def make_pipeline(
@@ -155,6 +161,7 @@ def make_api(
         ring=security.keys.ring,
         refusals=security.audit,
         refusal_counter=metrics,
+        timeline=fleet.timeline,
         keys=security.keys,
         audit=security.audit,
         metrics=metrics,

@@ -24,9 +24,13 @@ class Act(Struct):
 
 
 class Acts:
-    """The latest act on each deployment. Work that has begun is seen through, whoever asked for it."""
+    """The latest act on each deployment. Work that has begun is seen through, whoever asked for it.
 
-    def __init__(self) -> None:
+    `on_failed` hears of each that failed: the deployment, the kind of act, and why.
+    """
+
+    def __init__(self, on_failed: Callable[[str, str, str], None]) -> None:
+        self._on_failed = on_failed
         self._latest: dict[str, Act] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,3 +66,5 @@ class Acts:
             log.exception("act_crashed", deployment=deployment, kind=act.kind)
         finally:
             act.ended = True
+            if act.error:
+                self._on_failed(deployment, act.kind, act.error)

@@ -10,7 +10,7 @@ from pileus.core.clock import Clock
 from pileus.fleet.controller import Fleet
 from pileus.fleet.memory import shortage
 from pileus.fleet.records import Deployment
-from pileus.scheduling.scaling import Demand, Policy, Scaler
+from pileus.scheduling.scaling import Demand, Policy, Scaler, why
 
 INTERVAL_S = 1.0
 
@@ -42,10 +42,12 @@ class Autoscaler:
         for deployment, replicas in current:
             name, policy = deployment.info.name, deployment.policy
             assert policy is not None
-            decided = self._scalers[name, policy].decide(policy, self._demand(name), replicas, now)
+            demand = self._demand(name)
+            decided = self._scalers[name, policy].decide(policy, demand, replicas, now)
             if decided < replicas or (decided > replicas and self._fits(deployment, decided - replicas)):
-                log.info("deployment_scaled", deployment=name, replicas=decided, before=replicas)
-                self._fleet.adjust(name, decided)
+                cause = why(policy, demand, replicas, decided)
+                log.info("deployment_scaled", deployment=name, replicas=decided, before=replicas, cause=cause)
+                self._fleet.adjust(name, decided, cause)
 
     def _fits(self, deployment: Deployment, more: int) -> bool:
         name = deployment.info.name

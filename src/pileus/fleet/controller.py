@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,10 +19,12 @@ from pileus.core.errors import NotFound, OperatorError
 from pileus.core.ports import ReplicaStarter
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.group import Group, News
+from pileus.fleet.lifecycle import Life
 from pileus.fleet.records import Deployment, DeploymentStatus
 from pileus.fleet.supervisor import Supervisor
+from pileus.fleet.timeline import EventKind, FleetEvent, Timeline, turn
 from pileus.models.progress import Progress, silent
-from pileus.scheduling.scaling import Policy
+from pileus.scheduling.scaling import Cause, Policy
 
 START_TIMEOUT_S = 300.0  # a large model may load for minutes
 GRACE_S = 20.0  # for what runs on a replica that must go, before it goes on elsewhere
@@ -46,6 +49,7 @@ class Fleet:
         grace_s: float = GRACE_S,
     ) -> None:
         _make_private(run_dir)
+        self.timeline = Timeline()
         self.on_opened: list[Callable[[Deployment], None]] = []  # it is about to be offered
         self.on_closed: list[Callable[[str], None]] = []  # it is offered no more, and its replicas are leaving
         self._starter = starter
@@ -85,34 +89,35 @@ class Fleet:
         """Let every replica finish what it has, for at most `grace_s` seconds, and end it."""
         await asyncio.gather(*(group.end(grace_s) for group in self._groups.values()))
 
-    # --- what operators do ----------------------------------------------------------------------------------------
+    # --- what operators do, each by the name of a key -------------------------------------------------------------
 
     async def scale(
-        self, deployment: str, replicas: int, policy: Policy | None = None, progress: Progress = silent
+        self, deployment: str, replicas: int, policy: Policy | None = None, progress: Progress = silent, *, by: str = ""
     ) -> None:
         """So many replicas from now on; and from there by the policy, if there is one. Raises `NotFound`, and
         `OperatorError` where a replica does not start."""
         async with self._turn(deployment) as group:
             group.deployment = group.deployment.evolve(replicas=replicas, policy=policy)
-            await group.settle(group.resize(replicas), "scaling", progress)
+            await group.settle(self._resize(group, replicas, Cause.HAND, by), "scaling", progress)
 
-    async def restart(self, deployment: str, progress: Progress = silent) -> None:
+    async def restart(self, deployment: str, progress: Progress = silent, *, by: str = "") -> None:
         """Put a new replica in the place of each, one by one, without a request that fails."""
         async with self._turn(deployment) as group:
-            await group.roll(progress)
+            await self._roll(group, progress, by)
 
-    async def deploy(self, deployment: Deployment, progress: Progress = silent) -> None:
+    async def deploy(self, deployment: Deployment, progress: Progress = silent, *, by: str = "") -> None:
         """Run what was not there, or what has changed: then each replica is replaced, and where the first new one does
         not start, everything is as before, and `OperatorError` tells why. Raises `ConfigError` for a taken name."""
         name = deployment.info.name
         async with self._turns[name]:
             self.directory.check(name, deployment.info.aliases)
             if name in self._groups:
-                await self._change(self._groups[name], deployment, progress)
+                await self._change(self._groups[name], deployment, progress, by)
             else:
                 await self._add(deployment, progress)
+            self.tell(name, EventKind.DEPLOYED, by=by)
 
-    async def undeploy(self, deployment: str, progress: Progress = silent) -> None:
+    async def undeploy(self, deployment: str, progress: Progress = silent, *, by: str = "") -> None:
         """Offer it no more, let its requests finish, and forget it."""
         async with self._turn(deployment) as group:
             self.directory.drop(deployment)
@@ -120,6 +125,7 @@ class Fleet:
                 hook(deployment)
             await group.leave(progress)
             del self._groups[deployment]
+            self.tell(deployment, EventKind.UNDEPLOYED, by=by)
 
     def _group(self, deployment: Deployment) -> Group:
         return Group(deployment, self._hire, self._news, self._grace_s)
@@ -132,16 +138,28 @@ class Fleet:
         group.start()
         await group.settle(list(group.members), "starting", progress)
 
-    async def _change(self, group: Group, deployment: Deployment, progress: Progress) -> None:
+    async def _change(self, group: Group, deployment: Deployment, progress: Progress, by: str) -> None:
         before, group.deployment = group.deployment, deployment
         try:
             if deployment.spec != before.spec:
-                await group.roll(progress)
+                await self._roll(group, progress, by)
         except BaseException:
             group.deployment = before
             raise
         self.directory.put(deployment.info)
-        await group.settle(group.resize(deployment.replicas), "scaling", progress)
+        await group.settle(self._resize(group, deployment.replicas, Cause.HAND, by), "scaling", progress)
+
+    async def _roll(self, group: Group, progress: Progress, by: str) -> None:
+        name = group.deployment.info.name
+        self.tell(name, EventKind.ROLL_BEGUN, by=by)
+        await group.roll(progress)
+        self.tell(name, EventKind.ROLL_ENDED, by=by)
+
+    def _resize(self, group: Group, replicas: int, cause: Cause, by: str = "") -> list[Supervisor]:
+        before, changing = group.desired, group.resize(replicas)
+        if before != replicas:
+            self.tell(group.deployment.info.name, EventKind.SCALED, before=before, after=replicas, cause=cause, by=by)
+        return changing
 
     # --- what it does by itself -----------------------------------------------------------------------------------
 
@@ -150,7 +168,7 @@ class Fleet:
         group = self._groups.get(deployment)
         if group is not None and group.desired == 0:
             log.info("deployment_woken", deployment=deployment)
-            group.resize(1)
+            self._resize(group, 1, Cause.WAKE)
 
     def starting_s(self, deployment: str) -> float | None:
         """See `directory.Directory`."""
@@ -163,11 +181,15 @@ class Fleet:
             if group.deployment.policy is not None and not self._turns[name].locked():
                 yield group.deployment, group.desired
 
-    def adjust(self, deployment: str, replicas: int) -> None:
+    def adjust(self, deployment: str, replicas: int, cause: Cause) -> None:
         """Begin to have so many replicas."""
-        self._groups[deployment].resize(replicas)
+        self._resize(self._groups[deployment], replicas, cause)
 
     # --- what is seen ---------------------------------------------------------------------------------------------
+
+    def tell(self, deployment: str, kind: EventKind, **details: Any) -> None:
+        """Put what happens now on the time line; `details` are fields of `FleetEvent`."""
+        self.timeline.add(FleetEvent(t=self._clock.wall(), deployment=deployment, kind=kind, **details))
 
     def status(self) -> list[DeploymentStatus]:
         return [group.status() for group in self._groups.values()]
@@ -206,10 +228,12 @@ class Fleet:
             socket_stem=self._run_dir / f"{next(self._sockets)}",
             clock=self._clock,
             start_timeout_s=self._start_timeout_s,
-            on_change=lambda: self._on_change(name),
+            on_change=lambda replica, before, life: self._on_change(name, replica, before, life),
         )
 
-    def _on_change(self, deployment: str) -> None:
+    def _on_change(self, deployment: str, replica: str, before: Life, life: Life) -> None:
+        if event := turn(deployment, replica, before, life, self._clock.wall()):
+            self.timeline.add(event)
         group = self._groups.get(deployment)
         if group is not None and group.waking and (group.ready or group.hopeless):
             group.waking = False

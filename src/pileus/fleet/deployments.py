@@ -19,6 +19,7 @@ from pileus.fleet.controller import Fleet
 from pileus.fleet.memory import Footprint, shortage
 from pileus.fleet.plan import policy_of, rescaled
 from pileus.fleet.records import Deployment, DeploymentInfo, DeploymentStatus
+from pileus.fleet.timeline import EventKind
 from pileus.models.progress import Progress
 from pileus.store.port import Store
 from pileus.store.tables import AuditTable, DeploymentTable, StoredDeployment
@@ -52,7 +53,7 @@ class Deployments:
         available: Callable[[], int],
         clock: Clock,
     ) -> None:
-        self.acts = Acts()
+        self.acts = Acts(self._on_failed)
         self._fleet = fleet
         self._wanted = {wanted.name: wanted for wanted in (*stored, *settled)}
         self._settled = frozenset(wanted.name for wanted in settled)
@@ -106,7 +107,7 @@ class Deployments:
 
         async def work(progress: Progress) -> None:
             try:
-                await self._fleet.deploy(await self._workshop.make(wanted, progress), progress)
+                await self._fleet.deploy(await self._workshop.make(wanted, progress), progress, by=by.name)
             except PileusError:
                 if before is not None:
                     await self._restore(before)
@@ -127,7 +128,7 @@ class Deployments:
         self._wanted[name] = wanted
 
         async def work(progress: Progress) -> None:
-            await self._fleet.scale(name, replicas, policy_of(wanted), progress)
+            await self._fleet.scale(name, replicas, policy_of(wanted), progress, by=by.name)
 
         return self.acts.begin(name, "scale", work)
 
@@ -138,7 +139,7 @@ class Deployments:
         await self._store.write(lambda tx: self._audit.insert(tx, [self._event(by, "deployment.restart", name)]))
 
         async def work(progress: Progress) -> None:
-            await self._fleet.restart(name, progress)
+            await self._fleet.restart(name, progress, by=by.name)
 
         return self.acts.begin(name, "restart", work)
 
@@ -157,7 +158,7 @@ class Deployments:
 
         async def work(progress: Progress) -> None:
             if name in self._fleet.directory.deployments():  # else it never came so far
-                await self._fleet.undeploy(name, progress)
+                await self._fleet.undeploy(name, progress, by=by.name)
 
         return self.acts.begin(name, "undeploy", work)
 
@@ -203,6 +204,9 @@ class Deployments:
         self._wanted[before.name] = before
         row = StoredDeployment(before.name, before.model_dump_json(), self._clock.wall(), "system")
         await self._store.write(lambda tx: self._table.put(tx, row))
+
+    def _on_failed(self, deployment: str, act: str, error: str) -> None:
+        self._fleet.tell(deployment, EventKind(f"{act}_failed"), reason=error)
 
     def _event(self, by: Principal, action: str, target: str) -> AuditEvent:
         return AuditEvent(at=self._clock.wall(), actor=by.key_id, tenant=by.tenant, action=action, target=target)

@@ -38,6 +38,7 @@ class Life(Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0  # before the present or the last restart; 0 when the last life was stable
     deaths: tuple[float, ...] = ()  # when, within the window
     last_error: str = ""
+    given_up: bool = False  # the last death was its killing: it was hung, or could not be reached
 
     @property
     def restarts(self) -> int:
@@ -77,7 +78,7 @@ def stopped(life: Life, now: float) -> Life:
     return life if life.phase is Phase.STOPPED else replace(life, phase=Phase.STOPPED, since_s=now)
 
 
-def died(life: Life, now: float, reason: str, *, refused: bool = False) -> Life:
+def died(life: Life, now: float, reason: str, *, refused: bool = False, given_up: bool = False) -> Life:
     """It ended though it should run. `refused`: it said itself that the same start would fail again."""
     stable = life.phase is Phase.READY and now - life.since_s >= STABLE_S
     recent = tuple(at for at in life.deaths if now - at < LOOP_WINDOW_S)
@@ -89,7 +90,7 @@ def died(life: Life, now: float, reason: str, *, refused: bool = False) -> Life:
     else:
         delay_s = min(2 * life.delay_s, LONGEST_DELAY_S)
     phase = Phase.BACKOFF if delay_s < LONGEST_DELAY_S else Phase.CRASH_LOOP
-    return replace(life, phase=phase, since_s=now, delay_s=delay_s, deaths=deaths, last_error=reason)
+    return replace(life, phase=phase, since_s=now, delay_s=delay_s, deaths=deaths, last_error=reason, given_up=given_up)
 
 
 def decide(life: Life, *, wanted: bool, now: float) -> Decision:

@@ -35,7 +35,10 @@ log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """One replica of one deployment, over all its lives. `run` is the whole story; `end` asks it to come to an end."""
+    """One replica of one deployment, over all its lives. `run` is the whole story; `end` asks it to come to an end.
+
+    `on_change` hears of each step in its life: the replica, what was before, and what is now.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class Supervisor:
         socket_stem: Path,
         clock: Clock,
         start_timeout_s: float,
-        on_change: Callable[[], None],
+        on_change: Callable[[str, Life, Life], None],
     ) -> None:
         self.life = Life()
         self.replica = f"{deployment.info.name}/{number}"
@@ -190,19 +193,19 @@ class Supervisor:
         if status == EXIT_REFUSED and (refusal := read_refusal(tail)):
             self._die(refusal, refused=True)
         elif trouble:
-            self._die(f"{trouble}; it was killed")
+            self._die(f"{trouble}; it was killed", given_up=True)
         elif status < 0:
             self._die(f"it was killed by {signal.Signals(-status).name}")
         else:
             last_lines = "\n".join(tail.splitlines()[-_LAST_LINES:])
             self._die(f"it ended with exit status {status}; its last lines: {last_lines or '(none)'}")
 
-    def _die(self, reason: str, *, refused: bool = False) -> None:
-        self._become(lifecycle.died(self.life, self._clock.monotonic(), reason, refused=refused))
+    def _die(self, reason: str, *, refused: bool = False, given_up: bool = False) -> None:
+        self._become(lifecycle.died(self.life, self._clock.monotonic(), reason, refused=refused, given_up=given_up))
 
     def _become(self, life: Life) -> None:
         if life is not self.life:
-            self.life = life
+            before, self.life = self.life, life
             log.log(
                 _LEVELS.get(life.phase, logging.INFO),
                 "replica_" + life.phase.name.lower(),
@@ -211,7 +214,7 @@ class Supervisor:
                 pid=self._pid,
                 last_error=life.last_error,
             )
-            self._on_change()
+            self._on_change(self.replica, before, life)
 
 
 async def _watch(link: ReplicaLink) -> str:

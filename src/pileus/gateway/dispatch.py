@@ -11,6 +11,7 @@ from pileus.core.clock import Clock
 from pileus.core.errors import Overloaded, Unavailable
 from pileus.core.records import Lane
 from pileus.engines.replica.client import ReplicaLink
+from pileus.gateway.failovers import Failovers
 from pileus.scheduling.admission import AdmissionQueue, Refusal, Standing
 from pileus.scheduling.fairness import work
 from pileus.scheduling.lanes import Waiting
@@ -71,6 +72,7 @@ class Dispatcher:
         *,
         starting_s: Callable[[], float | None] = lambda: None,
         most_held: int = 1024,
+        failovers: Failovers | None = None,
     ) -> None:
         self.deployment = deployment
         self._queue = queue
@@ -81,6 +83,7 @@ class Dispatcher:
         self._expires_at = 0.0
         self._starting_s = starting_s
         self._most_held = most_held
+        self._failovers = failovers or Failovers()
         self._held: dict[int, Dispatched] = {}  # by identity, in the order in which they came
         self._closed = False
         self._mean_work = 0.0  # of one request
@@ -142,12 +145,14 @@ class Dispatcher:
         text = f"{self.deployment} is overloaded: {refusal.reason}. Try again in {wait_s:.0f} s."
         return Overloaded(text, retry_after_s=wait_s)
 
-    def requeue(self, item: Dispatched) -> None:
-        """Ahead of all others: its replica died."""
+    def requeue(self, item: Dispatched, lost: ReplicaLink | None = None) -> None:
+        """Ahead of all others: its replica died. `lost` is where it was, if it had come so far."""
         self._router.left(id(item))
         if self._closed:
             item.on_displaced(self._overloaded(_CLOSED))
             return
+        if lost is not None:
+            self._failovers.resumed(self.deployment, lost.replica)
         self._queue.put_back(item, self._clock.monotonic())
         self.pump()
 
@@ -170,6 +175,7 @@ class Dispatcher:
         self._queue.served(item, answer_tokens, now)
         if link is not None and self._router.outliers.observe(_name(link), ok=not failed, now=now):
             log.warning("replica_ejected", replica=link.replica, deployment=self.deployment)
+            self._failovers.ejected(self.deployment, link.replica)
 
     def close(self) -> None:
         """The deployment is gone: what waits is turned away, and nothing new may come."""

@@ -56,8 +56,8 @@ class Scheduler(Protocol):
     async def admit(self, generation: "Generation") -> None:
         """Reserve its worst case and queue it. Raises `QuotaExceeded` or `Overloaded`; then it is settled."""
 
-    def requeue(self, generation: "Generation") -> None:
-        """Ahead of all others: its replica was lost."""
+    def requeue(self, generation: "Generation", lost: ReplicaLink | None) -> None:
+        """Ahead of all others: its replica was lost, which is `lost` where it had come so far."""
 
     def withdraw(self, generation: "Generation") -> None:
         """It does not want its place in the queue any more; no-op if it has none."""
@@ -265,7 +265,7 @@ class Generation:
             self._fail(EngineFailed(f"The replica was lost: {reason}."))
             return
         self.stopwatch.queued_again()
-        self._scheduler.requeue(self)
+        self._scheduler.requeue(self, link[0] if link else None)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

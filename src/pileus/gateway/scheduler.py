@@ -13,6 +13,7 @@ from pileus.core.records import Principal
 from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.directory import Directory
 from pileus.gateway.dispatch import Dispatched, Dispatcher
+from pileus.gateway.failovers import Failovers
 from pileus.gateway.generation import Generation, Scheduler
 from pileus.gateway.pulse import Pulse
 from pileus.gateway.records import Ending
@@ -60,8 +61,8 @@ class OwnScheduler:
             self._settle(generation, error.code)
             raise
 
-    def requeue(self, generation: Generation) -> None:
-        self.dispatcher.requeue(generation)
+    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
+        self.dispatcher.requeue(generation, lost)
 
     def withdraw(self, generation: Generation) -> None:
         self.dispatcher.withdraw(generation)
@@ -108,6 +109,7 @@ class SchedulingOwner:
         settlement: Settlement,
         shares: Mapping[str, Share],
         clock: Clock,
+        failovers: Failovers | None = None,
     ) -> None:
         self._queue = queue
         self._policy = policy
@@ -115,6 +117,7 @@ class SchedulingOwner:
         self._settlement = settlement
         self._shares = shares
         self._clock = clock
+        self._failovers = failovers
         self._schedulers: dict[str, OwnScheduler] = {}
 
     def open(self, deployment: str) -> OwnScheduler:
@@ -127,6 +130,7 @@ class SchedulingOwner:
             self._clock,
             starting_s=lambda: self._directory.starting_s(deployment),
             most_held=queue.max_requests,
+            failovers=self._failovers,
         )
         self._directory.subscribe(deployment, dispatcher.on_news)
         scheduler = self._schedulers[deployment] = OwnScheduler(dispatcher, self._settlement, self._directory)

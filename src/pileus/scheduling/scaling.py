@@ -7,6 +7,7 @@ replica; and none at all once nobody has asked for a while, where that is allowe
 """
 
 from collections import deque
+from enum import StrEnum
 from math import ceil
 
 from msgspec import Struct
@@ -14,6 +15,18 @@ from msgspec import Struct
 CALM_S = 120.0  # how long less must have been asked for before replicas go
 _FULL = 0.8  # of the slots: beyond it another replica comes
 _MOST_GROWTH = 4  # times the replicas that are ready: figures are of the past, and new replicas will change them
+
+
+class Cause(StrEnum):
+    """Why the number of replicas changed."""
+
+    HAND = "hand"  # somebody wanted it so
+    WAKE = "wake"  # it slept, and somebody asked for it
+    QUEUE = "queue"  # requests would wait too long
+    SLOTS = "slots"  # too few were free
+    TTFT = "ttft"  # first tokens came too late
+    CALM = "calm"  # fewer would have done for a while
+    IDLE = "idle"  # nobody asked for it
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -80,6 +93,20 @@ def asked_for(policy: Policy, demand: Demand, replicas: int, now: float) -> int:
         return policy.bound(max(1, replicas))  # it starts; nothing is known yet
     needs = max(_by_queue(policy, demand), _by_slots(demand), _by_ttft(policy, demand))
     return policy.bound(max(1, min(ceil(needs), demand.ready * _MOST_GROWTH)))
+
+
+def why(policy: Policy, demand: Demand, before: int, after: int) -> Cause:
+    """What a decision to have `after` replicas rather than `before` followed from."""
+    if after < before:
+        return Cause.CALM if after else Cause.IDLE
+    if demand.ready == 0:
+        return Cause.WAKE
+    needs = {
+        Cause.QUEUE: _by_queue(policy, demand),
+        Cause.SLOTS: _by_slots(demand),
+        Cause.TTFT: _by_ttft(policy, demand),
+    }
+    return max(needs, key=needs.__getitem__)
 
 
 def _by_queue(policy: Policy, demand: Demand) -> float:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -16,8 +17,10 @@ from pileus.api.server import create_server
 from pileus.api.services import Services
 from pileus.config.settings import Settings
 from pileus.core.records import EngineStats
+from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
+from pileus.fleet.timeline import Timeline
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
@@ -57,14 +60,15 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
     try:
         ledger = UsageLedger(UsageJournal(store))
         keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
-        directory = ServingDirectory([CLOUDS], lambda: [DeploymentStatus(info=CLOUDS, replicas=(_REPLICA,))])
+        directory = ServingDirectory([CLOUDS], _status)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
         services = Services(
             settings=Settings(data_dir=data_dir),
             pipeline=cast(Any, pipeline),
             scheduling=cast(Any, pipeline),
             directory=directory,
-            deployments=cast(Any, None),  # see test_deployments
+            deployments=_deployments(store, clock),
+            timeline=Timeline(),
             ring=keys.ring,
             refusals=audit,
             refusal_counter=metrics,
@@ -105,6 +109,16 @@ async def listening(bench: Bench, drain_s: float = 20.0) -> AsyncIterator[int]:
         finally:
             server.should_exit = True
             await serving
+
+
+def _status() -> list[DeploymentStatus]:
+    return [DeploymentStatus(info=CLOUDS, replicas=(_REPLICA,), desired=1)]
+
+
+def _deployments(store: SqliteStore, clock: ManualClock) -> Deployments:
+    """To be looked at. For acts on a fleet see test_deployments."""
+    fleet, workshop = cast(Any, SimpleNamespace(status=_status)), cast(Any, None)
+    return Deployments(fleet, [], [], store=store, workshop=workshop, available=lambda: 0, clock=clock)
 
 
 _REPLICA = ReplicaStatus(

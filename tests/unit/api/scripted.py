@@ -69,6 +69,7 @@ class ScriptedPipeline:
         self.requests: list[tuple[Principal, GenerationRequest]] = []
         self.running: set[ScriptedGeneration] = set()
         self.cancelled: list[str] = []
+        self.held = 0  # until a replica is there
         self.reached = asyncio.Event()  # a generation waits at an event of its script
         self.left = asyncio.Event()  # a generation was cancelled
         self._directory = directory
@@ -81,7 +82,7 @@ class ScriptedPipeline:
         return ScriptedGeneration(self, request, self.scripts.pop(0) if self.scripts else self.script)
 
     def waiting(self, deployment: str) -> int:
-        return 0
+        return self.held
 
     def standings(self, deployment: str) -> list[Standing]:
         return []

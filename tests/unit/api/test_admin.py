@@ -1,5 +1,7 @@
 """`/admin/v1` and what a load balancer asks."""
 
+import json
+import time
 from typing import Any, cast
 from unittest import mock
 
@@ -7,8 +9,10 @@ import httpx
 import pytest
 
 from pileus.fleet.directory import ServingDirectory
+from pileus.fleet.timeline import EventKind, FleetEvent
 from pileus.scheduling.admission import Share
-from unit.api.bench import Bench
+from pileus.scheduling.scaling import Cause
+from unit.api.bench import Bench, listening
 
 
 async def test_me_tells_whose_key_it_is(bench: Bench, client: httpx.AsyncClient) -> None:
@@ -60,6 +64,46 @@ async def test_the_series_begins_where_it_is_asked_to(bench: Bench, admin: httpx
     points = (await admin.get("/admin/v1/series?since=1001.5")).json()["points"]
     assert [point["t"] for point in points] == [1002.0, 1003.0]
     assert (await admin.get("/admin/v1/series?since=yesterday")).status_code == 400
+
+
+def happened(bench: Bench, t: float, deployment: str, **details: Any) -> None:
+    event = FleetEvent(t=t, deployment=deployment, kind=EventKind.SCALED, **details)
+    bench.services.timeline.add(event)
+
+
+async def test_events_are_told_from_a_time_on_and_of_one_deployment(bench: Bench, admin: httpx.AsyncClient) -> None:
+    happened(bench, 1000.0, "clouds", before=1, after=2, cause=Cause.HAND, by="boss")
+    happened(bench, 1001.0, "rain")
+    assert (await admin.get("/admin/v1/events?deployment=clouds")).json()["data"] == [
+        {"t": 1000.0, "deployment": "clouds", "kind": "scaled", "by": "boss", "cause": "hand", "before": 1, "after": 2}
+    ]
+    since = (await admin.get("/admin/v1/events?since=1000")).json()["data"]
+    assert [(each["t"], each["deployment"]) for each in since] == [(1001.0, "rain")]
+    assert len((await admin.get("/admin/v1/events")).json()["data"]) == 2
+    assert (await admin.get("/admin/v1/events?since=soon")).status_code == 400
+
+
+async def test_whoever_follows_hears_of_each_event_once(bench: Bench) -> None:
+    series, now = bench.services.series, time.time()
+    for second in range(2):
+        series.sample(now + second, float(second))
+    happened(bench, now - 60.0, "clouds")
+    happened(bench, now, "clouds")
+    heard: list[list[float]] = []
+    async with (
+        listening(bench) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=bench.bearer("admin")) as follower,
+        follower.stream("GET", "/admin/v1/live") as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: "):
+                continue
+            heard.append([event["t"] for event in json.loads(line.removeprefix("data: "))["events"]])
+            if len(heard) == 2:
+                break
+            happened(bench, now + 2.0, "clouds")
+            series.sample(now + 2.0, 2.0)
+    assert heard == [[now - 60.0, now], [now + 2.0]]
 
 
 async def test_a_key_is_made_shown_once_listed_and_revoked(bench: Bench, admin: httpx.AsyncClient) -> None:

@@ -89,7 +89,7 @@ async def house(bench: Bench, tmp_path: Path) -> AsyncIterator[House]:
             available=lambda: memory[0],
             clock=bench.clock,
         )
-        app = create_app(replace(bench.services, deployments=acts, directory=fleet.directory))
+        app = create_app(replace(bench.services, deployments=acts, timeline=fleet.timeline, directory=fleet.directory))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://pileus", headers=bench.bearer("admin")
@@ -184,6 +184,28 @@ async def test_what_does_not_fit_is_refused_with_the_arithmetic_before_anything_
     await house.ended("new")
     assert (await house.admin.patch(f"{PATH}/new", json={"replicas": 3})).status_code == 400
     assert [action for action, _ in await house.audit()] == ["deployment.deploy"]
+
+
+async def test_who_did_what_is_on_the_time_line_and_what_failed_with_its_reason(house: House) -> None:
+    await house.admin.put(f"{PATH}/new", json=NEW)
+    await house.ended("new")
+    await house.admin.patch(f"{PATH}/new", json={"replicas": 2})
+    await house.ended("new")
+    await house.admin.put(f"{PATH}/new", json=NEW | {"replicas": 2, "options": {"broken": True}})
+    await house.ended("new")
+    await house.admin.delete(f"{PATH}/new")
+    await house.ended("new")
+    told = (await house.admin.get("/admin/v1/events?deployment=new")).json()["data"]
+    acts = [each for each in told if not each["kind"].startswith("replica_")]
+    assert [each["kind"] for each in acts] == ["deployed", "scaled", "roll_begun", "deploy_failed", "undeployed"]
+    assert {each["by"] for each in acts if "by" in each} == {"boss"}
+    assert acts[3]["reason"] == "new does not start: it is broken"
+
+
+async def test_those_who_are_held_until_a_replica_is_there_are_counted(house: House) -> None:
+    house.bench.pipeline.held = 3
+    found = (await house.admin.get(f"{PATH}/fake")).json()
+    assert (found["waiting"], found["held"], found["queue"]) == (3, 3, [])
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ async def test_a_role_opens_what_it_should_and_no_more(client: httpx.AsyncClient
         "/metrics",
         "/admin/v1/status",
         "/admin/v1/series",
+        "/admin/v1/events",
         "/admin/v1/live",
         "/admin/v1/keys",
         "/admin/v1/audit",
@@ -129,7 +130,14 @@ async def test_a_role_opens_what_it_should_and_no_more(client: httpx.AsyncClient
         response = await client.get(path)
         assert response.status_code == 403
         assert response.json()["error"]["code"] == "permission_denied"
-    for path in ("/metrics", "/admin/v1/status", "/admin/v1/series", "/admin/v1/keys", "/admin/v1/audit"):
+    for path in (
+        "/metrics",
+        "/admin/v1/status",
+        "/admin/v1/series",
+        "/admin/v1/events",
+        "/admin/v1/keys",
+        "/admin/v1/audit",
+    ):
         assert (await admin.get(path)).status_code == 200
 
 

@@ -8,7 +8,7 @@ from changing_fleet import deployment
 from pileus.fleet.autoscaler import Autoscaler
 from pileus.fleet.controller import Fleet
 from pileus.fleet.memory import Footprint
-from pileus.scheduling.scaling import Demand, Policy
+from pileus.scheduling.scaling import Cause, Demand, Policy
 from pileus.testing.clock import ManualClock
 
 POLICY = Policy(min_replicas=1, max_replicas=4, calm_s=60.0)
@@ -22,13 +22,15 @@ class Replicas:
     def __init__(self) -> None:
         self.deployment = deployment(policy=POLICY).evolve(footprint=Footprint(50, 50))
         self.count = 1
+        self.causes: list[Cause] = []
 
     def scalable(self) -> list[tuple[Any, int]]:
         return [(self.deployment, self.count)]
 
-    def adjust(self, name: str, replicas: int) -> None:
+    def adjust(self, name: str, replicas: int, cause: Cause) -> None:
         assert name == "fake"
         self.count = replicas
+        self.causes.append(cause)
 
 
 class House:
@@ -49,6 +51,7 @@ def test_replicas_come_with_demand_and_go_when_it_has_been_calm() -> None:
     assert house.tick(BUSY) == 2
     assert house.tick(QUIET, 59.0) == 2
     assert house.tick(QUIET, 2.0) == 1
+    assert house.fleet.causes == [Cause.QUEUE, Cause.CALM]
 
 
 def test_what_does_not_fit_is_not_begun_and_told_once() -> None:

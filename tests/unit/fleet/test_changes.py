@@ -10,6 +10,8 @@ import pytest
 from changing_fleet import SLEEPY, Streams, deployment, running, states, text_of, until
 from pileus.core.errors import ConfigError, ModelNotFound, NotFound, OperatorError, Overloaded
 from pileus.fleet.records import Deployment, DeploymentInfo
+from pileus.fleet.timeline import EventKind
+from pileus.scheduling.scaling import Cause
 from replicas import PATIENCE_S, RecordingSink, ask
 
 SLOW = {"step_s": 0.005}
@@ -145,3 +147,51 @@ async def test_the_last_lines_of_a_replica_outlive_it(tmp_path: Path) -> None:
         assert list(fleet.tails("fake")) == ["fake/0"]
         with pytest.raises(NotFound):
             fleet.tails("none")
+
+
+async def test_what_happens_to_a_deployment_is_on_its_time_line(tmp_path: Path) -> None:
+    async with running(tmp_path, deployment()) as fleet:
+        await fleet.scale("fake", 2, by="boss")
+        victim = fleet.status()[0].replicas[1]
+        assert victim.pid
+        os.kill(victim.pid, signal.SIGKILL)
+        await until(fleet, lambda: fleet.status()[0].replicas[1].restarts and len(fleet.directory.ready("fake")) == 2)
+        await fleet.restart("fake", by="boss")
+        fleet.adjust("fake", 1, Cause.CALM)
+        await fleet.undeploy("fake", by="boss")
+        told = [(event.kind.value, event.replica or event.by) for event in fleet.timeline.events(deployment="fake")]
+        scaled = [event for event in fleet.timeline.events() if event.kind is EventKind.SCALED]
+    assert told[:8] == [
+        ("replica_ready", "fake/0"),
+        ("scaled", "boss"),
+        ("replica_ready", "fake/1"),
+        ("replica_crashed", "fake/1"),
+        ("replica_restarted", "fake/1"),
+        ("replica_ready", "fake/1"),
+        ("roll_begun", "boss"),
+        ("replica_ready", "fake/2"),
+    ]
+    assert told.index(("replica_drained", "fake/0")) < told.index(("replica_ready", "fake/3"))
+    assert told.index(("replica_drained", "fake/1")) < told.index(("roll_ended", "boss"))
+    assert told[-1] == ("undeployed", "boss")
+    assert [(each.before, each.after, each.cause) for each in scaled] == [(1, 2, Cause.HAND), (2, 1, Cause.CALM)]
+
+
+async def test_a_deployment_that_is_woken_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, deployment(replicas=0, policy=SLEEPY)) as fleet:
+        await text_of(Streams(fleet).open(8))
+        scaled, ready = fleet.timeline.events()
+        assert (scaled.kind, scaled.before, scaled.after, scaled.cause) == (EventKind.SCALED, 0, 1, Cause.WAKE)
+        assert ready.kind is EventKind.REPLICA_READY
+        assert ready.took_s
+
+
+async def test_a_hung_replica_is_told_apart_from_one_that_died(tmp_path: Path) -> None:
+    async with running(tmp_path, deployment(options={"faults": [{"kind": "hang", "after_tokens": 20}]})) as fleet:
+        sink = RecordingSink()
+        fleet.directory.ready("fake")[0].submit(ask(100), sink)
+        await sink.end()
+        await until(fleet, lambda: fleet.directory.ready("fake"))
+        [hung] = [event for event in fleet.timeline.events() if event.kind is EventKind.REPLICA_HUNG]
+        assert "its step has taken" in hung.reason
+        assert hung.reason.endswith("it was killed")

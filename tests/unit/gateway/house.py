@@ -18,6 +18,7 @@ from pileus.core.records import (
 )
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatched, Dispatcher
+from pileus.gateway.failovers import Failovers
 from pileus.gateway.generation import Generation, Work
 from pileus.gateway.records import Delta
 from pileus.scheduling.admission import AdmissionQueue, Bounds
@@ -68,11 +69,17 @@ class Replica:
 class House:
     """A dispatcher over replicas, and the endings of what went through it."""
 
-    def __init__(self, *replicas: Replica, max_wait_s: float = 60.0, max_requests: int = 10) -> None:
+    def __init__(
+        self,
+        *replicas: Replica,
+        max_wait_s: float = 60.0,
+        max_requests: int = 10,
+        failovers: Failovers | None = None,
+    ) -> None:
         self.replicas: tuple[Replica, ...] = ()
         self.clock = ManualClock()
         queue: AdmissionQueue[Dispatched] = AdmissionQueue(Bounds(max_requests, 10_000, max_wait_s, 60.0))
-        self.dispatcher = Dispatcher("d", queue, Router(), self.clock)
+        self.dispatcher = Dispatcher("d", queue, Router(), self.clock, failovers=failovers)
         self.scheduler = Unbilled(self.dispatcher)
         self.endings = self.scheduler.endings
         self.serve_with(*replicas)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pileus.scheduling.scaling import Demand, Policy, Scaler, asked_for
+from pileus.scheduling.scaling import Cause, Demand, Policy, Scaler, asked_for, why
 
 POLICY = Policy(min_replicas=1, max_replicas=8, idle_s=60.0, target_queue_s=2.0, target_ttft_s=1.0, calm_s=120.0)
 SLEEPY = Policy(min_replicas=0, max_replicas=8, idle_s=60.0, calm_s=120.0)
@@ -128,3 +128,19 @@ def test_a_longer_wait_never_asks_for_fewer(found: Demand, longer: float) -> Non
     )
     if found.foreseen_s:
         assert asked_for(POLICY, worse, 1, 1.0) >= asked_for(POLICY, found, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "before", "after", "cause"),
+    [
+        (demand(2, used_slots=10, waiting=30, foreseen_s=6.0), 2, 6, Cause.QUEUE),
+        (demand(1, used_slots=10, waiting=3), 1, 2, Cause.QUEUE),
+        (demand(1, used_slots=9), 1, 2, Cause.SLOTS),
+        (demand(2, used_slots=4, ttft_s=1.5), 2, 3, Cause.TTFT),
+        (demand(0, waiting=1), 0, 1, Cause.WAKE),
+        (demand(3, used_slots=1), 3, 1, Cause.CALM),
+        (demand(1), 1, 0, Cause.IDLE),
+    ],
+)
+def test_a_decision_says_what_it_followed_from(found: Demand, before: int, after: int, cause: Cause) -> None:
+    assert why(POLICY, found, before, after) == cause

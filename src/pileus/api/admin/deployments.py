@@ -10,15 +10,13 @@ from msgspec import UNSET, Struct, UnsetType
 from pydantic import Field
 from starlette.types import ASGIApp
 
-from pileus.api.admin.status import Replica, replica_view
+from pileus.api.admin.views import Deployment, deployment_view
 from pileus.api.body import WireForm
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.config.settings import Deployment as Wanted
 from pileus.core.errors import InvalidRequest
 from pileus.fleet.acts import Act
-from pileus.fleet.records import DeploymentStatus
-from pileus.scheduling.scaling import Policy
 from pileus.security.permission import Permission
 
 # Administrators have it, and nobody else does.
@@ -40,34 +38,8 @@ class ScaleWish(WireForm):
     max_replicas: Replicas | None = None
 
 
-class Scaling(Struct, frozen=True):
-    """How it scales by itself."""
-
-    min_replicas: int
-    max_replicas: int
-    idle_s: float
-    target_queue_s: float
-    target_ttft_s: float | None
-
-
-class DeploymentView(Struct, frozen=True, kw_only=True):
-    """One deployment, what waits in front of it, and what is being done to it."""
-
-    name: str
-    model: str
-    engine: str
-    aliases: list[str]
-    in_settings: bool  # the settings name it: the next start begins with what they say
-    desired: int  # replicas
-    ready: int
-    waiting: int
-    scaling: Scaling | None  # None: it stays as it is
-    act: Act | None  # the present one, or the last
-    replicas: list[Replica]
-
-
 class DeploymentList(Struct, frozen=True):
-    data: list[DeploymentView]
+    data: list[Deployment]
 
 
 class ReplicaLog(Struct, frozen=True):
@@ -91,12 +63,12 @@ class Accepted(Struct, frozen=True):
 
 async def list_deployments(call: Call) -> ASGIApp:
     """Every deployment with its replicas."""
-    return JsonAnswer(DeploymentList([_view(call, each) for each in call.owned.deployments.all()]))
+    return JsonAnswer(DeploymentList([deployment_view(call.owned, each) for each in call.owned.deployments.all()]))
 
 
 async def show_deployment(call: Call) -> ASGIApp:
     """One deployment with its replicas, and how far the act on it is."""
-    return JsonAnswer(_view(call, call.owned.deployments.get(call.path_params["name"])))
+    return JsonAnswer(deployment_view(call.owned, call.owned.deployments.get(call.path_params["name"])))
 
 
 async def deploy(call: Call) -> ASGIApp:
@@ -150,33 +122,12 @@ def _accepted(name: str, act: Act, note: str | UnsetType = UNSET) -> ASGIApp:
     return JsonAnswer(Accepted(name, act, note), None, 202)
 
 
-def _view(call: Call, found: DeploymentStatus) -> DeploymentView:
-    services, info = call.owned, found.info
-    return DeploymentView(
-        name=info.name,
-        model=info.model,
-        engine=info.engine,
-        aliases=list(info.aliases),
-        in_settings=services.deployments.in_settings(info.name),
-        desired=found.desired,
-        ready=len(services.directory.ready(info.name)),
-        waiting=services.scheduling.waiting(info.name),
-        scaling=None if found.policy is None else _scaling(found.policy),
-        act=services.deployments.acts.latest(info.name),
-        replicas=[replica_view(each) for each in found.replicas],
-    )
-
-
-def _scaling(policy: Policy) -> Scaling:
-    return Scaling(policy.min_replicas, policy.max_replicas, policy.idle_s, policy.target_queue_s, policy.target_ttft_s)
-
-
 _PATH = "/admin/v1/deployments"
 _ONE = _PATH + "/{name}"
 _SEE: Final = Permission.STATUS_READ
 ROUTES = (
     GuardedRoute("GET", _PATH, list_deployments, permission=_SEE, gives=DeploymentList, tag="Admin"),
-    GuardedRoute("GET", _ONE, show_deployment, permission=_SEE, gives=DeploymentView, tag="Admin"),
+    GuardedRoute("GET", _ONE, show_deployment, permission=_SEE, gives=Deployment, tag="Admin"),
     GuardedRoute("PUT", _ONE, deploy, permission=_MANAGE, takes=DeployWish, gives=Accepted, tag="Admin"),
     GuardedRoute("PATCH", _ONE, scale, permission=_MANAGE, takes=ScaleWish, gives=Accepted, tag="Admin"),
     GuardedRoute("DELETE", _ONE, undeploy, permission=_MANAGE, gives=Accepted, tag="Admin"),

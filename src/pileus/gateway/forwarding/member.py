@@ -270,7 +270,7 @@ class ForwardingScheduler:
     async def admit(self, generation: Generation) -> None:
         await self._owner.admit(generation)
 
-    def requeue(self, generation: Generation) -> None:
+    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
         self._owner.requeue(generation)
 
     def withdraw(self, generation: Generation) -> None:

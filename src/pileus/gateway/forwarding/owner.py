@@ -182,8 +182,9 @@ class Member:
     def _on_requeue(self, frame: wire.Requeue) -> None:
         request = self._requests.get(frame.number)
         if request is not None and request.link is not None and request.turn == frame.turn:
+            lost = request.link
             request.lost_place(frame.emitted)
-            request.scheduler.dispatcher.requeue(request)
+            request.scheduler.dispatcher.requeue(request, lost)
 
     def _on_ended(self, number: int, outcome: str, figures: RequestFigures) -> None:
         request = self._requests.pop(number, None)

@@ -30,8 +30,16 @@ export class Api {
     return (await this.request("POST", path, { ...options, body })).json();
   }
 
+  async put(path, body) {
+    return (await this.request("PUT", path, { body })).json();
+  }
+
+  async patch(path, body) {
+    return (await this.request("PATCH", path, { body })).json();
+  }
+
   async delete(path) {
-    await this.request("DELETE", path);
+    return (await this.request("DELETE", path)).json();
   }
 
   /** Server-sent events of a long-lived GET. */

@@ -3,6 +3,7 @@
 import { announce, h, s, set } from "./dom.js";
 import { linear, nearest, stretches, valueAxis } from "./scale.js";
 
+const MOST_TOLD = 4; // events of one point
 const MARGIN = { top: 10, right: 12, bottom: 24, left: 44 };
 
 /**
@@ -13,6 +14,7 @@ const MARGIN = { top: 10, right: 12, bottom: 24, left: 44 };
 export class LineChart {
   #options;
   #points = [];
+  #marks = [];
   #span = { from: 0, to: 1 };
   #cursor = null; // the time that is read out
   #size = { width: 320, height: 160 };
@@ -28,11 +30,12 @@ export class LineChart {
     this.#observer.observe(this.plot);
   }
 
-  /** Show these points over the last `seconds`. */
-  update(points, seconds) {
+  /** Show these points over the last `seconds`, and as marks `[{ t, tone, text }]` what happened meanwhile. */
+  update(points, seconds, marks = []) {
     const to = points.at(-1)?.t ?? 0;
     this.#span = { from: to - seconds, to };
     this.#points = points.filter((point) => point.t >= this.#span.from);
+    this.#marks = marks.filter((mark) => mark.t >= this.#span.from && mark.t <= to);
     this.#draw();
   }
 
@@ -43,6 +46,7 @@ export class LineChart {
   #build() {
     const { label, lines, keyboardHint } = this.#options;
     this.grid = s("g.chart-grid");
+    this.marks = s("g.chart-marks");
     this.paths = lines.map((line) => ({
       ...line,
       area: line === lines[0] ? s("path.chart-area", { class: `chart-area ${line.className}` }) : null,
@@ -57,6 +61,7 @@ export class LineChart {
       this.paths.map(({ area }) => area),
       this.rule,
       this.paths.map(({ path, dot }) => [path, dot]),
+      this.marks,
     );
     this.readout = h("div.chart-readout", { hidden: true, "aria-hidden": "true" });
     this.plot = h(
@@ -88,6 +93,7 @@ export class LineChart {
     set(this.svg, "viewBox", `0 0 ${width} ${height}`);
     this.grid.replaceChildren(...this.#gridLines(axis.ticks, y), ...this.#timeLabels(x));
     for (const line of this.paths) this.#drawLine(line, x, y);
+    this.marks.replaceChildren(...this.#marks.map((mark) => this.#drawMark(mark, x(mark.t), y(0))));
     this.#drawCursor(x, y);
     set(this.plot, "aria-label", `${label}. ${words(this.#points)}`);
   }
@@ -122,6 +128,19 @@ export class LineChart {
     if (area) set(area, "d", runs.map((run) => `${outline(run)}V${floor}H${run[0][0].toFixed(1)}Z`).join(""));
   }
 
+  /** A line down to the axis, with a sign of the tone's own shape on top. */
+  #drawMark({ tone }, x, floor) {
+    const top = MARGIN.top;
+    return s(
+      "g",
+      { class: "chart-mark", "data-state": tone },
+      s("path", { d: `M${x.toFixed(1)} ${top}V${floor.toFixed(1)}` }),
+      tone === "failed"
+        ? s("rect", { x: x - 3, y: top - 3, width: 6, height: 6 })
+        : s("circle", { cx: x, cy: top, r: 3 }),
+    );
+  }
+
   // --- the read-out ------------------------------------------------------------------------------------------------
 
   #pointAt(clientX) {
@@ -153,7 +172,12 @@ export class LineChart {
 
   #describe(point) {
     const { clock, format } = this.#options;
-    return [clock(point.t), ...this.paths.map(({ key, label }) => `${label} ${format(point[key])}`)];
+    const marks = this.#marks.filter((mark) => this.#points[nearest(this.#points, mark.t)] === point);
+    return [
+      clock(point.t),
+      ...this.paths.map(({ key, label }) => `${label} ${format(point[key])}`),
+      ...marks.slice(0, MOST_TOLD).map(({ text }) => text),
+    ];
   }
 
   #drawCursor(x, y) {

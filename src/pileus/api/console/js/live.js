@@ -1,16 +1,19 @@
 // The server's figures, second by second: seeded from the kept series, then followed as they come. Nothing is fetched
 // while nobody looks.
 
+import { ApiError } from "./api.js";
 import { Signal } from "./signal.js";
 
 const KEPT_POINTS = 300; // as many seconds as the server keeps
+const KEPT_EVENTS = 500; // so many, too
 const SILENCE_MS = 6_000; // a feed of one point a second that is silent so long is broken
 const RETRY_MS = { first: 500, most: 10_000 };
 
 export class LiveFeed {
-  /** Emits this feed whenever its points, status or phase changed. */
+  /** Emits this feed whenever its points, events, status or phase changed. */
   changed = new Signal();
   points = [];
+  events = []; // what happened to deployments and replicas, oldest first
   status = null;
   phase = "connecting"; // connecting | live | paused | lost
   error = null;
@@ -40,6 +43,15 @@ export class LiveFeed {
   set paused(paused) {
     this.#paused = paused;
     this.#update();
+  }
+
+  /** Look at the status now, also where nothing is followed. */
+  async refresh() {
+    try {
+      this.#set({ status: await this.#api.get("admin/v1/status") });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error; // the feed itself tells of a server that is lost
+    }
   }
 
   #update() {
@@ -87,14 +99,16 @@ export class LiveFeed {
   async #listen(signal, onPoint) {
     const connection = new AbortController();
     signal.addEventListener("abort", () => connection.abort(), { once: true });
+    let known = []; // the first point of a connection has all events
     let silence = setTimeout(() => connection.abort(), SILENCE_MS);
     try {
       for await (const { data } of this.#api.events("admin/v1/live", { signal: connection.signal })) {
         clearTimeout(silence);
         silence = setTimeout(() => connection.abort(), SILENCE_MS);
-        const { point, status } = JSON.parse(data);
+        const { point, status, events } = JSON.parse(data);
         this.#append([point]);
-        this.#set({ phase: "live", status, error: null });
+        known = events.length ? [...known, ...events].slice(-KEPT_EVENTS) : known;
+        this.#set({ phase: "live", status, events: known, error: null });
         onPoint();
       }
     } finally {

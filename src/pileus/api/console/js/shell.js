@@ -3,12 +3,14 @@
 import { announce, h, set } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { toggleTheme } from "./theme.js";
+import { showDeployments } from "./views/deployments.js";
 import { showKeys } from "./views/keys.js";
 import { showOverview } from "./views/overview.js";
 import { showPlayground } from "./views/playground.js";
 
 const VIEWS = [
   { name: "overview", show: showOverview, needs: "status.read", icon: "pulse" },
+  { name: "deployments", show: showDeployments, needs: "status.read", icon: "layers" },
   { name: "playground", show: showPlayground, needs: "generate", icon: "chat" },
   { name: "keys", show: showKeys, needs: "keys.manage", icon: "key" },
 ];

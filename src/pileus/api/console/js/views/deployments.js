@@ -1,205 +1,94 @@
-// Deployments and their replicas. Rows are kept and changed in place: a live table that is built anew each second
-// would take the focus and the selection away from under the reader.
+// What runs, what was done to it and what befell it; and for administrators, the ways to change it.
 
 import { h, set, setText } from "../dom.js";
+import { icon } from "../icons.js";
+import { DeploymentList } from "./deployment-card.js";
+import { askToDeploy } from "./deployment-dialogs.js";
+import { closeDialogs } from "./dialog.js";
+import { Pulse } from "./pulse.js";
+import { TimeLine } from "./timeline.js";
 
-export class DeploymentList {
-  element = h("div.deployment-list");
-  #i18n;
-  #cards = new Map();
+const EVENTS = 100;
 
-  constructor(i18n) {
-    this.#i18n = i18n;
+export function showDeployments(root, { i18n, api, live, session }) {
+  const { t } = i18n;
+  const changes = session.may("keys.manage"); // who may give out keys may change what runs
+  const deployments = new DeploymentList(i18n, { api, live, changes });
+  const timeline = new TimeLine(i18n, { limit: EVENTS, label: t("events.title") });
+  const pulse = new Pulse(i18n, live);
+  const summary = h("p.lead");
+  const filter = h("select", { id: "events-of", onchange: draw });
+
+  async function deploy() {
+    if (await askToDeploy(i18n, api, live.status?.deployments ?? [])) await live.refresh();
   }
 
-  update(status) {
-    if (!status) return;
-    const { t } = this.#i18n;
-    if (!status.deployments.length && !this.element.childElementCount)
-      this.element.append(h("p.empty", {}, t("overview.none")));
-    keep(
-      this.#cards,
-      this.element,
-      status.deployments,
-      ({ name }) => name,
-      () => new DeploymentCard(this.#i18n),
-    );
+  function draw() {
+    pulse.update();
+    deployments.update(live.status);
+    if (live.status) setText(summary, readiness(live.status, i18n));
+    const names = new Set(live.events.map(({ deployment }) => deployment));
+    offer(filter, [...names].toSorted(), t("events.all"));
+    timeline.update(live.events.filter(({ deployment }) => !filter.value || deployment === filter.value));
   }
-}
 
-/** Make `parent` show one kept child per item: `make()` for the new, `update(item)` for all, and the rest leave. */
-function keep(kept, parent, items, key, make) {
-  const names = new Set(items.map(key));
-  for (const [name, child] of kept) {
-    if (names.has(name)) continue;
-    child.element.remove();
-    kept.delete(name);
-  }
-  for (const item of items) {
-    if (!kept.has(key(item))) {
-      const child = make();
-      kept.set(key(item), child);
-      parent.append(child.element);
-    }
-    kept.get(key(item)).update(item);
-  }
-}
-
-class DeploymentCard {
-  #i18n;
-  #rows = new Map();
-  #name = h("h3");
-  #model = h("p.deployment-model");
-  #aliases = h("p.chips");
-  #waiting = h("p.deployment-waiting");
-  #queue = h("ul.queue");
-  #standings = new Map();
-  #body = h("tbody");
-
-  constructor(i18n) {
-    this.#i18n = i18n;
-    const { t } = i18n;
-    set(this.#queue, "aria-label", t("deployment.queue"));
-    const columns = ["replica", "state", "load", "kv", "prefix", "speed", "restarts"];
-    const head = h(
-      "thead",
+  root.append(
+    h(
+      "div.page",
       {},
       h(
-        "tr",
+        "div.page-head",
         {},
-        columns.map((column) => h("th", { scope: "col", class: `col-${column}` }, t(`replica.${column}`))),
+        h("div", {}, h("h1", {}, t("nav.deployments")), summary),
+        h(
+          "div.page-tools",
+          {},
+          pulse.elements,
+          changes && h("button.primary", { type: "button", onclick: deploy }, icon("plus"), t("deploy.title")),
+        ),
       ),
-    );
-    this.element = h(
-      "article.card.deployment",
-      {},
-      h("header", {}, this.#name, this.#aliases, this.#waiting, this.#model),
-      this.#queue,
-      h("table.replicas", {}, h("caption.visually-hidden", {}, t("replica.caption")), head, this.#body),
-    );
-  }
-
-  update({ name, model, engine, aliases, waiting, queue, replicas }) {
-    const { t } = this.#i18n;
-    setText(this.#name, name);
-    setText(this.#model, t("deployment.model", { model, engine }));
-    setText(this.#waiting, waiting ? t("deployment.waiting", { count: waiting }) : "");
-    if (this.#aliases.childElementCount !== aliases.length) {
-      this.#aliases.replaceChildren(...aliases.map((alias) => h("span.chip", { title: t("deployment.alias") }, alias)));
-    }
-    keep(
-      this.#standings,
-      this.#queue,
-      queue,
-      ({ tenant, lane }) => `${lane}/${tenant}`,
-      () => new StandingRow(this.#i18n),
-    );
-    keep(
-      this.#rows,
-      this.#body,
-      replicas,
-      ({ id }) => id,
-      () => new ReplicaRow(this.#i18n),
-    );
-  }
-}
-
-/** What one tenant has waiting in one lane. */
-class StandingRow {
-  #i18n;
-  #tenant = h("strong");
-  #lane = h("span.lane");
-  #count = h("span.num");
-  element = h("li.chip", {}, this.#tenant, this.#lane, this.#count);
-
-  constructor(i18n) {
-    this.#i18n = i18n;
-  }
-
-  update({ tenant, lane, requests, tokens }) {
-    const { t, format } = this.#i18n;
-    setText(this.#tenant, tenant);
-    set(this.#lane, "data-lane", lane);
-    setText(this.#lane, t(`lane.${lane}`));
-    setText(this.#count, t("deployment.standing", { count: requests, tokens: format.compact(tokens) }));
-  }
-}
-
-class ReplicaRow {
-  #i18n;
-  #cells;
-
-  constructor(i18n) {
-    this.#i18n = i18n;
-    const { t } = i18n;
-    const cell = (name, ...children) => h("td", { dataset: { label: t(`replica.${name}`) } }, children);
-    this.#cells = {
-      id: h("span"),
-      process: h("span.faint"),
-      state: h("span.state"),
-      error: h("p.replica-error"),
-      load: meter(),
-      kv: meter(),
-      prefix: h("span.num"),
-      speed: h("span.num"),
-      total: h("span.faint"),
-      restarts: h("span.num"),
-    };
-    const { id, process, state, error, load, kv, prefix, speed, total, restarts } = this.#cells;
-    this.element = h(
-      "tr",
-      {},
-      h("th", { scope: "row" }, id, process),
-      cell("state", state, error),
-      cell("load", load.element),
-      cell("kv", kv.element),
-      cell("prefix", prefix),
-      cell("speed", speed, total),
-      cell("restarts", restarts),
-    );
-  }
-
-  update(replica) {
-    const { t, format } = this.#i18n;
-    const cells = this.#cells;
-    const { slots, running, waiting, kv_blocks: blocks, kv_blocks_used: used, kv_blocks_cached: cached } = replica;
-    setText(cells.id, replica.id);
-    setText(cells.process, replica.pid ? t("replica.process", { pid: replica.pid, epoch: replica.epoch }) : "");
-    set(cells.state, "data-state", replica.state);
-    setText(cells.state, t(`state.${replica.state}`));
-    setText(cells.error, replica.last_error ?? "");
-    const load = waiting
-      ? t("replica.load.waiting", { running, slots, waiting })
-      : t("replica.load.value", { running, slots });
-    cells.load.update([share(running, slots)], load);
-    cells.kv.update(
-      [share(used, blocks), share(cached, blocks)],
-      t("replica.kv.value", {
-        used: format.percent(share(used, blocks)),
-        cached: format.percent(share(cached, blocks)),
-      }),
-    );
-    setText(
-      cells.prefix,
-      format.percent(replica.prefix_query_tokens ? replica.prefix_hit_tokens / replica.prefix_query_tokens : null),
-    );
-    setText(cells.speed, t("replica.speed.value", { speed: format.number(replica.tokens_per_s) }));
-    setText(cells.total, t("replica.speed.total", { total: format.compact(replica.generated_tokens) }));
-    setText(cells.restarts, format.number(replica.restarts));
-  }
-}
-
-const share = (part, whole) => (whole ? (part ?? 0) / whole : 0);
-
-/** A bar of one or two parts, and the same in words. */
-function meter() {
-  const bars = [h("i"), h("i")];
-  const words = h("span.num");
+      deployments.element,
+      h(
+        "section.events",
+        { "aria-labelledby": "events-title" },
+        h(
+          "div.section-head",
+          {},
+          h("h2", { id: "events-title" }, t("events.title")),
+          h("label.visually-hidden", { for: "events-of" }, t("events.of")),
+          filter,
+        ),
+        timeline.element,
+      ),
+    ),
+  );
+  const leave = live.changed.on(draw);
+  const unfollow = live.follow();
+  draw();
   return {
-    element: h("div.meter", {}, h("div.meter-track", { "aria-hidden": "true" }, bars), words),
-    update(shares, text) {
-      shares.forEach((share, index) => bars[index].style.setProperty("inline-size", `${Math.min(1, share) * 100}%`));
-      setText(words, text);
+    dispose() {
+      leave();
+      unfollow();
+      closeDialogs();
     },
   };
+}
+
+/** "2 of 2 replicas ready" */
+export function readiness({ deployments }, { t }) {
+  const replicas = deployments.flatMap((deployment) => deployment.replicas);
+  const ready = replicas.filter(({ state }) => state === "ready").length;
+  return t("overview.ready", { ready, count: replicas.length });
+}
+
+/** Let the select have these values, and the one for all; what is chosen stays so. */
+function offer(select, values, all) {
+  const there = [...select.options].map(({ value }) => value);
+  if (String(there) === String(["", ...values])) return;
+  const chosen = values.includes(select.value) ? select.value : "";
+  select.replaceChildren(
+    h("option", { value: "" }, all),
+    ...values.map((value) => h("option", { value }, value)),
+  );
+  set(select, "value", chosen);
 }

@@ -2,12 +2,14 @@
 
 import { copy, h, setText } from "../dom.js";
 import { icon } from "../icons.js";
+import { ask, field } from "./dialog.js";
 
 const ROLES = ["user", "operator", "admin"];
 const DAY_S = 86_400;
 
 /** The fields of a new key. */
-export function askForKey({ t }) {
+export function askForKey(i18n) {
+  const { t } = i18n;
   const name = h("input", {
     id: "key-name",
     required: true,
@@ -22,8 +24,7 @@ export function askForKey({ t }) {
   );
   const budget = h("input", { id: "key-budget", type: "number", min: "1", step: "1", placeholder: t("key.unlimited") });
   const days = h("input", { id: "key-days", type: "number", min: "1", step: "1", placeholder: t("key.never") });
-  const field = (input, label) => h("div.field", {}, h("label", { for: input.id }, label), input);
-  return ask({
+  return ask(i18n, {
     title: t("key.create"),
     body: [
       field(name, t("key.name")),
@@ -42,7 +43,8 @@ export function askForKey({ t }) {
 }
 
 /** The secret, this one time. */
-export function showSecret({ t }, { name, secret }) {
+export function showSecret(i18n, { name, secret }) {
+  const { t } = i18n;
   const value = h("input", {
     id: "key-secret",
     readonly: true,
@@ -52,7 +54,7 @@ export function showSecret({ t }, { name, secret }) {
   });
   const label = h("span", { "aria-live": "polite" }, t("chat.copy"));
   const onclick = async () => (await copy(secret), setText(label, t("chat.copied")));
-  return ask({
+  return ask(i18n, {
     title: t("key.made", { name }),
     body: [
       h("p", { id: "key-secret-hint" }, t("key.once")),
@@ -70,38 +72,14 @@ export function showSecret({ t }, { name, secret }) {
   });
 }
 
-export function askToRevoke({ t }, key) {
-  return ask({
+export function askToRevoke(i18n, key) {
+  const { t } = i18n;
+  return ask(i18n, {
     title: t("key.revoke.title", { name: key.name }),
     body: [h("p", {}, t("key.revoke.more"))],
     confirm: t("key.revoke"),
     cancel: t("dialog.cancel"),
     look: "danger",
     answer: () => true,
-  });
-}
-
-/** A native modal dialog: it keeps the focus, closes by Esc, and gives the focus back. */
-function ask({ title, body, confirm, cancel, look = "primary", answer }) {
-  return new Promise((resolve) => {
-    let result = null;
-    const dialog = h(
-      "dialog",
-      { "aria-labelledby": "dialog-title", onclose: () => (dialog.remove(), resolve(result)) },
-      h(
-        "form",
-        { onsubmit: (event) => (event.preventDefault(), (result = answer()), dialog.close()) },
-        h("h2", { id: "dialog-title" }, title),
-        body,
-        h(
-          "div.dialog-actions",
-          {},
-          cancel && h("button", { type: "button", onclick: () => dialog.close() }, cancel),
-          h(`button.${look}`, { type: "submit" }, confirm),
-        ),
-      ),
-    );
-    document.body.append(dialog);
-    dialog.showModal();
   });
 }

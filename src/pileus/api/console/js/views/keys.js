@@ -3,6 +3,7 @@
 import { announce, h } from "../dom.js";
 import { icon } from "../icons.js";
 import { advice } from "../advice.js";
+import { closeDialogs } from "./dialog.js";
 import { askForKey, askToRevoke, showSecret } from "./key-dialogs.js";
 
 export function showKeys(root, { i18n, api, session }) {
@@ -109,7 +110,7 @@ export function showKeys(root, { i18n, api, session }) {
     ),
   );
   load();
-  return { dispose: () => document.querySelectorAll("dialog").forEach((dialog) => dialog.close()) };
+  return { dispose: closeDialogs };
 }
 
 const newestFirst = (a, b) => b.created_at - a.created_at;
