@@ -56,6 +56,10 @@ def _gateway(workload: str, figure: str) -> Read:
     return _of("pileus-gateway", workload, figure)
 
 
+def _four_to_one(workload: str, figure: str) -> Read:
+    return lambda results: ratio(*(by_round(results, workload, f"gateways-{n}", figure) for n in (4, 1)))
+
+
 def _access(workload: str, figure: str) -> Read:
     return _of(TARGET, workload, figure)
 
@@ -136,5 +140,11 @@ GOALS = (
     Goal("nothing shared, TTFT p99: to least loaded", "x", _unshared("ttft_p99_ms"), at_most=1),
     Goal("a routing decision, 1,000 replicas, 2k prompts", "us", _decision("prefix-decision-2k"), at_most=50),
     Goal("a routing decision, 1,000 replicas, 8k prompts", "us", _decision("prefix-decision-8k"), at_most=50),
+    Goal(
+        "four gateway processes to one, requests", "x", _four_to_one("spread-requests", "requests_per_s"), at_least=1.6
+    ),
+    Goal("four gateway processes to one, events", "x", _four_to_one("spread-streams", "events_per_s"), at_least=1.6),
+    Goal("Jain's index over four gateway processes", "", _of("gateways-4", "spread-fair", "jain"), at_least=0.98),
+    Goal("memory after a million requests, grown", "%", _of("gateways-2", "soak", "growth_percent"), at_most=5),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
 )

@@ -64,6 +64,23 @@ _SIMULATOR_FIGURES = {
 }
 
 
+_SPREAD_FIGURES = {
+    "requests_per_s": "requests/s",
+    "events_per_s": "events/s",
+    "jain": "Jain's index",
+    "client_cpu_percent": "client CPU %",
+}
+_SOAK_FIGURES = {
+    "requests": "requests",
+    "requests_per_s": "requests/s",
+    "rss_before_mib": "MiB before",
+    "rss_after_mib": "MiB after",
+    "growth_percent": "grown %",
+    "unbilled_tokens": "delivered less billed tokens",
+    "left_running": "left running",
+}
+
+
 def page(results: Results) -> str:
     """docs/benchmarks.md."""
     machine = results.machine
@@ -83,6 +100,8 @@ def page(results: Results) -> str:
         access=access(results),
         simulator=simulator(results),
         prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
+        spread=_by_workload(results, "spread", _SPREAD_FIGURES),
+        soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )
 

@@ -21,24 +21,29 @@ from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
 from benchmarks.suites import prefix as prefix_suite
 from benchmarks.suites import simulator as simulator_suite
+from benchmarks.suites import soak as soak_suite
+from benchmarks.suites import spread as spread_suite
 from benchmarks.suites import startup as startup_suite
 from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
-SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator")
+SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "soak")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
     *access_suite.WORKLOADS,
     *prefix_suite.WORKLOADS,
     *simulator_suite.WORKLOADS,
+    *spread_suite.LOADS,
 )
 
 _GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
 _ACCESS_DURATION_S, _ACCESS_QUICK_S = 15.0, 4.0
 _PREFIX_DURATION_S, _PREFIX_QUICK_S = 20.0, 4.0
 _SIMULATOR_DURATION_S, _SIMULATOR_QUICK_S = 24.0, 8.0
+_SPREAD_DURATION_S, _SPREAD_QUICK_S = 6.0, 2.0
+_SOAK_REQUESTS, _SOAK_QUICK_REQUESTS = 1_000_000, 40_000
 
 _Opened = TypeVar("_Opened")
 Opening = Callable[[Setting, Path], Awaitable[Engine]]
@@ -75,6 +80,14 @@ async def measure(
         pull(setting.cache, run.say)
         duration_s = _SIMULATOR_QUICK_S if quick else _SIMULATOR_DURATION_S
         await _guarded(run, simulator_suite.REAL, simulator_suite.measure(run, setting, workloads, duration_s))
+        setting.family.close()
+    if "spread" in suites:
+        duration_s = _SPREAD_QUICK_S if quick else _SPREAD_DURATION_S
+        await _guarded(run, spread_suite.SUITE, spread_suite.measure(run, setting, workloads, duration_s))
+        setting.family.close()
+    if "soak" in suites:
+        requests = _SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS
+        await _guarded(run, soak_suite.TARGET, soak_suite.measure(run, setting, requests))
 
 
 async def _engines(

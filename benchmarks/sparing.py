@@ -34,14 +34,17 @@ class Tally(Struct, frozen=True):
     events: int
     seconds: float
     cpu_share: float  # of one core, that this process took
+    whole: int = 0  # answers in all, those before and after the time that counts too
 
 
 def run(task: Task) -> Tally:
     """Raises `ConnectionError` where the server closes a connection or refuses."""
     connections = [_connect(task.port, task.requests[n % len(task.requests)]) for n in range(task.connections)]
     try:
-        _serve(connections, task, task.warm_up_s)
-        return _serve(connections, task, task.duration_s)
+        before = _serve(connections, task, task.warm_up_s)
+        tally = _serve(connections, task, task.duration_s)
+        after = _drain(connections)
+        return msgspec.structs.replace(tally, whole=sum(before.answers) + sum(tally.answers) + after)
     finally:
         for connection in connections:
             connection.socket.close()
@@ -87,6 +90,19 @@ def _serve(connections: list[_Connection], task: Task, duration_s: float) -> Tal
                 connection.socket.send(connection.request)
     seconds = perf_counter() - begun_s
     return Tally(answers, events, seconds, (process_time() - begun_cpu_s) / seconds)
+
+
+def _drain(connections: list[_Connection]) -> int:
+    """What was begun is finished."""
+    answers, left = 0, list(connections)
+    while left:
+        sleep(_LOOK_S)
+        for connection in tuple(left):
+            connection.read()
+            if connection.tail == _LAST_CHUNK:
+                answers += 1
+                left.remove(connection)
+    return answers
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ On the fake engine, whose steps take the time that they are told to: what is mea
 """
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -19,7 +17,7 @@ from benchmarks.figures import Figures, percentile
 from benchmarks.gateways import GATEWAY_CORES, OTHER_CORES
 from benchmarks.official import call_openly
 from benchmarks.open_loop import Arrival, Sent, bursts, poisson, send_openly
-from benchmarks.pileus_server import Home, make_home, serve
+from benchmarks.pileus_server import Home, make_home, make_key, serve
 from benchmarks.processes import on_cores, pin
 from benchmarks.results import Target
 from benchmarks.run import Run
@@ -139,19 +137,8 @@ async def _open(setting: Setting, config: str, peak_tokens_per_s: float) -> Hous
     server = await serve(setting.family, home, setting.logs / "pileus-access.log", cores=GATEWAY_CORES)
     for pid in server.replica_pids():
         pin(pid, OTHER_CORES)
-    keys = {tenant: _key(home, tenant) for tenant in ("quiet", "noisy", "surge", *"abcd")}
+    keys = {tenant: make_key(home, tenant) for tenant in ("quiet", "noisy", "surge", *"abcd")}
     return House(home, keys, peak_tokens_per_s)
-
-
-def _key(home: Home, tenant: str, **rights: object) -> str:
-    wish = {"name": tenant, "tenant": tenant, **rights}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{home.port}/admin/v1/keys",
-        json.dumps(wish).encode(),
-        {"authorization": f"Bearer {home.key}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return str(json.load(answer)["secret"])
 
 
 async def _warm_up(house: House) -> None:
@@ -197,7 +184,7 @@ async def _surge(house: House, at_s: Sequence[float]) -> Figures:
 
 async def _reserved(house: House, duration_s: float, seed: str) -> Figures:
     rate = _RESERVED * house.peak_tokens_per_s
-    keys = house.keys | {"paying": _key(house.home, "paying", lanes=["continuous"], tokens_per_s=rate)}
+    keys = house.keys | {"paying": make_key(house.home, "paying", lanes=["continuous"], tokens_per_s=rate)}
     house = replace(house, keys=keys)
     paying = house.request("paying", "priority")
     arrivals = list(poisson("paying", paying, rate / TOKENS, duration_s, f"{seed}/paying"))
