@@ -15,8 +15,10 @@ from pileus.fleet.backends.local import LocalStarter
 from pileus.fleet.controller import Fleet
 from pileus.fleet.records import Deployment, DeploymentInfo
 from pileus.gateway.dispatch import Dispatched, Dispatcher
-from pileus.gateway.generation import Generation, Work
-from pileus.scheduling.admission import AdmissionQueue, Bounds
+from pileus.gateway.generation import Generation
+from pileus.gateway.records import Work
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
 from pileus.scheduling.routing import Router
 from pileus.scheduling.scaling import Policy
 from pileus.testing.tokenizer import ByteTokenizer

@@ -16,8 +16,10 @@ from pileus.core.records import GenerationOptions, GenerationRequest, SamplingPa
 from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.backends.local import LocalStarter
 from pileus.gateway.dispatch import Dispatcher
-from pileus.gateway.generation import Generation, Work
-from pileus.scheduling.admission import AdmissionQueue, Bounds
+from pileus.gateway.generation import Generation
+from pileus.gateway.records import Work
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.tokenizer import ByteTokenizer
 from unbilled import Unbilled, principal

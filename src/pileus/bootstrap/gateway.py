@@ -42,7 +42,8 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
     from pileus.api.app import create_gateway_app
     from pileus.api.server import create_server
     from pileus.api.services import EdgeServices
-    from pileus.gateway.forwarding.member import ForwardingSchedulers, OwnerLink
+    from pileus.gateway.forwarding.member import OwnerLink
+    from pileus.gateway.forwarding.scheduler import ForwardingSchedulers
     from pileus.gateway.pipeline import Pipeline
     from pileus.security.pepper import Pepper
     from pileus.security.ring import KeyRing

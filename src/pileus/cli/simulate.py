@@ -12,7 +12,7 @@ from pileus.cli.options import Config, Data, Json
 from pileus.cli.progress import Bars
 
 if TYPE_CHECKING:
-    from pileus.scheduling.admission import Bounds
+    from pileus.scheduling.bounds import Bounds
     from pileus.scheduling.routing import RoutingPolicy
     from pileus.simulation.calibration import Calibration
     from pileus.simulation.report import Report
@@ -178,7 +178,7 @@ def _engine(path: Path | None) -> "Calibration":
 
 
 def _bounds(config: Path | None) -> "Bounds":
-    from pileus.scheduling.admission import Bounds
+    from pileus.scheduling.bounds import Bounds
 
     queue = load(config).settings.queue
     return Bounds(queue.max_requests, queue.max_tokens, queue.max_wait_s, queue.max_foreseen_s)

@@ -12,7 +12,8 @@ from pileus.core.errors import Overloaded, Unavailable
 from pileus.core.records import Lane
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.failovers import Failovers
-from pileus.scheduling.admission import AdmissionQueue, Refusal, Standing
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Refusal, Standing
 from pileus.scheduling.fairness import work
 from pileus.scheduling.lanes import Waiting
 from pileus.scheduling.routing import Load, Need, Router
@@ -127,6 +128,7 @@ class Dispatcher:
         self._router.update(name, _load(link))
         if link.token_s and self._router.outliers.measured(name, link.step_s, link.token_s[-1], now):
             log.warning("replica_ejected", replica=link.replica, deployment=self.deployment, step_s=link.step_s)
+            self._failovers.ejected(self.deployment, link.replica)
 
     def enqueue(self, item: Dispatched) -> None:
         """Raises `Overloaded` where it may not wait."""

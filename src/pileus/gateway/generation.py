@@ -8,8 +8,6 @@ because its caller left.
 import asyncio
 from typing import Protocol
 
-from msgspec import Struct
-
 from pileus.core.clock import Clock
 from pileus.core.errors import DeadlineExceeded, EngineFailed, Overloaded, PileusError, Quarantined
 from pileus.core.ports import Tokenizer
@@ -20,32 +18,17 @@ from pileus.core.records import (
     EngineRequest,
     Finish,
     FinishReason,
-    GenerationRequest,
     Lane,
-    Principal,
-    SamplingParams,
     Started,
 )
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.pulse import Pulse
 from pileus.gateway.reader import Reader
-from pileus.gateway.records import Delta, Timings, Usage
+from pileus.gateway.records import Delta, Timings, Usage, Work
 from pileus.gateway.stopwatch import Stopwatch
 from pileus.gateway.stream import ChoiceStream
 
 _MOST_DEATHS = 2  # a request that was there at two deaths is not tried a third time
-
-
-class Work(Struct, frozen=True):
-    """What the pipeline worked out before admission."""
-
-    request: GenerationRequest
-    principal: Principal
-    deployment: str
-    prompt: tuple[int, ...]
-    params: SamplingParams
-    salt: bytes
-    prefix: tuple[int, ...]  # the prompt's blocks, as `scheduling.prefixes` names them
 
 
 class Scheduler(Protocol):

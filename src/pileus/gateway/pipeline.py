@@ -11,7 +11,8 @@ from pileus.core.errors import ContextLengthExceeded, InvalidRequest, Overloaded
 from pileus.core.ports import Tokenizer
 from pileus.core.records import GenerationRequest, Principal, SamplingParams
 from pileus.fleet.directory import Directory
-from pileus.gateway.generation import Generation, Scheduler, Work
+from pileus.gateway.generation import Generation, Scheduler
+from pileus.gateway.records import Work
 from pileus.gateway.scheduler import Schedulers
 from pileus.gateway.text import prompt_ids
 from pileus.scheduling.prefixes import chain

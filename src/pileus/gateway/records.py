@@ -1,9 +1,21 @@
-"""What the pipeline hands to the edge, and to the books."""
+"""What the pipeline works out, and hands to the edge and to the books."""
 
 from msgspec import Struct
 
-from pileus.core.records import FinishReason, Lane
+from pileus.core.records import FinishReason, GenerationRequest, Lane, Principal, SamplingParams
 from pileus.observability.figures import RequestFigures
+
+
+class Work(Struct, frozen=True):
+    """What the pipeline worked out before admission."""
+
+    request: GenerationRequest
+    principal: Principal
+    deployment: str
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    salt: bytes
+    prefix: tuple[int, ...]  # the prompt's blocks, as `scheduling.prefixes` names them
 
 
 class TokenText(Struct, frozen=True):

@@ -18,7 +18,9 @@ from pileus.gateway.generation import Generation, Scheduler
 from pileus.gateway.pulse import Pulse
 from pileus.gateway.records import Ending
 from pileus.gateway.settle import Settlement, ending_of
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Share, Standing
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds, Standing
+from pileus.scheduling.fairness import Share
 from pileus.scheduling.routing import Router, RoutingPolicy
 from pileus.scheduling.scaling import Demand
 

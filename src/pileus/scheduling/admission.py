@@ -13,13 +13,12 @@ from itertools import count
 from math import inf
 from typing import Generic, TypeVar
 
-from msgspec import Struct
-
 from pileus.core.records import Lane
+from pileus.scheduling.bounds import Bounds, Refusal, Standing
 from pileus.scheduling.capacity import AnswerLength, ServiceRate
 from pileus.scheduling.deadlines import Deadlines
 from pileus.scheduling.endings import Endings
-from pileus.scheduling.fairness import Guarantees, work
+from pileus.scheduling.fairness import EVERYONE, Guarantees, Share, work
 from pileus.scheduling.lanes import Entry, LaneQueue, Waiting
 from pileus.scheduling.occupancy import Occupancy
 from pileus.scheduling.returns import Returns
@@ -27,41 +26,6 @@ from pileus.scheduling.returns import Returns
 _HASTE_S = 60.0  # so long before its deadline batch work becomes urgent
 
 T = TypeVar("T", bound=Waiting)
-
-
-class Bounds(Struct, frozen=True):
-    """Of one deployment's queue. Tokens are counted as the worst case: prompt and longest answers."""
-
-    max_requests: int
-    max_tokens: int
-    max_wait_s: float  # who waited longer leaves
-    max_foreseen_s: float  # urgent work that would wait longer is refused at once
-
-
-class Refusal(Struct, frozen=True):
-    """Why a request may not wait, and when it is worth trying again."""
-
-    reason: str
-    retry_after_s: float
-
-
-class Share(Struct, frozen=True):
-    """What a tenant is entitled to: its weight among others, and a rate of answer tokens in the continuous lane."""
-
-    weight: float = 1.0
-    tokens_per_s: float = 0.0
-
-
-class Standing(Struct, frozen=True):
-    """What one tenant has waiting in one lane; tokens as the worst case."""
-
-    tenant: str
-    lane: Lane
-    requests: int
-    tokens: int
-
-
-EVERYONE = Share()
 
 
 class AdmissionQueue(Generic[T]):

@@ -135,3 +135,13 @@ class Guarantees:
                 return None
             known = self._known[tenant] = Guarantee(tokens_per_s)
         return known
+
+
+class Share(Struct, frozen=True):
+    """What a tenant is entitled to: its weight among others, and a rate of answer tokens in the continuous lane."""
+
+    weight: float = 1.0
+    tokens_per_s: float = 0.0
+
+
+EVERYONE = Share()

@@ -10,7 +10,7 @@ from pileus.core.clock import Clock
 from pileus.core.errors import InvalidRequest, NotFound
 from pileus.core.ids import new_id
 from pileus.core.records import USUAL_LANES, AuditEvent, Principal
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.security.audit import SYSTEM
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from pileus.core.errors import InvalidRequest
 from pileus.core.records import PRIORITY_LIMIT, Lane
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.store.tables import ApiKey
 
 # Farther apart, and the lighter of two tenants that both have work waiting would hardly ever be served.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.simulation.run import Kill
 from pileus.simulation.workload import AddedTenant, Surge
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import Struct
 
-from pileus.scheduling.admission import EVERYONE, Share
+from pileus.scheduling.fairness import EVERYONE, Share
 from pileus.simulation.outcomes import Bools, Floats, Outcomes
 from pileus.simulation.request import Ending
 

@@ -17,7 +17,9 @@ from typing import cast
 from msgspec import Struct
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Refusal, Share
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds, Refusal
+from pileus.scheduling.fairness import Share
 from pileus.scheduling.routing import Need, Router, RoutingPolicy
 from pileus.simulation.calibration import Calibration
 from pileus.simulation.engine import EngineModel

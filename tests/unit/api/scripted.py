@@ -7,7 +7,7 @@ from pileus.core.errors import PileusError
 from pileus.core.records import FinishReason, GenerationRequest, Principal
 from pileus.fleet.directory import Directory
 from pileus.gateway.records import Delta, Timings, TokenText, Usage
-from pileus.scheduling.admission import Standing
+from pileus.scheduling.bounds import Standing
 
 Step = Sequence[Delta] | PileusError | Exception | asyncio.Event
 

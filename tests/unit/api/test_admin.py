@@ -10,7 +10,7 @@ import pytest
 
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.timeline import EventKind, FleetEvent
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.scheduling.scaling import Cause
 from unit.api.bench import Bench, listening
 

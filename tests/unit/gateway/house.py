@@ -19,9 +19,10 @@ from pileus.core.records import (
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatched, Dispatcher
 from pileus.gateway.failovers import Failovers
-from pileus.gateway.generation import Generation, Work
-from pileus.gateway.records import Delta
-from pileus.scheduling.admission import AdmissionQueue, Bounds
+from pileus.gateway.generation import Generation
+from pileus.gateway.records import Delta, Work
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.clock import ManualClock
 from pileus.testing.tokenizer import ByteTokenizer

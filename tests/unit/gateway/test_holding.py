@@ -8,7 +8,8 @@ from pileus.core.errors import Overloaded
 from pileus.core.records import Capabilities, Continuation, Credit, Lane
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.dispatch import Dispatched, Dispatcher
-from pileus.scheduling.admission import AdmissionQueue, Bounds
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
 from pileus.scheduling.routing import Router
 from pileus.testing.clock import ManualClock
 

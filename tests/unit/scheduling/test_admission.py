@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Refusal, Share, Standing
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds, Refusal, Standing
+from pileus.scheduling.fairness import Share
 
 
 @dataclass(eq=False)

@@ -4,7 +4,8 @@ import gc
 import weakref
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import AdmissionQueue, Bounds
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
 
 
 class Item:

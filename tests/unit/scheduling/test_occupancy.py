@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import AdmissionQueue, Bounds, Share
+from pileus.scheduling.admission import AdmissionQueue
+from pileus.scheduling.bounds import Bounds
+from pileus.scheduling.fairness import Share
 
 SLOTS = 12
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.security.service import Security
 from pileus.store import schema
 from pileus.store.sqlite import SqliteStore

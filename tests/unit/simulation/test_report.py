@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import Share
+from pileus.scheduling.fairness import Share
 from pileus.simulation.outcomes import Outcomes
 from pileus.simulation.plot import svg
 from pileus.simulation.report import Targets, jain, report

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pileus.core.records import Lane
-from pileus.scheduling.admission import Bounds, Share
+from pileus.scheduling.bounds import Bounds
+from pileus.scheduling.fairness import Share
 from pileus.scheduling.routing import RoutingPolicy
 from pileus.simulation.calibration import Calibration
 from pileus.simulation.outcomes import Outcomes

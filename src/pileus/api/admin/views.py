@@ -5,7 +5,7 @@ from msgspec import Struct
 from pileus.api.services import Services
 from pileus.fleet.acts import Act
 from pileus.fleet.records import DeploymentStatus, ReplicaStatus
-from pileus.scheduling.admission import Standing
+from pileus.scheduling.bounds import Standing
 from pileus.scheduling.scaling import Policy
 
 

@@ -1,0 +1,42 @@
+"""Scheduling as a further gateway process has it: by asking the owner."""
+
+from pileus.engines.replica.client import ReplicaLink
+from pileus.gateway.forwarding.member import OwnerLink
+from pileus.gateway.generation import Generation
+from pileus.gateway.pulse import Pulse
+
+
+class ForwardingScheduler:
+    """Meets `Scheduler`, by asking the owner. A place in the queue goes with the request's end."""
+
+    def __init__(self, owner: OwnerLink) -> None:
+        self.pulse = Pulse()
+        self._owner = owner
+
+    async def admit(self, generation: Generation) -> None:
+        await self._owner.admit(generation)
+
+    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
+        self._owner.requeue(generation)
+
+    def withdraw(self, generation: Generation) -> None:
+        """The owner hears of the end."""
+
+    def started(self, generation: Generation) -> None:
+        self._owner.started(generation)
+
+    def ended(self, generation: Generation, outcome: str) -> None:
+        self._owner.ended(generation, outcome)
+
+
+class ForwardingSchedulers:
+    """Meets `Schedulers`."""
+
+    def __init__(self, owner: OwnerLink) -> None:
+        self._owner = owner
+
+    def open(self, deployment: str) -> ForwardingScheduler:
+        return ForwardingScheduler(self._owner)
+
+    def close(self, deployment: str) -> None:
+        """The owner turns away those that wait."""
