@@ -43,8 +43,8 @@ class Dispatched(Waiting, Protocol):
         """Of its prompt and of what its unfinished choices have said."""
         ...
 
-    def on_placed(self, link: ReplicaLink) -> None:
-        """It has its place on that replica, and goes there."""
+    def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
+        """It has its place on that replica, and goes there, in that lane."""
 
     def on_expired(self) -> None:
         """It waited too long and left the queue."""
@@ -201,10 +201,11 @@ class Dispatcher:
         self._watch_expiry()
 
     def _send(self, item: Dispatched, need: Need, name: str, now: float) -> None:
+        lane = self._queue.present_lane(item)
         self._queue.take(item, now)
         link = self._links[name]
         self._router.placed(id(item), name, need)
-        item.on_placed(link)
+        item.on_placed(link, lane)
         self._router.update(name, _load(link))
 
     def _exchange(self, now: float) -> bool:
@@ -258,7 +259,7 @@ class Dispatcher:
             kv_blocks=(item.prompt_tokens + answer * item.unfinished) // block_size + 1,
             prompt_tokens=item.known_tokens,
             prefix=item.prefix,
-            urgent=item.lane is not Lane.BATCH,
+            urgent=self._queue.present_lane(item) is not Lane.BATCH,
         )
 
     def _watch_expiry(self) -> None:

@@ -182,8 +182,8 @@ class Generation:
         text = f"{refusal.message} The deadline of this request is {deadline_s:g} s."
         return type(refusal)(text, retry_after_s=refusal.retry_after_s)
 
-    def on_placed(self, link: ReplicaLink) -> None:
-        self._placed = (link, link.submit(self._engine_request(), self))
+    def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
+        self._placed = (link, link.submit(self._engine_request(lane), self))
         self.stopwatch.placed()
 
     def on_displaced(self, refusal: Overloaded) -> None:
@@ -252,13 +252,13 @@ class Generation:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _engine_request(self) -> EngineRequest:
+    def _engine_request(self, lane: Lane) -> EngineRequest:
         """The unfinished choices, continued from what they have said."""
         work = self.work
         choices = tuple(
             ChoiceState(choice.index, tuple(choice.emitted)) for choice in self._choices if choice.finish is None
         )
-        return EngineRequest(0, work.prompt, work.params, choices, work.salt, work.request.lane)
+        return EngineRequest(0, work.prompt, work.params, choices, work.salt, lane)
 
     def _collect(self) -> None:
         """Turn what has come into deltas; a stop string in it ends its choice."""

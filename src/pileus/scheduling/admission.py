@@ -125,6 +125,11 @@ class AdmissionQueue(Generic[T]):
         entry = self._next(now)
         return None if entry is None else entry.item
 
+    def present_lane(self, item: T) -> Lane:
+        """Of what waits: its own, but that batch work whose deadline is near is on-demand work."""
+        hastened = item.lane is Lane.BATCH and self._waiting[id(item)].lane is not self._batch
+        return Lane.ON_DEMAND if hastened else item.lane
+
     def take(self, item: T, now: float) -> None:
         """It leaves the queue to be served."""
         entry = self._waiting[id(item)]

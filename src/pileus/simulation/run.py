@@ -192,7 +192,7 @@ class Simulation:
             kv_blocks=(request.prompt_tokens + answer) // self._cluster.engine.block_size + 1,
             prompt_tokens=request.prompt_tokens + request.emitted,
             prefix=request.links,
-            urgent=request.lane is not Lane.BATCH,
+            urgent=self._queue.present_lane(request) is not Lane.BATCH,
         )
 
     def _watch_expiry(self) -> None:

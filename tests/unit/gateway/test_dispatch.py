@@ -183,3 +183,16 @@ async def test_batch_work_makes_nobody_give_way() -> None:
         house.generation(tenant="a")
     house.generation(tenant="b", lane=Lane.BATCH)
     assert replica.cancelled == []
+
+
+async def test_batch_work_whose_deadline_is_near_is_sent_as_urgent_work() -> None:
+    """Or, first in the queue, it would wait for the slots of batch work and hold up all who may have them."""
+    replica = Replica(slots=1)
+    house = House(replica, max_wait_s=600.0)
+    house.generation(lane=Lane.BATCH)
+    late = house.generation(lane=Lane.BATCH, deadline_s=100.0)
+    house.clock.advance(50.0)
+    replica.free_slots = 1
+    house.serve_with(replica)
+    assert late.replica is replica
+    assert [request.lane for request in replica.requests] == [Lane.BATCH, Lane.ON_DEMAND]

@@ -25,7 +25,7 @@ class Item:
         self.sent = False
         self.refused: list[Overloaded] = []
 
-    def on_placed(self, link: ReplicaLink) -> None:
+    def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
         cast(Any, link).free -= 1
         self.sent = True
 

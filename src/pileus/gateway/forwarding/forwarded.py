@@ -63,12 +63,12 @@ class Forwarded:
     def known_tokens(self) -> int:
         return self.prompt_tokens + sum(self._emitted)
 
-    def on_placed(self, link: ReplicaLink) -> None:
+    def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
         self.turn += 1
         self.link = link
         needs = needs_of(self.prompt_tokens, self._emitted, link.capabilities.block_size)
         self.loan = link.lend(needs)
-        self._channel.send(wire.Placed(self.asked.number, self.turn, link.replica, link.epoch))
+        self._channel.send(wire.Placed(self.asked.number, self.turn, link.replica, link.epoch, lane))
 
     def on_preempted(self) -> ReplicaLink:
         assert self.link is not None

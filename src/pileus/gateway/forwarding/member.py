@@ -164,7 +164,7 @@ class OwnerLink:
         if joined.cancelled():
             self.requeue(request.generation)
         else:
-            request.generation.on_placed(joined.result())
+            request.generation.on_placed(joined.result(), frame.lane)
 
     def _on_moved(self, frame: wire.Preempt | wire.Expired | wire.Displaced) -> None:
         request = self._requests.get(frame.number)

@@ -135,12 +135,13 @@ class Refused(Struct, frozen=True, array_like=True, tag=23):
 
 
 class Placed(Struct, frozen=True, array_like=True, tag=24):
-    """Its turn: send it to that replica."""
+    """Its turn: send it to that replica, in that lane."""
 
     number: int
     turn: int
     replica: str
     epoch: int
+    lane: Lane
 
 
 class Preempt(Struct, frozen=True, array_like=True, tag=25):
