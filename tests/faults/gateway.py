@@ -20,9 +20,11 @@ from pileus.core.records import (
 from pileus.fleet.controller import Fleet
 from pileus.gateway.generation import Generation
 from pileus.gateway.pipeline import Pipeline
+from pileus.gateway.scheduler import SchedulingOwner
 from pileus.gateway.settle import Settlement
 from pileus.observability.metrics import Metrics
 from pileus.observability.tracing import NoTracer
+from pileus.scheduling.routing import RoutingPolicy
 from pileus.security.ledger import cost_micros
 from pileus.testing.fake import FakeEngine
 from pileus.testing.options import FakeOptions
@@ -79,15 +81,12 @@ class Gateway:
         self._name = name
         self._numbers = count()
         clock = SystemClock()
-        self.pipeline = Pipeline(
-            Settings(),
-            fleet.directory,
-            {name: ByteTokenizer() for name in fleet.directory.deployments()},
-            Settlement(self.ledger, Metrics(), NoTracer(), clock),
-            lambda tenant: tenant.encode(),
-            {},
-            clock,
-        )
+        settings = Settings()
+        settlement = Settlement(self.ledger, Metrics(), NoTracer(), clock)
+        self.scheduling = SchedulingOwner(settings.queue, RoutingPolicy.COST, fleet.directory, settlement, {}, clock)
+        self.pipeline = Pipeline(settings.limits, fleet.directory, self.scheduling, str.encode, clock)
+        for deployment in fleet.directory.deployments():
+            self.pipeline.open(deployment, ByteTokenizer())
 
     async def open(self, tokens: int, prompt: tuple[int, ...] = PROMPT, seed: int = 7) -> Generation:
         options = GenerationOptions(max_tokens=tokens, seed=seed, ignore_eos=True)
@@ -101,7 +100,7 @@ class Gateway:
 
 async def read(generation: Generation, answer: Answer | None = None) -> Answer:
     """To the end, or the error; into that answer, if somebody looks at it meanwhile."""
-    answer = answer or Answer(generation.request_id)
+    answer = answer or Answer(generation.work.request.id)
     try:
         while deltas := await generation.next():
             answer.text += "".join(delta.text for delta in deltas)
@@ -133,4 +132,4 @@ async def at_rest(fleet: Fleet, gateway: Gateway, within_s: float = 20.0) -> Non
 def _rests(fleet: Fleet, gateway: Gateway) -> bool:
     links = [link for name in fleet.directory.deployments() for link in fleet.directory.ready(name)]
     held = [(link.open_requests, link.stats.running, link.stats.waiting, link.stats.kv_blocks_used) for link in links]
-    return not any(map(any, held)) and not gateway.ledger.open and not gateway.pipeline.waiting("fake")
+    return not any(map(any, held)) and not gateway.ledger.open and not gateway.scheduling.waiting("fake")

@@ -35,7 +35,7 @@ class Reader:
 
     def __init__(self, generation: Generation, whole: str) -> None:
         self.generation, self.whole = generation, whole
-        self.answer = Answer(generation.request_id)
+        self.answer = Answer(generation.work.request.id)
         self.reads = asyncio.Event()
         self.reads.set()
         self.left = False

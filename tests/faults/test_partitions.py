@@ -85,7 +85,7 @@ class House:
         opened = []
         for _ in range(STREAMS):
             generation = await self.gateway.open(tokens)
-            answer = Answer(generation.request_id)
+            answer = Answer(generation.work.request.id)
             assert generation.replica
             opened.append((asyncio.create_task(read(generation, answer)), answer, generation.replica.replica))
         async with asyncio.timeout(10):

@@ -90,6 +90,16 @@ async def test_usage_comes_last_when_it_is_asked_for(client: httpx.AsyncClient) 
     assert last["usage"]["total_tokens"] == 7
 
 
+async def test_usage_so_far_comes_with_every_chunk_when_it_is_asked_for(client: httpx.AsyncClient) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    response = await client.post(URL, json=ASK | {"stream": True, "stream_options": options})
+    *chunks, last, _ = events(response)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts)
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "Hello", " world", None]
+    assert counts[-1] == last["usage"]["completion_tokens"] > 0
+
+
 async def test_the_choices_of_a_stream_are_told_apart(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.pipeline.script = (
         [Delta(1, "b", 1), Delta(0, "a", 1)],

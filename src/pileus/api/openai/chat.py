@@ -99,7 +99,7 @@ async def chat(call: Call) -> ASGIApp:
 
     async def begin() -> tuple[Source, Chunks]:
         generation = await pipeline.start(principal, request)
-        return generation, ChatChunks(generation.deployment, generation.created, form.wants_usage, tier)
+        return generation, ChatChunks(generation, generation.created, form, tier)
 
     if form.stream:
         return EventStream(call.presence(), begin)
@@ -147,11 +147,12 @@ class ChatChunks:
 
     _MARK = "\x1f"
 
-    def __init__(self, model: str, created: int, wants_usage: bool, tier: ServedTier | UnsetType) -> None:
+    def __init__(self, source: Source, created: int, form: ChatRequest, tier: ServedTier | UnsetType) -> None:
         self._id = new_id("chatcmpl")
-        self._model = model
+        self._model = source.deployment
         self._created = created
-        self._wants_usage = wants_usage
+        self._wants_usage = form.wants_usage
+        self._source = source if form.wants_running_usage else None
         self._tier = tier
         self._frames: dict[int, tuple[bytes, bytes]] = {}
 
@@ -162,8 +163,9 @@ class ChatChunks:
             if frame is None:
                 frame = self._frames[delta.choice] = self._frame(delta.choice)
                 events.append(self._event(ChatChunkChoice(delta.choice, ChatDelta("assistant", ""))))
-            if delta.logprobs:
-                choice = ChatChunkChoice(delta.choice, ChatDelta(content=delta.text), chat_logprobs(delta.logprobs))
+            if delta.logprobs or (delta.text and self._source):
+                logprobs = chat_logprobs(delta.logprobs) if delta.logprobs else None
+                choice = ChatChunkChoice(delta.choice, ChatDelta(content=delta.text), logprobs)
                 events.append(self._event(choice))
             elif delta.text:
                 events += (frame[0], encode(delta.text), frame[1])
@@ -181,6 +183,8 @@ class ChatChunks:
         return before, after
 
     def _event(self, choice: ChatChunkChoice | None, usage: Usage | None = None) -> bytes:
+        if usage is None and self._source is not None:
+            usage = usage_of(self._source.usage)
         chunk = ChatCompletionChunk(
             id=self._id,
             created=self._created,

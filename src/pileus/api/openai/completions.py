@@ -80,7 +80,7 @@ async def complete(call: Call) -> ASGIApp:
 
     async def begin() -> tuple[Source, Chunks]:
         source = await start_all(call.services.pipeline, call.principal, requests)
-        wire.name(source.deployment, source.created)
+        wire.name(source.deployment, source.created, source)
         return source, wire
 
     if form.stream:
@@ -97,12 +97,15 @@ class CompletionWire:
     def __init__(self, form: CompletionRequest, lane: Lane) -> None:
         self._id = new_id("cmpl")
         self._wants_usage = form.wants_usage
+        self._wants_running_usage = form.wants_running_usage
+        self._source: Source | None = None
         self._tier = tier_of(lane, form.service_tier)
         self._wants_logprobs = form.logprobs is not None
         self._sent: dict[int, int] = {}  # characters by choice, for text_offset
 
-    def name(self, model: str, created: int) -> None:
+    def name(self, model: str, created: int, source: Source) -> None:
         self._model, self._created = model, created
+        self._source = source if self._wants_running_usage else None
 
     def encode(self, deltas: list[Delta]) -> bytes:
         return b"".join([self._event([self._piece(delta)]) for delta in deltas if _tells(delta)])
@@ -129,6 +132,8 @@ class CompletionWire:
         )
 
     def _event(self, choices: list[CompletionChoice], usage: Usage | None = None) -> bytes:
+        if usage is None and self._source is not None:
+            usage = usage_of(self._source.usage)
         chunk = self._object(choices, usage if self._wants_usage else UNSET)
         return b"data: " + encode(chunk) + b"\n\n"
 

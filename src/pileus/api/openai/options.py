@@ -21,6 +21,9 @@ class StreamOptions(WireForm):
     """What a stream carries beside the text."""
 
     include_usage: bool = Field(default=False, description="Send a last chunk with the token counts.")
+    continuous_usage_stats: bool = Field(
+        default=False, description="With `include_usage`: send the counts so far with every chunk. As vLLM has it."
+    )
 
 
 class SharedOptions(WireForm):
@@ -67,6 +70,10 @@ class SharedOptions(WireForm):
     @property
     def wants_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_running_usage(self) -> bool:
+        return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
     def options(self, *, max_tokens: int | None, logprobs: int | None) -> GenerationOptions:
         """The record for the pipeline; the two arguments differ between chat and plain completions."""
