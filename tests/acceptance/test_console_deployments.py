@@ -174,17 +174,16 @@ def test_a_refusal_is_shown_whole_and_the_dialog_stays(owner: Visit) -> None:
 
 def test_an_act_that_fails_says_why_on_its_deployment(owner: Visit, admin: httpx.Client) -> None:
     page = owner.page
-    wish = {
-        "name": "bad",
-        "model": "fake",
-        "engine": "fake",
-        "options": {"faults": [{"kind": "die", "after_tokens": 0}]},
-    }
+    mute = {"faults": [{"kind": "refuse", "prompt_token": 1}]}  # with which no replica proves that it can generate
+    wish = {"name": "bad", "model": "fake", "engine": "fake", "options": mute}
     admin.put("/admin/v1/deployments/bad", json=wish)
-    expect(replica(page, "bad/0")).to_contain_text("Crash loop", timeout=START_MS)
-    admin.post("/admin/v1/deployments/bad/restart")
+    expect(card(page, "bad").get_by_role("progressbar", name="Deploying")).to_be_visible()
+    assert page.evaluate(AUDIT) == []
     complaint = card(page, "bad").locator(".complaint")
-    expect(complaint).to_have_text(re.compile("^restart failed: bad does not start: "), timeout=START_MS)
+    expect(complaint).to_have_text(re.compile("^deploy failed: bad does not start: "), timeout=START_MS)
+    expect(replica(page, "bad/0")).to_contain_text("Crash loop")
+    expect(events(page).filter(has_text="bad/0").filter(has_text="given up, killed")).to_have_count(5)
+    expect(events(page).filter(has_text="deploy failed")).to_contain_text("bad does not start: ")
     assert page.evaluate(AUDIT) == []
     admin.delete("/admin/v1/deployments/bad")
     expect(card(page, "bad")).to_have_count(0, timeout=START_MS)

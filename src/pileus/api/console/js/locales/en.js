@@ -167,7 +167,7 @@ export default {
   "events.all": "All deployments",
   "event.replica_ready": "ready",
   "event.replica_crashed": "crashed",
-  "event.replica_hung": "hung, killed",
+  "event.replica_hung": "given up, killed",
   "event.replica_restarted": "restarted",
   "event.replica_ejected": "ejected",
   "event.replica_drained": "drained",

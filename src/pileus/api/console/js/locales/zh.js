@@ -167,7 +167,7 @@ export default {
   "events.all": "全部部署",
   "event.replica_ready": "就绪",
   "event.replica_crashed": "崩溃",
-  "event.replica_hung": "卡死，已终止",
+  "event.replica_hung": "已放弃并终止",
   "event.replica_restarted": "重新启动",
   "event.replica_ejected": "暂时剔除",
   "event.replica_drained": "已排空",
