@@ -123,7 +123,8 @@ async def measure(run: Run, setting: Setting, chosen: Sequence[str], duration_s:
                     await _warm_up(house)
                     for name in names:
                         step(f"{WORKLOADS[name]}, round {number}")
-                        figures = await _measure(house, name, duration_s, number)
+                        seed = f"{run.results.date}/{name}/{number}"  # so that no two rounds are of the same arrivals
+                        figures = await _measure(house, name, duration_s, seed)
                         if name == PEAK:
                             peak_tokens_per_s = figures["tokens_per_s"]
                             house = replace(house, peak_tokens_per_s=peak_tokens_per_s)
@@ -147,8 +148,8 @@ async def _warm_up(house: House) -> None:
     await _send(house, list(poisson("a", house.request("a"), per_s, _WARM_UP_S, "warm-up")))
 
 
-async def _measure(house: House, name: str, duration_s: float, number: int) -> Figures:
-    peak, seed = house.peak_per_s, f"{name}/{number}"
+async def _measure(house: House, name: str, duration_s: float, seed: str) -> Figures:
+    peak = house.peak_per_s
 
     def flow(tenant: str, per_s: float, for_s: float = duration_s) -> list[Arrival]:
         return list(poisson(tenant, house.request(tenant), per_s, for_s, f"{seed}/{tenant}"))
