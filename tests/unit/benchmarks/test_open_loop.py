@@ -1,6 +1,8 @@
 """Arrivals keep their own time."""
 
 import asyncio
+from collections import Counter
+from statistics import variance
 from time import perf_counter
 
 import pytest
@@ -13,9 +15,16 @@ from unit.benchmarks.test_client import upstream
 
 def test_poisson_arrivals_come_at_their_rate_and_are_the_same_for_a_seed() -> None:
     arrivals = list(poisson("a", b"", 50.0, 100.0, "seed"))
-    assert len(arrivals) == pytest.approx(5000, rel=0.05)
+    assert len(arrivals) == 5000
     assert all(0 < one.at_s < 100 for one in arrivals)
     assert arrivals == list(poisson("a", b"", 50.0, 100.0, "seed"))
+
+
+def test_poisson_arrivals_are_independent_of_one_another() -> None:
+    """Half a second has 25 of them on the mean, and as much variance."""
+    arrivals = list(poisson("a", b"", 50.0, 1000.0, "seed"))
+    counts = Counter(int(one.at_s * 2) for one in arrivals)
+    assert variance(counts[slot] for slot in range(2000)) == pytest.approx(25, rel=0.1)
 
 
 def test_bursts_come_again_until_the_end() -> None:
