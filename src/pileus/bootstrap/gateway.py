@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pileus import __version__
+from pileus.bootstrap import memory
 from pileus.bootstrap.gateways import GatewaySpec
 from pileus.core.clock import SystemClock
 
@@ -77,6 +78,7 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
     owner.lost.add_done_callback(lambda _: stop())
     expiring = asyncio.create_task(_expire(ring))
     await server.listening.wait()
+    memory.settle()
     owner.open(spec.number, os.getpid())
     try:
         await serving

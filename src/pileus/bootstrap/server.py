@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from pileus import __version__
-from pileus.bootstrap import parts
+from pileus.bootstrap import memory, parts
 from pileus.bootstrap.front import Front, OwnFront, SharedFront, listen, url_of
 from pileus.bootstrap.local import check, own
 from pileus.core.clock import SystemClock
@@ -163,6 +163,7 @@ class _Server:
         for wanted in self._settings.deployment:
             await fleet.wait_ready(wanted.name, READY_TIMEOUT_S)
         await front.opened()
+        memory.settle()
         if self._listener is None:
             return
         admin_key = None
