@@ -20,7 +20,8 @@ from benchmarks.session import ALL_WORKLOADS, ENGINES, SUITES, measure
 
 _HERE = Path(__file__).parent
 _DOCS = _HERE.parent / "docs"
-_MOONCAKE = _HERE.parents[1] / "shared" / "data" / "traces" / "mooncake_conversation_trace.jsonl"
+_CACHE = user_cache_path("pileus", appauthor=False) / "benchmarks"
+_MOONCAKE = _CACHE / "mooncake_conversation_trace.jsonl"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,11 +52,10 @@ def _measure(options: argparse.Namespace) -> None:
         machine=machine.describe(),
     )
     run = Run(record, folder, 1 if options.quick and not options.rounds else options.rounds or 5)
-    cache = user_cache_path("pileus", appauthor=False) / "benchmarks"
-    cache.mkdir(parents=True, exist_ok=True)
+    _CACHE.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop from outside takes everything down too
     with Family() as family:
-        setting = Setting(len(os.sched_getaffinity(0)), cache, run.logs, run.say, family)
+        setting = Setting(len(os.sched_getaffinity(0)), _CACHE, run.logs, run.say, family)
         chosen = (options.only, options.engines, options.workloads)
         uvloop.run(measure(run, setting, *chosen, options.mooncake, quick=options.quick))
     write_docs(record, folder)

@@ -76,7 +76,7 @@ _SOAK_FIGURES = {
     "rss_before_mib": "MiB before",
     "rss_after_mib": "MiB after",
     "growth_percent": "grown %",
-    "unbilled_tokens": "delivered less billed tokens",
+    "misbilled_tokens": "tokens billed wrongly",
     "left_running": "left running",
 }
 

@@ -64,7 +64,7 @@ async def measure(run: Run, setting: Setting, requests: int) -> None:
             "rss_before_mib": before_mib,
             "rss_after_mib": after_mib,
             "growth_percent": 100 * (after_mib / before_mib - 1),
-            "unbilled_tokens": answered * (len(_PROMPT) + 1) - _billed_tokens(home),
+            "misbilled_tokens": abs(answered * (len(_PROMPT) + 1) - _billed_tokens(home)),
             "left_running": _left(server),
         },
     )

@@ -14,8 +14,8 @@ from benchmarks.pileus_server import Home, make_home, make_key, serve
 from benchmarks.processes import Process, StartError
 from benchmarks.results import Target
 from benchmarks.run import Run
+from benchmarks.shares import jain
 from benchmarks.sparing import Tally, Task
-from benchmarks.suites.access import jain
 from pileus import __version__
 
 SUITE = "spread"

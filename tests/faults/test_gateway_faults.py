@@ -167,6 +167,7 @@ def test_what_is_deployed_and_undeployed_is_known_at_every_gateway(house: Server
     eventually(lambda: codes() == {404})
 
 
+@pytest.mark.fault("13", "SIGKILL of one gateway process of three", "slots and money come back, others go on")
 def test_a_killed_gateway_takes_only_its_own_streams_along_and_comes_back(house: Server) -> None:
     """FAULTS 13, for one gateway of several: slots and money of its requests come back."""
     key = make_key(house)
@@ -214,6 +215,7 @@ def test_open_streams_finish_while_the_server_stops(tmp_path: Path) -> None:
     assert len(next(iter(texts)).split()) == 100
 
 
+@pytest.mark.fault("13", "SIGKILL of the scheduling owner", "gateways and replicas end with it")
 def test_gateways_and_replicas_end_with_a_killed_owner(tmp_path: Path) -> None:
     config = tmp_path / "pileus.toml"
     config.write_text(CONFIG)

@@ -166,7 +166,12 @@ def undisturbed(house: House) -> dict[str, Answer]:
 
 @pytest.mark.fault("1, 2", "SIGKILL, native engine", "resumed byte for byte, one bill")
 @pytest.mark.parametrize(
-    ("prompt", "said"), [(LONG, 0), (SHORT, 1), (SHORT, 5), (SHORT, 20)], ids=["in prefill", "at 1", "at 5", "at 20"]
+    ("prompt", "said"),
+    [
+        pytest.param(LONG, 0, id="in prefill"),
+        *(pytest.param(SHORT, said, id=f"at {said}") for said in (1, 5, 20)),
+        *(pytest.param(SHORT, said, id=f"at {said}", marks=pytest.mark.slow) for said in (2, 3, 10, 15, 30, 60, 90)),
+    ],
 )
 async def test_a_stream_outlives_its_killed_replica_byte_for_byte_and_with_one_bill(
     house: House, undisturbed: dict[str, Answer], prompt: str, said: int

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health
-from pileus.api.admin import audit, deployments, keys, status
+from pileus.api.admin import audit, deployments, keys, status, usage
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
 from pileus.api.openai import chat, completions, models
@@ -46,6 +46,7 @@ def create_app(services: Services) -> FastAPI:
         *deployments.ROUTES,
         *keys.ROUTES,
         *audit.ROUTES,
+        *usage.ROUTES,
         *docs.routes(),
         *console.routes(),
     )

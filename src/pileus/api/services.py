@@ -15,6 +15,7 @@ from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 from pileus.security.ring import KeyRing
+from pileus.security.usage import UsageJournal
 
 
 class RefusalCounter(Protocol):
@@ -45,6 +46,7 @@ class Services(EdgeServices):
     timeline: Timeline
     keys: KeyService
     audit: AuditLog
+    usage: UsageJournal
     metrics: Metrics
     series: Series
     started_at: float  # wall clock

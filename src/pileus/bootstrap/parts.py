@@ -164,6 +164,7 @@ def make_api(
         timeline=fleet.timeline,
         keys=security.keys,
         audit=security.audit,
+        usage=security.usage,
         metrics=metrics,
         series=series,
         version=__version__,

@@ -12,7 +12,21 @@ import sys
 
 import typer
 
-from pileus.cli import audit, chat, config, deployments, gateway, keys, models, serve, simulate, status, version, worker
+from pileus.cli import (
+    audit,
+    chat,
+    config,
+    deployments,
+    gateway,
+    keys,
+    models,
+    serve,
+    simulate,
+    status,
+    usage,
+    version,
+    worker,
+)
 from pileus.core.errors import ConfigError, PileusError
 
 EXIT_FAILED = 1
@@ -44,6 +58,7 @@ app.command("restart")(deployments.restart)
 app.command("logs")(deployments.logs)
 app.add_typer(keys.app, name="keys")
 app.command("audit")(audit.audit)
+app.command("usage")(usage.usage)
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)
 

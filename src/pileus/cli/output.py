@@ -27,6 +27,11 @@ def json(value: Any) -> None:
     sys.stdout.write(dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def json_line(value: Any) -> None:
+    """For programs that read line by line."""
+    sys.stdout.write(dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns in the terminal's width; in a pipe, unbroken lines that `awk` can read."""
     from rich import box

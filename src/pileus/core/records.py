@@ -71,7 +71,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     prompt: str | tuple[int, ...] | None = None
     lane: Lane = Lane.ON_DEMAND
     priority: int = 0  # among the same tenant's; higher goes first
-    deadline_s: float | None = None  # from admission; None is the deployment's
+    deadline_s: float | None = None  # from arrival; None is the server's time limit for any request
     traceparent: str | None = None  # the caller's W3C trace context, as it was sent
 
 

@@ -2,6 +2,8 @@
 how many tokens this one has.
 
 Silence is another matter: a replica says how it is twice a second from a thread of its own, however long a step takes.
+So a process that stops is found within `SILENCE_S`; an engine whose one step never ends, after its patience, which has
+no bound but what its steps take: prompts of 100,000 tokens are no hang.
 """
 
 from collections.abc import Iterable

@@ -35,6 +35,10 @@ class UsageJournal:
         """True while more rows wait than should."""
         return len(self._waiting) >= self._waiting_limit
 
+    async def after(self, sequence: int, limit: int) -> list[tuple[int, UsageRecord]]:
+        """Written rows with their sequence numbers, from the first after that one on, oldest first."""
+        return await self._store.read(lambda tx: self._table.after(tx, sequence, limit))
+
     def append(self, record: UsageRecord) -> None:
         """Take a row; never blocks, never refuses."""
         self._waiting.append(record)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct, structs
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
@@ -83,6 +84,15 @@ class UsageTable:
             for row in tx.execute(select(schema.usage_total))
         }
 
+    def after(self, tx: Connection, sequence: int, limit: int) -> list[tuple[int, UsageRecord]]:
+        """Rows with their sequence numbers, from the first after that one on, oldest first."""
+        table = schema.usage
+        query = select(table).where(table.c.sequence > sequence).order_by(table.c.sequence).limit(limit)
+        return [
+            (row["sequence"], UsageRecord(**{**_fields(row, UsageRecord), "lane": Lane(row["lane"])}))
+            for row in tx.execute(query).mappings()
+        ]
+
     def _last_batch(self, tx: Connection) -> str | None:
         return tx.execute(select(schema.usage_marker.c.batch)).scalar()
 
@@ -111,10 +121,7 @@ class AuditTable:
         query = select(table).order_by(table.c.sequence.desc()).limit(limit)
         if action is not None:
             query = query.where(table.c.action == action)
-        return [
-            (row["sequence"], AuditEvent(**{name: row[name] for name in AuditEvent.__struct_fields__}))
-            for row in tx.execute(query).mappings()
-        ]
+        return [(row["sequence"], AuditEvent(**_fields(row, AuditEvent))) for row in tx.execute(query).mappings()]
 
 
 class StoredDeployment(Struct, frozen=True):
@@ -142,3 +149,7 @@ class DeploymentTable:
 
     def delete(self, tx: Connection, name: str) -> None:
         tx.execute(delete(schema.deployment).where(schema.deployment.c.name == name))
+
+
+def _fields(row: RowMapping, kind: type[Struct]) -> dict[str, Any]:
+    return {name: row[name] for name in kind.__struct_fields__}

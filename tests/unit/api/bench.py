@@ -58,7 +58,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
     """An application over a fresh data folder, with an admin's and a user's key."""
     store, clock, metrics = SqliteStore.open(data_dir), ManualClock(time.time()), Metrics()
     try:
-        ledger = UsageLedger(UsageJournal(store))
+        journal = UsageJournal(store)
+        ledger = UsageLedger(journal)
         keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
         directory = ServingDirectory([CLOUDS], _status)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
@@ -74,6 +75,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             refusal_counter=metrics,
             keys=keys,
             audit=audit,
+            usage=journal,
             metrics=metrics,
             series=Series(metrics),
             version="1.2.3",

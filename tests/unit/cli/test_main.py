@@ -13,7 +13,7 @@ from pileus.core.errors import ConfigError, OperatorError, PileusError
 from unit.cli.conftest import Pileus
 
 COMMANDS = ["up", "serve", "chat", "models", "ps", "status", "deploy", "undeploy", "scale", "restart", "logs"]
-COMMANDS += ["keys", "audit", "simulate", "calibrate", "config", "version"]
+COMMANDS += ["keys", "audit", "usage", "simulate", "calibrate", "config", "version"]
 
 
 def test_version_is_told_to_people_and_to_programs(pileus: Pileus) -> None:
