@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -202,6 +204,14 @@ def test_headers_that_claim_an_address_or_a_name_for_the_request_are_kept_honest
     assert answer.status_code == 401
     assert answer.headers.get_list("x-request-id") == ["mine"]
     assert len(answer.headers.get_list("date")) == 1
+
+
+@pytest.mark.parametrize("target", [b"/healthz?\xff", b"/healthz?a\tb"], ids=["not ascii", "a tab"])
+def test_a_url_with_bytes_that_no_url_has_is_a_clear_refusal(house: Server, target: bytes) -> None:
+    parts = urlsplit(house.base_url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400")
 
 
 def test_open_streams_finish_while_the_server_stops(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pileus.api.edge import ADDRESS_HEADER, Head
-from pileus.api.presence import Presence
-from pileus.core.errors import Unavailable
+from pileus.api.presence import ClientLeft, Presence
+from pileus.core.errors import InvalidRequest, Unavailable
 
 # Of one connection only (RFC 9110, 7.6.1), or made anew.
 _NOT_HANDED_ON: Final = frozenset(
@@ -48,10 +48,9 @@ class Forward:
         await self._client.aclose()
 
     async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = scope["query_string"]
         request = self._client.build_request(
             scope["method"],
-            httpx.URL(_OWNER).copy_with(raw_path=scope["raw_path"] + (b"?" + query if query else b"")),
+            _target(scope),
             headers=_handed_on(scope),
             content=_body(receive) if _has_body(scope) else None,
         )
@@ -76,8 +75,19 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
         yield message.get("body", b"")
         more = message.get("more_body", False)
+
+
+def _target(scope: Scope) -> httpx.URL:
+    """As it was sent."""
+    query = scope["query_string"]
+    try:
+        return httpx.URL(_OWNER).copy_with(raw_path=scope["raw_path"] + (b"?" + query if query else b""))
+    except (httpx.InvalidURL, UnicodeDecodeError):
+        raise InvalidRequest("The URL has characters that a URL cannot have.") from None
 
 
 def _has_body(scope: Scope) -> bool:

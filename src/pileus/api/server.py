@@ -37,8 +37,12 @@ class ApiServer(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    def end_streams(self) -> None:
+        """Tell streams that have no end by themselves."""
         self._app.state.closing.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.end_streams()
         stopping = Unavailable("The server is stopping, and this answer took too long.", retry_after_s=_RETRY_S)
         end = asyncio.get_running_loop().call_later(self._drain_s, self._app.state.present.interrupt_all, stopping)
         try:

@@ -82,6 +82,7 @@ class SharedFront:
 
     def stop(self, *, at_once: bool) -> None:
         self._server.force_exit = at_once
+        self._server.end_streams()  # those that gateways pass on end here
         if at_once:
             self._processes.kill()
         else:

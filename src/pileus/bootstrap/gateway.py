@@ -85,7 +85,7 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
     finally:
         expiring.cancel()
         await app.state.forward.close()
-        owner.close()
+        await owner.close()
 
 
 class Tokenizers:

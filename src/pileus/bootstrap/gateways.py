@@ -53,7 +53,8 @@ class GatewayProcesses:
     def stop(self) -> None:
         """Ask them to finish what they have, and to end."""
         self._stopping.set()
-        self._signal(signal.SIGTERM)
+        for number, process in self._running.items():
+            self._end(number, process)
 
     def kill(self) -> None:
         """Make them end."""
@@ -67,7 +68,7 @@ class GatewayProcesses:
             began = loop.time()
             process = self._running[number] = await self._start(number)
             if self._stopping.is_set():  # it was asked for while this one began
-                process.send_signal(signal.SIGTERM)
+                self._end(number, process)
             status = await process.wait()
             del self._running[number]
             if self._stopping.is_set():
@@ -95,8 +96,17 @@ class GatewayProcesses:
         log.info("gateway_process_started", gateway=number, pid=process.pid)
         return process
 
+    def _end(self, number: int, process: asyncio.subprocess.Process) -> None:
+        """It takes nothing new; and nobody else does, so that who connects now is refused and does not wait."""
+        self._sockets[number].close()
+        _kill(process, signal.SIGTERM)
+
     def _signal(self, number: signal.Signals) -> None:
         for process in self._running.values():
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, number)
+            _kill(process, number)
+
+
+def _kill(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)

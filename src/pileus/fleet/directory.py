@@ -53,6 +53,7 @@ class ServingDirectory:
     ) -> None:
         self.on_offered: list[Callable[[DeploymentInfo], None]] = []  # called with what is new or has changed
         self.on_dropped: list[Callable[[str], None]] = []
+        self.on_added: list[Callable[[str, ReplicaLink], None]] = []  # called before a request may go to that replica
         self._status = status
         self._wake = wake
         self._starting_s = starting_s
@@ -121,6 +122,8 @@ class ServingDirectory:
 
     def add(self, deployment: str, link: ReplicaLink) -> None:
         """Requests may go to this replica, until it drains, is lost, or is removed."""
+        for callback in self.on_added:
+            callback(deployment, link)
         self._ready[deployment] = (*self._ready.get(deployment, ()), link)
         self._serving.add(link)
         link.on_change.append(lambda: self._on_change(deployment, link))

@@ -43,6 +43,11 @@ class Dispatched(Waiting, Protocol):
         """Of its prompt and of what its unfinished choices have said."""
         ...
 
+    @property
+    def replica(self) -> ReplicaLink | None:
+        """Where it is, or was at its end."""
+        ...
+
     def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
         """It has its place on that replica, and goes there, in that lane."""
 
@@ -215,6 +220,9 @@ class Dispatcher:
         if exchange is None:
             return False
         taker, victim = exchange
+        there = victim.replica
+        if there is None or self._links.get(_name(there)) is not there:  # it leaves that replica anyway
+            return False
         link = victim.on_preempted()
         self._router.left(id(victim))
         self._queue.give_way(victim, now)

@@ -180,7 +180,9 @@ class Generation:
         if deadline_s is None:
             return refusal
         text = f"{refusal.message} The deadline of this request is {deadline_s:g} s."
-        return type(refusal)(text, retry_after_s=refusal.retry_after_s)
+        told = type(refusal)(text, retry_after_s=refusal.retry_after_s)
+        told.settled = refusal.settled
+        return told
 
     def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
         self._placed = (link, link.submit(self._engine_request(lane), self))
@@ -237,6 +239,8 @@ class Generation:
 
     def on_lost(self, reason: str) -> None:
         """Resume elsewhere from prompt and emitted tokens, where the engine can and it is not this request's fault."""
+        if self._ended:
+            return
         link, self._placed = self._placed, None
         self._deaths += link is None or not link[0].draining  # to be drained is no death
         said = any(choice.emitted for choice in self._choices)

@@ -196,3 +196,18 @@ async def test_batch_work_whose_deadline_is_near_is_sent_as_urgent_work() -> Non
     house.serve_with(replica)
     assert late.replica is replica
     assert [request.lane for request in replica.requests] == [Lane.BATCH, Lane.ON_DEMAND]
+
+
+async def test_work_on_a_replica_that_is_leaving_gives_way_to_nobody() -> None:
+    """Its slot is no slot any more."""
+    leaving, staying = Replica(slots=2), Replica(slots=1)
+    house = House(leaving)
+    for _ in range(2):
+        house.generation(tenant="noisy")
+    staying.free_slots = 0
+    house.serve_with(staying)
+    quiet = house.generation(tenant="quiet")
+    assert (leaving.cancelled, quiet.replica) == ([], None)
+    staying.free_slots = 1
+    house.serve_with(staying)
+    assert quiet.replica is staying

@@ -92,7 +92,7 @@ class Player:
         self.heard.append(frame)
         self._news.set()
 
-    async def next(self, kind: type[Any], number: int | None = None) -> Any:
+    async def next(self, kind: Any, number: int | None = None) -> Any:
         """The next frame of that kind, about that request if one is named; those before it are dropped."""
         async with asyncio.timeout(10):
             while True:
@@ -196,6 +196,33 @@ async def test_news_of_a_place_that_was_lost_before_counts_for_nothing(house: tu
     player.ask(2)
     assert (await player.next(wire.Placed)).number == 2
     assert replica.loans.running == 2
+
+
+async def test_what_a_replica_counts_of_an_earlier_place_counts_for_nothing(house: tuple[House, Player]) -> None:
+    owner, player = house
+    replica = LentReplica(slots=4)
+    owner.add(replica)
+    player.ask(1)
+    first = await player.next(wire.Placed)
+    player.channel.send(wire.Requeue(1, first.turn, (0,)))
+    second = await player.next(wire.Placed)
+    player.channel.send(wire.Progress([(1, first.turn)], []))
+    player.ask(2)
+    await player.next(wire.Placed)
+    assert replica.loans.slots == 2
+    player.channel.send(wire.Progress([(1, second.turn)], [(1, second.turn)]))
+    player.ask(3)
+    await player.next(wire.Placed)
+    assert (replica.loans.slots, replica.loans.running) == (2, 3)
+
+
+async def test_a_replica_is_known_before_anything_is_placed_there(house: tuple[House, Player]) -> None:
+    owner, player = house
+    player.ask(1)
+    await player.next(wire.Accepted)
+    owner.add(LentReplica(slots=1))
+    told = [type(await player.next(wire.Up | wire.Placed)) for _ in range(2)]
+    assert told == [wire.Up, wire.Placed]
 
 
 async def test_a_gateway_that_dies_owes_nothing_and_holds_nothing(house: tuple[House, Player]) -> None:

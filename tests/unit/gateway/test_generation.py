@@ -278,3 +278,12 @@ async def test_a_deadline_of_less_than_a_second_is_told_as_it_is() -> None:
     generation = house.generation(timeout_s=0.001)
     with pytest.raises(DeadlineExceeded, match=r"within 0\.001 s"):
         await generation.next()
+
+
+async def test_a_refusal_with_its_deadline_is_as_settled_as_without() -> None:
+    generation = House(Replica()).generation(deadline_s=5.0)
+    refusal = Overloaded("full", retry_after_s=2.0)
+    refusal.settled = True
+    told = generation.explained(refusal)
+    assert (told.settled, told.retry_after_s) == (True, 2.0)
+    assert "5 s" in told.message

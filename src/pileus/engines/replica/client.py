@@ -238,7 +238,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
             self.close(f"epoch {frame.epoch} answered instead of {self.epoch}")
 
     def _on_stats(self, stats: EngineStats) -> None:
-        if stats.steps != self.stats.steps:
+        idle = not (self._open or stats.running or stats.waiting or stats.planned_tokens)
+        if stats.steps != self.stats.steps or idle:  # a loan may end later than its work
             self.stepped_s = self.heard_s
         self.stats = stats
         if self._told is not None and not self._told.done():

@@ -50,6 +50,11 @@ class Channel(asyncio.BufferedProtocol, Generic[Frame_contra]):
         if self._transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
             self.close("it does not read")
 
+    def finish(self) -> None:
+        """Close it once what was sent has gone."""
+        if self._transport is not None:
+            self._transport.close()
+
     def close(self, reason: str) -> None:
         if self._transport is not None:
             self._reason = reason

@@ -63,6 +63,10 @@ class Forwarded:
     def known_tokens(self) -> int:
         return self.prompt_tokens + sum(self._emitted)
 
+    @property
+    def replica(self) -> ReplicaLink | None:
+        return self.link
+
     def on_placed(self, link: ReplicaLink, lane: Lane) -> None:
         self.turn += 1
         self.link = link

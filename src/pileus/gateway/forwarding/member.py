@@ -20,6 +20,7 @@ from pileus.gateway.settle import ending_of
 from pileus.security.ring import KeyRing
 
 _CONNECT_POLL_S = 0.1
+_LAST_WORDS_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +52,8 @@ class OwnerLink:
         self._last_number = 0
         self._replicas: dict[tuple[str, int], tuple[wire.Up, asyncio.Task[ReplicaLink]]] = {}  # by name and epoch
         self._starting: dict[str, float] = {}  # when deployments that start will be there, as last told
-        self._counted: list[int] = []
-        self._started: list[int] = []
+        self._counted: list[tuple[int, int]] = []  # number and turn
+        self._started: list[tuple[int, int]] = []
 
     async def connect(self, path: Path) -> None:
         """Return when all is known. Raises `OSError` where nobody listens."""
@@ -63,8 +64,10 @@ class OwnerLink:
         """Tell that this gateway takes connections."""
         self._channel.send(wire.Open(gateway, pid))
 
-    def close(self) -> None:
-        self._channel.close("it ends")
+    async def close(self) -> None:
+        """Once what was sent has gone."""
+        self._channel.finish()
+        await asyncio.wait({self.lost}, timeout=_LAST_WORDS_S)
 
     # --- for the edge (`core.ports.RefusalSink`, and the figures) -------------------------------------------------
 
@@ -78,6 +81,8 @@ class OwnerLink:
 
     async def admit(self, generation: Generation) -> None:
         """See `gateway.generation.Scheduler`."""
+        if self.lost.done():
+            raise Unavailable("The server is stopping.", retry_after_s=1.0)
         self._last_number = number = self._last_number + 1
         request = _Request(generation, asyncio.get_running_loop().create_future())
         self._requests[number] = request
@@ -100,6 +105,8 @@ class OwnerLink:
         self._progress(self._started, generation)
 
     def ended(self, generation: Generation, outcome: str) -> None:
+        if id(generation) not in self._numbers:  # the owner refused it, just when its caller left
+            return
         self._channel.send(wire.Ended(self._forget(generation), outcome, ending_of(generation, outcome).figures))
 
     # --- what the owner says ----------------------------------------------------------------------------------------
@@ -131,6 +138,7 @@ class OwnerLink:
         if request is None:
             return
         if isinstance(frame, wire.Accepted):
+            self._starting.pop(request.generation.deployment, None)
             if frame.starting_s is not None:
                 self._starting[request.generation.deployment] = self._clock.monotonic() + frame.starting_s
             if not request.answer.done():
@@ -216,9 +224,10 @@ class OwnerLink:
             except (Unavailable, OSError) as error:
                 log.warning("replica_not_reached", replica=up.replica, epoch=up.epoch, reason=str(error))
                 await asyncio.sleep(_CONNECT_POLL_S)
-        link.on_counted.append(lambda sink: self._progress(self._counted, sink))
+        link.on_counted.append(lambda sink: self._on_counted(link, sink))
         link.lost.add_done_callback(lambda _: self._joining(up.replica, up.epoch))
-        self.directory.add(up.deployment, link)
+        if not (link.draining or link.lost.done()):
+            self.directory.add(up.deployment, link)
         return link
 
     def _on_news(self, frame: wire.Key | wire.Offer | wire.Withdraw | wire.Known) -> None:
@@ -244,14 +253,19 @@ class OwnerLink:
         there_at = self._starting.get(deployment)
         return None if there_at is None else max(1.0, there_at - self._clock.monotonic())
 
-    def _progress(self, numbers: list[int], sink: ReplicaSink) -> None:
+    def _on_counted(self, link: ReplicaLink, sink: ReplicaSink) -> None:
+        """Unless it was taken from there before the replica counted it."""
+        if isinstance(sink, Generation) and sink.replica is link:
+            self._progress(self._counted, sink)
+
+    def _progress(self, noted: list[tuple[int, int]], generation: Generation) -> None:
         """Note it; all that is noted in one turn of the loop goes in one frame."""
-        number = self._numbers.get(id(sink))
+        number = self._numbers.get(id(generation))
         if number is None:
             return
         if not self._counted and not self._started:
             asyncio.get_running_loop().call_soon(self._report)
-        numbers.append(number)
+        noted.append((number, self._requests[number].turn))
 
     def _report(self) -> None:
         self._channel.send(wire.Progress(self._counted, self._started))

@@ -1,7 +1,7 @@
 """The owner's side: other gateway processes' requests stand in its queues beside its own."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -52,14 +52,17 @@ class Member:
 
     def on_gone(self, reason: str) -> None:
         """What it held is over. What was delivered is not known: nothing is billed."""
+        self._hub.on_gone(self, reason)
+        for request in self._requests.values():  # all, before any of them is given a place that another leaves
+            request.scheduler.dispatcher.withdraw(request)
         for number in tuple(self._requests):
             self._on_ended(number, "cancelled", _NOTHING)
-        self._hub.on_gone(self, reason)
 
     def _on_admit(self, asked: wire.Admit) -> None:
         try:
             request = self._hub.request(self.channel, asked)
         except PileusError as error:
+            self._hub.turned_down(wire.TurnedDown(error.code, None))
             self.channel.send(wire.refused(asked.number, error))
             return
         try:
@@ -73,11 +76,11 @@ class Member:
         self.channel.send(wire.Accepted(asked.number, self._hub.directory.starting_s(asked.deployment)))
 
     def _on_progress(self, frame: wire.Progress) -> None:
-        for number in frame.counted:
-            if (request := self._requests.get(number)) and request.loan:
+        for number, turn in frame.counted:
+            if (request := self._requests.get(number)) and request.turn == turn and request.loan:
                 request.loan.counted()
-        for number in frame.started:
-            if request := self._requests.get(number):
+        for number, turn in frame.started:
+            if (request := self._requests.get(number)) and request.turn == turn:
                 request.scheduler.dispatcher.started(request)
 
     def _on_requeue(self, frame: wire.Requeue) -> None:
@@ -120,12 +123,13 @@ class GatewayHub:
         self._members: list[Member] = []
         self._open: dict[int, asyncio.Event] = {}  # by the gateway's number
         self._replicas: dict[ReplicaLink, wire.Up] = {}
-        self._watched: set[str] = set()
         ring.on_put.append(lambda entry: self._tell(_key(entry)))
         directory.on_offered.append(self._on_offered)
         directory.on_dropped.append(self._on_dropped)
+        directory.on_added.append(self._on_added)
         for name in directory.deployments():
-            self._watch(name)
+            for link in directory.ready(name):
+                self._on_added(name, link)
 
     async def serve(self, path: Path) -> asyncio.Server:
         """Let gateway processes connect there; whoever can must be allowed to."""
@@ -189,23 +193,14 @@ class GatewayHub:
 
     def _on_offered(self, info: DeploymentInfo) -> None:
         self._tell(self._offer(info))
-        self._watch(info.name)
 
     def _on_dropped(self, deployment: str) -> None:
-        self._watched.discard(deployment)
         self._tell(wire.Withdraw(deployment))
 
-    def _watch(self, deployment: str) -> None:
-        if deployment not in self._watched:
-            self._watched.add(deployment)
-            self.directory.subscribe(deployment, lambda news: self._on_news(deployment, news))
-
-    def _on_news(self, deployment: str, news: Mapping[ReplicaLink, bool]) -> None:
-        for link, serving in news.items():
-            if serving and link not in self._replicas and not link.lost.done():
-                up = self._replicas[link] = wire.Up(deployment, link.replica, link.epoch, link.address)
-                self._tell(up)
-                link.lost.add_done_callback(partial(self._on_lost, link))
+    def _on_added(self, deployment: str, link: ReplicaLink) -> None:
+        up = self._replicas[link] = wire.Up(deployment, link.replica, link.epoch, link.address)
+        self._tell(up)
+        link.lost.add_done_callback(partial(self._on_lost, link))
 
     def _on_lost(self, link: ReplicaLink, lost: "asyncio.Future[str]") -> None:
         self._replicas.pop(link, None)

@@ -44,10 +44,10 @@ class Admit(Struct, frozen=True, array_like=True, tag=2):
 
 
 class Progress(Struct, frozen=True, array_like=True, tag=3):
-    """Replicas have counted these requests into their credit, and begun to answer those."""
+    """Replicas have counted these requests into their credit, and begun to answer those: each by number and turn."""
 
-    counted: list[int]
-    started: list[int]
+    counted: list[tuple[int, int]]
+    started: list[tuple[int, int]]
 
 
 class Requeue(Struct, frozen=True, array_like=True, tag=4):
