@@ -60,8 +60,8 @@ def _four_to_one(workload: str, figure: str) -> Read:
     return lambda results: ratio(*(by_round(results, workload, f"gateways-{n}", figure) for n in (4, 1)))
 
 
-def _soak(figure: str) -> Read:
-    return _of("gateways-2", "soak", figure)
+def _soak(figure: str, workload: str = "soak") -> Read:
+    return _of("gateways-2", workload, figure)
 
 
 def _access(workload: str, figure: str) -> Read:
@@ -153,5 +153,9 @@ GOALS = (
     Goal("a million requests: tokens billed wrongly", "", _soak("misbilled_tokens"), at_most=0),
     Goal("a million requests: left running afterwards", "", _soak("left_running"), at_most=0),
     Goal("memory after a million requests, grown", "%", _soak("growth_percent"), at_most=5),
+    Goal("30 minutes of guidellm: memory, grown", "%", _soak("growth_percent", "soak-guidellm"), at_most=5),
+    Goal("30 minutes of guidellm: requests that failed", "", _soak("errored", "soak-guidellm"), at_most=0),
+    Goal("30 minutes of guidellm: without one ending", "", _soak("missing_endings", "soak-guidellm"), at_most=0),
+    Goal("30 minutes of guidellm: left running", "", _soak("left_running", "soak-guidellm"), at_most=0),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
 )

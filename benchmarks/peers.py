@@ -48,6 +48,8 @@ LITELLM = Peer("litellm", ("litellm[proxy]==1.109.1",), overrides=("certifi", "l
 # Routers, which stand in front of servers.
 SMG = Peer("smg", ("smg==1.13.0",))
 VLLM_ROUTER = Peer("vllm-router", ("vllm-router==0.1.17",))
+# A load generator.
+GUIDELLM = Peer("guidellm", ("guidellm==0.8.1",))
 
 
 class PeerUnavailable(Exception):

@@ -38,13 +38,7 @@ class Server(Struct, frozen=True):
 
     def status(self) -> dict[str, Any]:
         """What `GET /admin/v1/status` tells."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.home.port}/admin/v1/status",
-            headers={"authorization": f"Bearer {self.home.key}"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            status: dict[str, Any] = json.load(answer)
-        return status
+        return get(self.home, "status")
 
     def replica_pids(self) -> list[int]:
         deployments = self.status()["deployments"]
@@ -115,6 +109,16 @@ def make_key(home: Home, tenant: str, **rights: object) -> str:
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return str(json.load(answer)["secret"])
+
+
+def get(home: Home, path: str) -> dict[str, Any]:
+    """What administration tells of a running server."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{home.port}/admin/v1/{path}", headers={"authorization": f"Bearer {home.key}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 async def serve(

@@ -76,6 +76,8 @@ _SOAK_FIGURES = {
     "rss_before_mib": "MiB before",
     "rss_after_mib": "MiB after",
     "growth_percent": "grown %",
+    "errored": "failed",
+    "missing_endings": "without one ending",
     "misbilled_tokens": "tokens billed wrongly",
     "left_running": "left running",
 }

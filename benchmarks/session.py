@@ -36,6 +36,8 @@ ALL_WORKLOADS = (
     *prefix_suite.WORKLOADS,
     *simulator_suite.WORKLOADS,
     *spread_suite.LOADS,
+    soak_suite.MANY,
+    soak_suite.LONG,
 )
 
 _GATEWAY_DURATION_S, _GATEWAY_QUICK_S = 4.0, 1.0
@@ -44,6 +46,7 @@ _PREFIX_DURATION_S, _PREFIX_QUICK_S = 20.0, 4.0
 _SIMULATOR_DURATION_S, _SIMULATOR_QUICK_S = 24.0, 8.0
 _SPREAD_DURATION_S, _SPREAD_QUICK_S = 6.0, 2.0
 _SOAK_REQUESTS, _SOAK_QUICK_REQUESTS = 1_000_000, 40_000
+_SOAK_S, _SOAK_QUICK_S = 1800.0, 20.0
 
 _Opened = TypeVar("_Opened")
 Opening = Callable[[Setting, Path], Awaitable[Engine]]
@@ -86,8 +89,9 @@ async def measure(
         await _guarded(run, spread_suite.SUITE, spread_suite.measure(run, setting, workloads, duration_s))
         setting.family.close()
     if "soak" in suites:
-        requests = _SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS
-        await _guarded(run, soak_suite.TARGET, soak_suite.measure(run, setting, requests))
+        requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
+        seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0
+        await _guarded(run, soak_suite.TARGET, soak_suite.measure(run, setting, requests, seconds))
 
 
 async def _engines(
