@@ -17,7 +17,7 @@ from benchmarks.processes import StartError, rss_mib
 from benchmarks.results import Target
 from benchmarks.run import Run
 from benchmarks.sparing import Task
-from benchmarks.suites.spread import load
+from benchmarks.suites.spread import generate
 from pileus import __version__
 
 SUITE = "soak"
@@ -73,7 +73,7 @@ async def _many(run: Run, server: Server, requests: int) -> Figures:
     with run.progress(SUITE, -(-requests // 25_000)) as step:
         while answered < requests:
             step(f"{answered:,} requests answered")
-            tally = await load(task)
+            tally = await generate(task)
             answered += tally.whole
             seconds += tally.seconds
             if not before_mib and answered >= _WARM_UP * requests:

@@ -107,7 +107,7 @@ async def _open(run: Run, setting: Setting, gateways: int) -> House:
 
 async def _measure(house: House, load: Load, duration_s: float) -> Figures:
     tenants = _TENANTS if load.shared else _TENANTS[:1]
-    tally = await load(
+    tally = await generate(
         Task(
             port=house.home.port,
             requests=[_request(house, tenant, load) for tenant in tenants],
@@ -129,7 +129,7 @@ def _request(house: House, tenant: str, load: Load) -> bytes:
     return Endpoint(house.home.port, _PATH, key=house.keys[tenant]).request(body | {"ignore_eos": True})
 
 
-async def load(task: Task) -> Tally:
+async def generate(task: Task) -> Tally:
     """In a process of its own. Raises `StartError` where the server does not serve."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.sparing"),
