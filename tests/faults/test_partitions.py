@@ -219,7 +219,7 @@ async def test_a_bad_line_to_the_replicas_is_slower_and_right(tmp_path: Path, me
     measured(f"to a replica: first text after {first_s:.2f} s at the soonest, {len(answers)} right answers")
     assert first_s > 0.25
     assert {(answer.text, answer.error) for answer in answers} == {(undisturbed(tokens), "")}
-    assert at.gateway.ledger.settled.pop(leaver.request_id).outcome == "cancelled"
+    assert at.gateway.ledger.settled.pop(leaver.work.request.id).outcome == "cancelled"
     assert billed(at.gateway, answers, tokens)
 
 
