@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from openai import APIConnectionError, APIError, OpenAI
+from openai import APIConnectionError, APIError, APIStatusError, OpenAI
 
 from acceptance.process import Server, running_server, started
 from acceptance.process import greeting as wait_for_greeting
+from pileus.api.connection import SPARE_FILES
 
 CONFIG = """
 [[deployment]]
@@ -127,20 +128,35 @@ def test_13_a_killed_server_frees_its_replicas_and_bills_nothing_that_was_not_de
         assert used_tokens(again, key) in (billed, 2 * billed)
 
 
-@pytest.mark.fault(28, "prlimit: 24 files to spare, 80 connections", "no crash, soon an end, recovers")
-def test_28_a_server_without_file_descriptors_lives_and_recovers(
+@pytest.mark.fault(28, "prlimit: 8 files to spare, 24 connections", "503, no crash, recovers")
+def test_28_a_server_without_file_descriptors_says_so_and_recovers(
     tmp_path: Path, arguments: tuple[str, ...], measured: Callable[[str], None]
 ) -> None:
     with running_server(tmp_path, *arguments) as server:
         ask(server)
-        with few_files(server.process.pid, spare=24), idle_connections(server, 80):
-            begun_s, outcome = time.monotonic(), "an answer"
-            try:
+        with few_files(server.process.pid, spare=8 + SPARE_FILES), idle_connections(server, 24):
+            begun_s = time.monotonic()
+            with pytest.raises(APIStatusError) as refused:
                 ask(server)
-            except APIError as error:  # whoever comes without a file to spare may be closed out, but soon
-                outcome = type(error).__name__
+            measured(f"{refused.value.status_code} after {(time.monotonic() - begun_s) * 1e3:.0f} ms; then an answer")
+            assert refused.value.status_code == 503
+            assert refused.value.response.headers["retry-after"] == "1"
+            assert server.process.poll() is None
+        ask(server)
+
+
+@pytest.mark.fault(28, "prlimit: no file to spare, 80 connections", "no crash, soon an end, recovers")
+def test_28_a_server_that_cannot_even_say_so_lives_and_recovers(
+    tmp_path: Path, arguments: tuple[str, ...], measured: Callable[[str], None]
+) -> None:
+    with running_server(tmp_path, *arguments) as server:
+        ask(server)
+        with few_files(server.process.pid, spare=0), idle_connections(server, 80):
+            begun_s = time.monotonic()
+            with pytest.raises(APIError):
+                ask(server)
             took_s = time.monotonic() - begun_s
-            measured(f"{outcome} after {took_s * 1e3:.0f} ms; then an answer again")
+            measured(f"closed out after {took_s * 1e3:.0f} ms; then an answer again")
             assert took_s < 10
             assert server.process.poll() is None
         ask(server)

@@ -6,12 +6,13 @@ with one byte a second. The bounds here cost nothing per token, and one comparis
 """
 
 import asyncio
+import resource
 from typing import Any, Final
 
 from msgspec.json import encode
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pileus.api.errors import ErrorBody, ErrorDetail
+from pileus.api.errors import ErrorBody, ErrorDetail, retry_headers
 from pileus.core.ids import new_id
 
 HEAD_DEADLINE_S: Final = 10.0  # from the first byte (or the connection) to the empty line
@@ -19,6 +20,8 @@ HEAD_MAX_BYTES: Final = 64 * 1024
 HEAD_MAX_FIELDS: Final = 100
 LINGER_S: Final = 5.0  # how long a client may go on sending after it was refused
 WRITE_DEADLINE_S: Final = 30.0  # how long a full send buffer may stay full
+SPARE_FILES: Final = 32  # file descriptors that connections leave to the process itself
+_FAREWELL_S: Final = 0.5  # for a client that is turned away to read why
 
 
 class HeadTooLarge(Exception):
@@ -39,7 +42,11 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._end_by(HEAD_DEADLINE_S)
+        if _is_scarce(transport):
+            self._refuse(503, "the server has as many connections as it can have: try again soon")
+            self._end_by(_FAREWELL_S)
+        else:
+            self._end_by(HEAD_DEADLINE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_by(None)
@@ -102,9 +109,12 @@ class BoundedConnection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()  # another answer is on its way; this one has no place
             return
-        body = encode(ErrorBody(ErrorDetail(message, "invalid_request_error", None, "invalid_http")))
+        kind, code = ("server_error", "unavailable") if status == 503 else ("invalid_request_error", "invalid_http")
+        body = encode(ErrorBody(ErrorDetail(message, kind, None, code)))
+        again = b"".join(b"%s: %s\r\n" % header for header in retry_headers(_RETRY_S)) if status == 503 else b""
         self.transport.write(
             b"HTTP/1.1 %d %s\r\n" % (status, _REASONS[status])
+            + again
             + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
             + b"x-request-id: %s\r\n\r\n" % new_id("req").encode("ascii")
             + body
@@ -133,4 +143,12 @@ class BoundedConnection(HttpToolsProtocol):
             self._deadline = self.loop.call_later(delay_s, self.transport.abort)
 
 
-_REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+def _is_scarce(transport: asyncio.Transport) -> bool:
+    """Whether the process has few file descriptors left: a new one has the lowest free number."""
+    connection = transport.get_extra_info("socket")
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return bool(limit != resource.RLIM_INFINITY and connection.fileno() >= limit - SPARE_FILES)
+
+
+_RETRY_S: Final = 1.0
+_REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
