@@ -66,17 +66,25 @@ class GatewayProcesses:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
-            process = self._running[number] = await self._start(number)
-            if self._stopping.is_set():  # it was asked for while this one began
-                self._end(number, process)
-            status = await process.wait()
-            del self._running[number]
+            try:
+                status: int | str = await self._live(number)
+            except OSError as error:  # no process, or no file, is to be had at present
+                status = error.strerror or str(error)
             if self._stopping.is_set():
                 return
             log.error("gateway_process_ended", gateway=number, status=status)
             wait_s = _FIRST_WAIT_S if loop.time() - began > _STEADY_S else min(2 * wait_s, _LONGEST_WAIT_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    async def _live(self, number: int) -> int:
+        """One life of a gateway process; its exit status."""
+        process = self._running[number] = await self._start(number)
+        if self._stopping.is_set():  # it was asked for while this one began
+            self._end(number, process)
+        status = await process.wait()
+        del self._running[number]
+        return status
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         descriptor = self._sockets[number].fileno()
