@@ -63,6 +63,14 @@ class Call(Request):
         """The request's body as this form."""
         return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
 
+    def whole_number(self, name: str, default: int, least: int, most: int) -> int:
+        """A query parameter. Raises `InvalidRequest` for what is no whole number in these bounds."""
+        text = self.query_params.get(name, str(default))
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(most)) else -1
+        if not least <= number <= most:
+            raise InvalidRequest(f"`{name}` should be a whole number from {least} to {most}", param=name)
+        return number
+
     def presence(self) -> Presence:
         """To be entered while an answer is made that takes long. Raises `KeyRefused` for a key that was closed while
         the body came in."""

@@ -8,7 +8,6 @@ from starlette.types import ASGIApp
 
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
-from pileus.core.errors import InvalidRequest
 from pileus.core.records import AuditEvent
 from pileus.security.permission import Permission
 
@@ -30,16 +29,9 @@ class AuditList(Struct, frozen=True):
 
 async def read_audit(call: Call) -> ASGIApp:
     """The newest `limit` events (100 without it), of one `action` where that is given. Refusals come within seconds."""
-    events = await call.owned.audit.latest(_limit(call), call.query_params.get("action"))
+    limit = call.whole_number("limit", _DEFAULT_LIMIT, 1, _MOST)
+    events = await call.owned.audit.latest(limit, call.query_params.get("action"))
     return JsonAnswer(AuditList([AuditEntry(**asdict(event), sequence=sequence) for sequence, event in events]))
-
-
-def _limit(call: Call) -> int:
-    text = call.query_params.get("limit", str(_DEFAULT_LIMIT))
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_MOST)) else 0
-    if not 1 <= limit <= _MOST:
-        raise InvalidRequest(f"`limit` should be a whole number from 1 to {_MOST}", param="limit")
-    return limit
 
 
 ROUTES = (

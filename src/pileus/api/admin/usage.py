@@ -8,7 +8,6 @@ from starlette.types import ASGIApp
 
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
-from pileus.core.errors import InvalidRequest
 from pileus.core.records import UsageRecord
 from pileus.security.permission import Permission
 
@@ -31,17 +30,9 @@ class UsageList(Struct, frozen=True):
 async def read_usage(call: Call) -> ASGIApp:
     """At most `limit` requests (1,000 without it) from the first after the sequence number `after` on. A request is
     there a second or two after its end. None of it is text."""
-    after = _number(call, "after", 0, 0, 2**63 - 1)
-    rows = await call.owned.usage.after(after, _number(call, "limit", _DEFAULT_LIMIT, 1, _MOST))
+    after = call.whole_number("after", 0, 0, 2**63 - 1)
+    rows = await call.owned.usage.after(after, call.whole_number("limit", _DEFAULT_LIMIT, 1, _MOST))
     return JsonAnswer(UsageList([UsageEntry(**asdict(record), sequence=sequence) for sequence, record in rows]))
-
-
-def _number(call: Call, name: str, default: int, least: int, most: int) -> int:
-    text = call.query_params.get(name, str(default))
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(most)) else -1
-    if not least <= number <= most:
-        raise InvalidRequest(f"`{name}` should be a whole number from {least} to {most}", param=name)
-    return number
 
 
 ROUTES = (
