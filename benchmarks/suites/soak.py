@@ -95,14 +95,15 @@ async def _long(run: Run, setting: Setting, server: Server, seconds: float) -> F
         step("guidellm, the rest")
         await generating
     await asyncio.sleep(_SETTLE_S)
-    totals = json.loads(told.read_text())["benchmarks"][0]["metrics"]["request_totals"]
+    sent = json.loads(told.read_text())["benchmarks"][0]["requests"]
+    total = sum(len(sent[ending]) for ending in ("successful", "errored", "incomplete"))
     rows = _rows(server.home)
     names = {row["request_id"] for row in rows}
     return {
-        "requests": totals["total"],
-        "requests_per_s": totals["successful"] / seconds,
-        "errored": totals["errored"],
-        "missing_endings": abs(totals["total"] - len(names)) + len(rows) - len(names),
+        "requests": total,
+        "requests_per_s": len(sent["successful"]) / seconds,
+        "errored": len(sent["errored"]),
+        "missing_endings": abs(total - len(names)) + len(rows) - len(names),
         "misbilled_tokens": sum(
             abs(row["completion_tokens"] - _ANSWER_TOKENS) for row in rows if row["outcome"] == "length"
         ),
