@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pileus.scheduling.routing import RoutingPolicy
     from pileus.simulation.calibration import Calibration
     from pileus.simulation.report import Report
+    from pileus.simulation.scenario import Cluster
 
 T = TypeVar("T")
 _PATIENCE_S = 2.0  # no bar for what is done sooner
@@ -112,12 +113,7 @@ def simulate(
     asked = scenario.Scenario(
         trace=traces.load(trace, kind),
         shape=shape,
-        cluster=scenario.Cluster(
-            replicas=replicas,
-            engine=_engine(engine),
-            bounds=_bounds(config),
-            shares=dict(_read("--share", plans.share, shares)),
-        ),
+        cluster=_cluster(replicas, engine, config, shares),
         kills=_read("--kill", plans.kill, kills),
         targets=scenario.Targets(ttft, itl),
         seed=seed,
@@ -169,6 +165,13 @@ def _read(option: str, read: Callable[[str], T], texts: Iterable[str] | None) ->
         return tuple(read(text) for text in texts or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _cluster(replicas: int, engine: Path | None, config: Path | None, shares: list[str] | None) -> "Cluster":
+    from pileus.simulation import plans, scenario
+
+    rights = dict(_read("--share", plans.share, shares))
+    return scenario.Cluster(replicas=replicas, engine=_engine(engine), bounds=_bounds(config), shares=rights)
 
 
 def _engine(path: Path | None) -> "Calibration":

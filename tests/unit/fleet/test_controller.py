@@ -4,26 +4,22 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 
+from changing_fleet import deployment, until
 from pileus.core.clock import SystemClock
 from pileus.core.errors import OperatorError
 from pileus.fleet.backends.local import LocalStarter
 from pileus.fleet.controller import Fleet
-from pileus.fleet.records import Deployment, DeploymentInfo, ReplicaStatus
+from pileus.fleet.records import Deployment, ReplicaStatus
 from replicas import PATIENCE_S, RecordingSink, ask
 
 TESTS = Path(__file__).parents[2]
-
-
-def deployment(name: str = "fake", replicas: int = 1, **spec: Any) -> Deployment:
-    return Deployment(info=DeploymentInfo(name=name, model="fake", engine="fake"), spec=spec, replicas=replicas)
 
 
 @asynccontextmanager
@@ -35,16 +31,6 @@ async def running(folder: Path, *deployments: Deployment) -> AsyncIterator[Fleet
         yield fleet
     finally:
         await fleet.drain_and_stop(PATIENCE_S)
-
-
-async def until(fleet: Fleet, condition: Callable[[], object], deployment: str = "fake") -> None:
-    """Return once the condition holds after the fleet told of a change."""
-    news = asyncio.Event()
-    fleet.directory.subscribe(deployment, lambda _: news.set())
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            news.clear()
-            await news.wait()
 
 
 def replicas(fleet: Fleet) -> tuple[ReplicaStatus, ...]:
