@@ -115,6 +115,42 @@ class Models(Section):
     )
 
 
+class Files(Section):
+    """What people store here: inputs and results of batches, data for training."""
+
+    blobs: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where contents are kept, e.g. `s3://bucket/prefix`; when absent, in the data folder. Keys for S3 "
+        "come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`).",
+    )
+    max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024, description="Largest file.")
+    max_tenant_bytes: int = Field(
+        default=100 * 1024**3, ge=1024, description="Most that one tenant's files take together."
+    )
+
+
+class Batches(Section):
+    """Many requests as one file."""
+
+    max_lines: Count = Field(default=50_000, description="Most requests of one batch.")
+    max_bytes: int = Field(default=200 * 1024 * 1024, ge=1024, description="Largest input file.")
+    max_window_s: Seconds = Field(default=86_400.0, description="Longest completion window that can be asked for.")
+    together: Count = Field(default=4, description="Batches that run at the same time.")
+
+
+class Jobs(Section):
+    """Work that goes on behind the requests, and survives a restart."""
+
+    lease_s: Seconds = Field(
+        default=15.0, description="A worker process that is not heard of for so long is ended, and its jobs go on."
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=5, description="How often a job is tried again after failures between which it got no further."
+    )
+    keep_s: Seconds = Field(default=30 * 86_400.0, description="Finished jobs are forgotten after so long.")
+
+
 class Log(Section):
     """What the process tells about itself on standard error."""
 
@@ -198,6 +234,9 @@ class Settings(Section):
     queue: Queue = Queue()
     routing: Routing = Routing()
     models: Models = Models()
+    files: Files = Files()
+    batches: Batches = Batches()
+    jobs: Jobs = Jobs()
     log: Log = Log()
     telemetry: Telemetry = Telemetry()
     deployment: tuple[Deployment, ...] = Field(

@@ -6,7 +6,7 @@ Wall-clock times are seconds since 1970 UTC; money is integer micro-units.
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 # The newest migration. Known here, so that a start with a current schema need not load the migration scripts.
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -96,4 +96,108 @@ deployment = Table(
     Column("body", Text, nullable=False),  # JSON
     Column("changed_at", Float, nullable=False),
     Column("changed_by", Text, nullable=False),  # key id
+)
+
+# A stored file. Its content is a blob, which is deleted some time after the row is.
+file = Table(
+    "file",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),  # who stored it
+    Column("filename", Text, nullable=False),  # a label; no path is made of it
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),  # in hexadecimal digits
+    Column("blob", Text, nullable=False),  # its key in the blob store
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Index("ix_file_tenant_created_at", "tenant", "created_at"),
+)
+
+# A file that comes in parts.
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),  # as announced
+    Column("status", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("file_expires_s", Float),  # from its completion
+    Column("file_id", Text),  # once it is complete
+)
+
+upload_part = Table(
+    "upload_part",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("upload_id", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("blob", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_upload_part_upload_id", "upload_id"),
+)
+
+# What `jobs` knows of a job; `jobs.records` says what each column means.
+job = Table(
+    "job",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),  # the order of submission
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("spec", LargeBinary, nullable=False),  # JSON, as are `checkpoint` and `result`; empty is none
+    Column("needs", Text, nullable=False),  # ids, separated by commas
+    Column("blobs", Text, nullable=False),  # keys, separated by commas
+    Column("priority", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float),
+    Column("state", Text, nullable=False),
+    Column("wish", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("ready_at", Float, nullable=False),
+    Column("checkpoint", LargeBinary, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("result", LargeBinary, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Index("ix_job_tenant_kind", "tenant", "kind", "sequence"),
+    Index("ix_job_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+# What a job printed.
+job_line = Table(
+    "job_line",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_job_line_job_id", "job_id", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+# Where a tenant is told of what happened. The secret that signs follows from the pepper and the id: nobody keeps it.
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),  # separated by commas
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),  # key id
 )
