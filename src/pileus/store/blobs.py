@@ -1,0 +1,55 @@
+"""Contents as other rooms see them: bytes under a key, written once and never changed.
+
+Adapters are `store.local_blobs` (a folder) and `store.s3_blobs` (any S3-compatible service). All methods are for an
+event loop and never block it; what they wait for is the disk or the network. Both raise `Unavailable` where the place
+cannot be reached or is full: nothing is then left under the key.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class BlobInfo(Struct, frozen=True):
+    """What was written."""
+
+    key: str
+    bytes: int
+    sha256: str  # in hexadecimal digits
+
+
+class BlobDraft(Protocol):
+    """A blob that is being written. Nobody sees it before `commit`."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Append; the memory that waits for the disk is bounded."""
+        ...
+
+    async def commit(self) -> BlobInfo:
+        """Durable when this returns."""
+        ...
+
+    async def abort(self) -> None:
+        """Leave nothing behind. Harmless after `commit` or when done twice."""
+        ...
+
+
+class Blobs(Protocol):
+    """A place for contents."""
+
+    async def create(self, key: str) -> BlobDraft:
+        """Begin to write under a new key: path segments of letters, digits, `_`, `.` and `-`, e.g. `files/file_1`."""
+        ...
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `end`, in pieces of up to a megabyte. Raises `NotFound`."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """No-op for a key that has nothing."""
+        ...
+
+    def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, float]]:
+        """Keys with the wall-clock time at which they were written."""
+        ...
