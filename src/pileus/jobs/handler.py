@@ -1,0 +1,71 @@
+"""What a kind of job is: what the owner must know of it, and what a worker runs."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from pileus.core.errors import PileusError
+from pileus.store.job_table import Job, Wish
+
+
+class Kind(Struct, frozen=True, kw_only=True):
+    """What the owner must know of a kind of job."""
+
+    name: str
+    places: int = 1  # jobs that one worker process has at the same time
+    closes: bool = False  # cancelled or expired, its handler runs (once more) to keep what is finished
+    retries: int | None = None  # failures in a row that are borne; None is the setting's
+    keep_s: float | None = None  # after its end; None is the setting's
+    on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends a job, however it ends
+
+
+class JobFailed(PileusError):
+    """The job cannot be done, and trying it again would not help."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+
+
+class Context(Protocol):
+    """One lease of a job, as its handler has it."""
+
+    job: Job  # as it was leased: `spec`, `checkpoint`, `fence`
+    folder: Path  # the job's own; exists, and stays until the job is forgotten. An earlier holder may still write there
+
+    @property
+    def wish(self) -> Wish:
+        """What was asked of it: a handler looks whenever it can stop. With `PAUSE` it makes a checkpoint and returns
+        `YIELDED`; with `CANCEL` or `EXPIRE` it closes and returns its result. With `NONE` it goes on."""
+        ...
+
+    async def wished(self) -> Wish:
+        """Return once something is asked; at once where it was."""
+        ...
+
+    async def checkpoint(self, body: bytes, stage: str, done: int, total: int) -> None:
+        """Durable when this returns. Raises `LeaseLost`: then nothing that this handler does counts any more."""
+        ...
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """For people; not durable."""
+        ...
+
+    def log(self, text: str, level: str = "info") -> None:
+        """A line for people who look at the job."""
+        ...
+
+
+class Yielded:
+    """The handler gives the job back, to be gone on with from its checkpoint."""
+
+
+YIELDED = Yielded()
+
+# Gives the result as JSON. `JobFailed` ends the job; any other exception is tried again, after a while.
+Handler = Callable[[Context], Awaitable[bytes | Yielded]]
