@@ -125,7 +125,7 @@ class JobTable:
         )
         return _jobs(tx, query)
 
-    def list(
+    def latest(
         self,
         tx: Connection,
         *,
