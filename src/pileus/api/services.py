@@ -10,6 +10,7 @@ from pileus.fleet.directory import Directory
 from pileus.fleet.timeline import Timeline
 from pileus.gateway.pipeline import Pipeline
 from pileus.gateway.scheduler import SchedulingOwner
+from pileus.jobs.service import JobService
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
@@ -47,6 +48,7 @@ class Services(EdgeServices):
     keys: KeyService
     audit: AuditLog
     usage: UsageJournal
+    jobs: JobService
     metrics: Metrics
     series: Series
     started_at: float  # wall clock

@@ -48,7 +48,8 @@ class OwnFront:
 
 
 class SharedFront:
-    """Further processes take them; this one answers what they hand on, and keeps its sockets in `run_dir`."""
+    """Further processes take them; this one answers what they hand on, at a socket in `run_dir`. They ask for turns at
+    the socket `scheduling`."""
 
     def __init__(
         self,
@@ -56,26 +57,25 @@ class SharedFront:
         server: "ApiServer",
         hub: "GatewayHub",
         listening: Sequence[socket.socket],
+        scheduling: Path,
         run_dir: Path,
     ) -> None:
         self._server = server
         self._hub = hub
         self._count = len(listening)
-        self._scheduling = run_dir / "scheduling.sock"
         self._http = run_dir / "http.sock"
-        self._processes = GatewayProcesses(settings, listening, self._scheduling, self._http)
+        self._processes = GatewayProcesses(settings, listening, scheduling, self._http)
 
     async def serve(self) -> None:
-        async with await self._hub.serve(self._scheduling):
-            with socket.socket(socket.AF_UNIX) as http:
-                http.bind(str(self._http))
-                serving = asyncio.create_task(self._server.serve([http]))
-                try:
-                    await self._server.listening.wait()
-                    await self._processes.run()
-                finally:
-                    self._server.should_exit = True
-                    await serving
+        with socket.socket(socket.AF_UNIX) as http:
+            http.bind(str(self._http))
+            serving = asyncio.create_task(self._server.serve([http]))
+            try:
+                await self._server.listening.wait()
+                await self._processes.run()
+            finally:
+                self._server.should_exit = True
+                await serving
 
     async def opened(self) -> None:
         await self._hub.wait_open(self._count)

@@ -13,11 +13,10 @@ import msgspec
 from pileus import __version__
 from pileus.bootstrap import memory
 from pileus.bootstrap.gateways import GatewaySpec
-from pileus.core.clock import SystemClock
+from pileus.bootstrap.member import join
 
 if TYPE_CHECKING:
     from pileus.config.settings import Settings
-    from pileus.core.ports import Tokenizer
     from pileus.security.ring import KeyRing
 
 _EXPIRE_INTERVAL_S = 1.0
@@ -43,26 +42,14 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
     from pileus.api.app import create_gateway_app
     from pileus.api.server import create_server
     from pileus.api.services import EdgeServices
-    from pileus.gateway.forwarding.member import OwnerLink
-    from pileus.gateway.forwarding.scheduler import ForwardingSchedulers
-    from pileus.gateway.pipeline import Pipeline
-    from pileus.security.pepper import Pepper
-    from pileus.security.ring import KeyRing
 
-    clock = SystemClock()
-    pepper = Pepper.load(settings.data_dir, may_make=False)
-    ring = KeyRing(pepper, clock)
-    owner = OwnerLink(ring, clock)
-    pipeline = Pipeline(settings.limits, owner.directory, ForwardingSchedulers(owner), pepper.salt, clock)
-    tokenizers = Tokenizers()
-    owner.on_offered = lambda offer: pipeline.open(offer.info.name, tokenizers.of(offer.model_path))
-    owner.on_withdrawn = pipeline.close
-    await owner.connect(Path(spec.scheduling))
+    member = await join(settings, Path(spec.scheduling))
+    owner = member.owner
     services = EdgeServices(
         settings=settings,
-        pipeline=pipeline,
+        pipeline=member.pipeline,
         directory=owner.directory,
-        ring=ring,
+        ring=member.ring,
         refusals=owner,
         refusal_counter=owner,
         version=__version__,
@@ -76,7 +63,7 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     owner.lost.add_done_callback(lambda _: stop())
-    expiring = asyncio.create_task(_expire(ring))
+    expiring = asyncio.create_task(_expire(member.ring))
     await server.listening.wait()
     memory.settle()
     owner.open(spec.number, os.getpid())
@@ -86,22 +73,6 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
         expiring.cancel()
         await app.state.forward.close()
         await owner.close()
-
-
-class Tokenizers:
-    """Each is loaded once."""
-
-    def __init__(self) -> None:
-        self._by_path: dict[str | None, Tokenizer] = {}
-
-    def of(self, model_path: str | None) -> "Tokenizer":
-        """None is the fake model's."""
-        from pileus.models.tokenizer import load_tokenizer
-        from pileus.testing.tokenizer import ByteTokenizer
-
-        if model_path not in self._by_path:
-            self._by_path[model_path] = ByteTokenizer() if model_path is None else load_tokenizer(Path(model_path))
-        return self._by_path[model_path]
 
 
 async def _expire(ring: "KeyRing") -> None:

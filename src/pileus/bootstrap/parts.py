@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pileus.gateway.forwarding.owner import GatewayHub
     from pileus.gateway.pipeline import Pipeline
     from pileus.gateway.scheduler import SchedulingOwner
+    from pileus.jobs.service import JobService
     from pileus.observability.figures import DeploymentSample
     from pileus.observability.metrics import Metrics
     from pileus.observability.series import Series
@@ -146,6 +147,7 @@ def make_api(
     scheduling: "SchedulingOwner",
     metrics: "Metrics",
     series: "Series",
+    jobs: "JobService",
 ) -> "ApiServer":
     """The HTTP server over everything else."""
     from pileus.api.app import create_app
@@ -165,6 +167,7 @@ def make_api(
         keys=security.keys,
         audit=security.audit,
         usage=security.usage,
+        jobs=jobs,
         metrics=metrics,
         series=series,
         version=__version__,

@@ -5,17 +5,19 @@ import resource
 import signal
 import socket
 import tempfile
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from pileus import __version__
 from pileus.bootstrap import memory, parts
 from pileus.bootstrap.front import Front, OwnFront, SharedFront, listen, url_of
+from pileus.bootstrap.jobs import SCHEDULING_SOCKET, JobsPart
 from pileus.bootstrap.local import check, own
 from pileus.core.clock import SystemClock
 from pileus.models.progress import silent
@@ -122,29 +124,41 @@ class _Server:
         pipeline = parts.make_pipeline(settings, self._plan.workshop, fleet, scheduling, security)
         deployments = parts.make_acts(settings, self._plan, fleet, self._store)
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
-        server = parts.make_api(settings, fleet, deployments, security, pipeline, scheduling, metrics, series)
+        jobs = JobsPart(settings, self._store, [], run_dir)
+        server = parts.make_api(
+            settings, fleet, deployments, security, pipeline, scheduling, metrics, series, jobs.service
+        )
+        hub = parts.make_hub(fleet, scheduling, security, metrics)
         front: Front = OwnFront(server, listening[0])
         if len(listening) > 1:
-            hub = parts.make_hub(fleet, scheduling, security, metrics)
-            front = SharedFront(settings, server, hub, listening, run_dir)
+            front = SharedFront(settings, server, hub, listening, run_dir / SCHEDULING_SOCKET, run_dir)
         self._watch_signals(front)
+        forever = (_sample(series), security.run(), autoscaler.run(), jobs.run())
+        try:
+            async with await hub.serve(run_dir / SCHEDULING_SOCKET), await jobs.serve():
+                await self._run(front, jobs, self._announce(fleet, front, listening[0]), *forever)
+        finally:
+            await deployments.acts.stop()
+            tracer.close()
+
+    async def _run(self, front: Front, jobs: JobsPart, *behind: Coroutine[Any, Any, None]) -> None:
+        """Serve until somebody stops the front. What fails behind the scenes ends the server, rather than going on
+        without it."""
         serving = asyncio.create_task(front.serve())
-        forever = (_sample(series), security.run(), autoscaler.run())
-        background = [asyncio.create_task(work) for work in (self._announce(fleet, front, listening[0]), *forever)]
+        background = [asyncio.create_task(work) for work in behind]
         try:
             pending = {serving, *background}
             while not serving.done():
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    task.result()  # what fails behind the scenes ends the server, rather than going on without it
+                    task.result()
         finally:
-            front.stop(at_once=self._stops_asked > 1)
-            await serving
-            await deployments.acts.stop()
+            at_once = self._stops_asked > 1
+            front.stop(at_once=at_once)
+            await asyncio.gather(serving, jobs.stop(at_once=at_once))
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            tracer.close()
 
     def _watch_signals(self, front: Front) -> None:
         """The first stop lets requests finish, the second does not."""

@@ -18,6 +18,7 @@ from pileus.cli import (
     config,
     deployments,
     gateway,
+    job_worker,
     keys,
     models,
     serve,
@@ -45,6 +46,7 @@ app.command("up")(serve.up)
 app.command("serve")(serve.serve)
 app.command("worker", hidden=True)(worker.worker)
 app.command("gateway", hidden=True)(gateway.gateway)
+app.command("job-worker", hidden=True)(job_worker.job_worker)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.command("simulate")(simulate.simulate)

@@ -19,7 +19,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     closes: bool = False  # cancelled or expired, its handler runs (once more) to keep what is finished
     retries: int | None = None  # failures in a row that are borne; None is the setting's
     keep_s: float | None = None  # after its end; None is the setting's
-    on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends a job, however it ends
+    on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends it, however it ends
 
 
 class JobFailed(PileusError):

@@ -147,14 +147,16 @@ class JobTable:
         query = select(func.count()).where(table.c.kind == kind, table.c.state.in_(states))
         return tx.execute(query).scalar_one()
 
-    def forget(self, tx: Connection, ended_before: float, limit: int) -> list[str]:
-        """Delete jobs that ended before then, with their logs; their ids."""
+    def ended_before(self, tx: Connection, kind: str, at: float, limit: int) -> list[str]:
+        """Ids of jobs of a kind that ended before then."""
         table = schema.job
-        old = select(table.c.id).where(table.c.state.in_(ENDED), table.c.finished_at < ended_before).limit(limit)
-        ids = list(tx.execute(old).scalars())
+        query = select(table.c.id).where(table.c.kind == kind, table.c.state.in_(ENDED), table.c.finished_at < at)
+        return [*tx.execute(query.limit(limit)).scalars()]
+
+    def forget(self, tx: Connection, ids: Sequence[str]) -> None:
+        """Delete them, with their logs."""
         tx.execute(delete(schema.job_line).where(schema.job_line.c.job_id.in_(ids)))
-        tx.execute(delete(table).where(table.c.id.in_(ids)))
-        return ids
+        tx.execute(delete(schema.job).where(schema.job.c.id.in_(ids)))
 
 
 class JobLineTable:

@@ -15,12 +15,13 @@ from fastapi import FastAPI
 from pileus.api.app import create_app
 from pileus.api.server import create_server
 from pileus.api.services import Services
-from pileus.config.settings import Settings
+from pileus.config.settings import Jobs, Settings
 from pileus.core.records import EngineStats
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
 from pileus.fleet.timeline import Timeline
+from pileus.jobs.service import JobService
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
@@ -76,6 +77,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             keys=keys,
             audit=audit,
             usage=journal,
+            jobs=JobService(store, [], Jobs(), data_dir / "jobs", clock),
             metrics=metrics,
             series=Series(metrics),
             version="1.2.3",

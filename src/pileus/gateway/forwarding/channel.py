@@ -1,4 +1,4 @@
-"""One end of a connection between a gateway process and the owner."""
+"""One end of a connection between two processes of one server."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,0 +1,59 @@
+"""What a process has that makes models speak, and is not the owner of the fleet: it asks the owner for each turn."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from pileus.core.clock import SystemClock
+
+if TYPE_CHECKING:
+    from pileus.config.settings import Settings
+    from pileus.core.ports import Tokenizer
+    from pileus.gateway.forwarding.member import OwnerLink
+    from pileus.gateway.pipeline import Pipeline
+    from pileus.security.ring import KeyRing
+
+
+class Member(Struct, frozen=True):
+    """A pipeline over the owner's queues, and who may use it."""
+
+    ring: "KeyRing"
+    owner: "OwnerLink"
+    pipeline: "Pipeline"
+
+
+async def join(settings: "Settings", scheduling: Path) -> Member:
+    """Connect to the owner's socket; return when all is known that it knows. Raises `OSError` where nobody listens."""
+    from pileus.gateway.forwarding.member import OwnerLink
+    from pileus.gateway.forwarding.scheduler import ForwardingSchedulers
+    from pileus.gateway.pipeline import Pipeline
+    from pileus.security.pepper import Pepper
+    from pileus.security.ring import KeyRing
+
+    clock = SystemClock()
+    pepper = Pepper.load(settings.data_dir, may_make=False)
+    ring = KeyRing(pepper, clock)
+    owner = OwnerLink(ring, clock)
+    pipeline = Pipeline(settings.limits, owner.directory, ForwardingSchedulers(owner), pepper.salt, clock)
+    tokenizers = Tokenizers()
+    owner.on_offered = lambda offer: pipeline.open(offer.info.name, tokenizers.of(offer.model_path))
+    owner.on_withdrawn = pipeline.close
+    await owner.connect(scheduling)
+    return Member(ring, owner, pipeline)
+
+
+class Tokenizers:
+    """Each is loaded once."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str | None, Tokenizer] = {}
+
+    def of(self, model_path: str | None) -> "Tokenizer":
+        """None is the fake model's."""
+        from pileus.models.tokenizer import load_tokenizer
+        from pileus.testing.tokenizer import ByteTokenizer
+
+        if model_path not in self._by_path:
+            self._by_path[model_path] = ByteTokenizer() if model_path is None else load_tokenizer(Path(model_path))
+        return self._by_path[model_path]

@@ -1,0 +1,208 @@
+"""A worker process: takes leases of one kind of job, runs the handler, and tells the owner how far it is."""
+
+import asyncio
+import os
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pileus.core.errors import PileusError, Unavailable, revive
+from pileus.gateway.forwarding.channel import Channel
+from pileus.jobs import wire
+from pileus.jobs.handler import Handler, JobFailed, Yielded
+from pileus.jobs.machine import LeaseLost
+from pileus.observability.events import get_log
+from pileus.store.job_table import Job, Wish
+
+_TRY_AGAIN_S = 1.0
+
+log = get_log(__name__)
+
+
+class JobWorker:
+    """For one event loop. `lost` is done, with the reason, when the owner is gone; then this process must end."""
+
+    def __init__(self, kind: str, handler: Handler, folder: Path, beat_s: float) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._kind = kind
+        self._handler = handler
+        self._folder = folder
+        self._beat_s = beat_s
+        self._channel: Channel[wire.FromOwner] = Channel(wire.decode_from_owner)
+        self._channel.listen(self)
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Future[None]] = {}
+        self._leases: dict[str, Lease] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self, path: Path) -> None:
+        """Work until the owner says stop, or is gone. Raises `OSError` where nobody listens."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self._channel, str(path))
+        self._channel.send(wire.Hello(self._kind, os.getpid()))
+        beating = asyncio.create_task(self._beat())
+        stopping = asyncio.create_task(self._stop())
+        ends: set[asyncio.Future[Any]] = {self.lost, stopping}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (beating, stopping, *self._tasks):
+            task.cancel()
+        self._channel.finish()
+
+    def stop(self) -> None:
+        """Give back what is held, and end."""
+        self._stopping.set()
+        for lease in self._leases.values():
+            lease.ask(Wish.PAUSE)
+
+    # --- what the owner says ------------------------------------------------------------------------------------------
+
+    def on_connected(self) -> None:
+        """`run` speaks first."""
+
+    def on_frame(self, frame: wire.FromOwner) -> None:
+        if isinstance(frame, wire.Lease):
+            self._begin(frame.job)
+        elif isinstance(frame, wire.Wished):
+            lease = self._leases.get(frame.job)
+            if lease is not None and lease.job.fence == frame.fence and not self._stopping.is_set():
+                lease.ask(frame.wish)
+        elif isinstance(frame, wire.Stop):
+            self.stop()
+        else:
+            self._on_answer(frame)
+
+    def on_gone(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LeaseLost(reason))
+
+    def _on_answer(self, frame: wire.Done | wire.Refused) -> None:
+        answer = self._answers.pop(frame.number, None)
+        if answer is None or answer.done():
+            return
+        if isinstance(frame, wire.Done):
+            answer.set_result(None)
+        else:
+            lost = frame.code == LeaseLost.code
+            answer.set_exception(LeaseLost(frame.message) if lost else revive(frame.code, frame.message))
+
+    # --- for leases ---------------------------------------------------------------------------------------------------
+
+    def send(self, frame: wire.Progress | wire.Line) -> None:
+        self._channel.send(frame)
+
+    async def enter(self, frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
+        """Have the owner put it on record; as long as the store is away, again and again. Raises `LeaseLost`."""
+        while True:
+            number = next(self._numbers)
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._answers[number] = answer
+            self._channel.send(msgspec.structs.replace(frame, number=number))
+            if self.lost.done():
+                raise LeaseLost(self.lost.result())
+            try:
+                await answer
+                return
+            except Unavailable as error:
+                log.warning("job_not_recorded", job=frame.job, reason=error.message)
+                await asyncio.sleep(_TRY_AGAIN_S)
+            finally:
+                self._answers.pop(number, None)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            self._channel.send(wire.Beat())
+
+    async def _stop(self) -> None:
+        """Return once it was told to stop and all was given back."""
+        await self._stopping.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _begin(self, job: Job) -> None:
+        folder = self._folder / job.id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lease = self._leases[job.id] = Lease(self, job, folder)
+        if self._stopping.is_set():
+            lease.ask(Wish.PAUSE)
+        task = asyncio.create_task(self._work(lease))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, lease: "Lease") -> None:
+        job = lease.job
+        try:
+            frame = await self._run(lease)
+            try:
+                await self.enter(frame)
+            except LeaseLost:
+                raise
+            except PileusError as error:  # its result is not taken
+                await self.enter(wire.Fail(0, job.id, job.fence, error.code, error.message, retry=True))
+        except LeaseLost:
+            log.warning("job_lease_lost", job=job.id, fence=job.fence)
+        finally:
+            if self._leases.get(lease.job.id) is lease:
+                del self._leases[lease.job.id]
+
+    async def _run(self, lease: "Lease") -> wire.Finish | wire.Yield | wire.Fail:
+        """The handler's end, whatever it is, as a frame."""
+        job = lease.job
+        try:
+            outcome = await self._handler(lease)
+        except LeaseLost:
+            raise
+        except JobFailed as error:
+            return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=False)
+        except Exception as error:  # the process's edge: any handler's mistake is this job's, and is tried again
+            log.error("job_crashed", job=job.id, exc_info=error)
+            told = error.message if isinstance(error, PileusError) else f"{type(error).__name__}: {error}"
+            return wire.Fail(0, job.id, job.fence, getattr(error, "code", "crashed"), told, retry=True)
+        if isinstance(outcome, Yielded):
+            return wire.Yield(0, job.id, job.fence)
+        return wire.Finish(0, job.id, job.fence, outcome)
+
+
+class Lease:
+    """Meets `handler.Context`."""
+
+    def __init__(self, worker: JobWorker, job: Job, folder: Path) -> None:
+        self.job = job
+        self.folder = folder
+        self._worker = worker
+        self._wish = job.wish
+        self._asked = asyncio.Event()
+        if job.wish:
+            self._asked.set()
+
+    @property
+    def wish(self) -> Wish:
+        return self._wish
+
+    def ask(self, wish: Wish) -> None:
+        """Somebody asks that of it."""
+        self._wish = wish
+        if wish:
+            self._asked.set()
+        else:
+            self._asked.clear()
+
+    async def wished(self) -> Wish:
+        await self._asked.wait()
+        return self._wish
+
+    async def checkpoint(self, body: bytes, stage: str, done: int, total: int) -> None:
+        await self._worker.enter(wire.Checkpoint(0, self.job.id, self.job.fence, body, stage, done, total))
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self._worker.send(wire.Progress(self.job.id, self.job.fence, stage, done, total))
+
+    def log(self, text: str, level: str = "info") -> None:
+        self._worker.send(wire.Line(self.job.id, self.job.fence, level, text))
