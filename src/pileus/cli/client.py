@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from json import loads
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from pileus.core.errors import OperatorError
@@ -26,10 +27,11 @@ _CONNECT_S = 5.0
 class Client:
     """One server, spoken to with the key of the environment. Use it as a context manager."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
+        """`key` stands in for the environment's."""
         import httpx
 
-        key = os.environ.get(KEY_VARIABLE, "").strip()
+        key = (key or os.environ.get(KEY_VARIABLE, "")).strip()
         if not key:
             raise OperatorError(_NO_KEY)
         if not (key.isascii() and key.isprintable()):
@@ -69,6 +71,37 @@ class Client:
         """As `get`; None where there is nothing."""
         response = self._send("GET", path, missing_ok=True)
         return None if response.status_code == 404 else response.json()
+
+    def upload(self, file: Path, filename: str, purpose: str, progress: Callable[[int, int], None]) -> Any:
+        """Store a file. `progress` hears of the bytes that were sent, and of all."""
+        import httpx
+
+        total = file.stat().st_size
+        with file.open("rb") as content:
+            parts = {"file": (filename, _Watched(content, total, progress), "application/jsonl")}
+            try:
+                response = self._http.post("/v1/files", data={"purpose": purpose}, files=parts)  # type: ignore[arg-type]
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from None
+        if response.is_error:
+            raise self._refusal(response)
+        return response.json()
+
+    def download(self, path: str, target: Path) -> None:
+        """Save an answer's body, whole or not at all."""
+        import httpx
+
+        draft = target.with_name(f"{target.name}.part")
+        try:
+            with self._http.stream("GET", path) as response, draft.open("wb") as file:
+                if response.is_error:
+                    response.read()
+                    raise self._refusal(response)
+                for part in response.iter_bytes():
+                    file.write(part)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        draft.rename(target)
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The JSON events of a server-sent stream. Closing it closes the connection, which ends the request."""
@@ -113,6 +146,28 @@ class Client:
         if response.status_code == 401:
             return OperatorError(f"{message} (the key comes from {KEY_VARIABLE})")
         return OperatorError(message)
+
+
+class _Watched:
+    """A file that tells how much of it was read. httpx reads it in pieces."""
+
+    def __init__(self, content: BinaryIO, total: int, progress: Callable[[int, int], None]) -> None:
+        self._content = content
+        self._total = total
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._content.read(size)
+        self._progress(self._content.tell(), self._total)
+        return part
+
+    def fileno(self) -> int:
+        """Tells httpx the length."""
+        return self._content.fileno()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while part := self.read(1 << 16):
+            yield part
 
 
 def _event(data: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import typer
 
 from pileus.cli import (
     audit,
+    batch,
     chat,
     config,
     deployments,
@@ -48,6 +49,7 @@ app.command("worker", hidden=True)(worker.worker)
 app.command("gateway", hidden=True)(gateway.gateway)
 app.command("job-worker", hidden=True)(job_worker.job_worker)
 app.command("chat")(chat.chat)
+app.add_typer(batch.app, name="batch")
 app.add_typer(models.app, name="models")
 app.command("simulate")(simulate.simulate)
 app.command("calibrate")(simulate.calibrate)

@@ -2,7 +2,7 @@
 
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pileus.cli import output
 
@@ -65,6 +65,65 @@ class Bars:
             console=console,
             disable=not console.is_terminal,
         )
+        self._drawing.start()
+        return self._drawing
+
+
+class WorkBar:
+    """One bar for work that is counted: how much is done, how fast that goes, and how long the rest will take. Where
+    nobody watches, a line for each stage."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._drawing: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._drawing is not None:
+            self._drawing.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        drawing = self._drawing or self._start()
+        assert self._task is not None
+        if stage != self._stage:
+            self._stage = stage
+            if not drawing.console.is_terminal:
+                output.note(f"{stage[:1].upper()}{stage[1:]} ...")
+        drawing.update(self._task, description=stage[:1].upper() + stage[1:], completed=done, total=total or None)
+
+    def _start(self) -> "Progress":
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        unit = self._unit
+
+        class Rate(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "")
+
+        console = output.terminal(stderr=True)
+        self._drawing = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=60,
+        )
+        self._task = self._drawing.add_task("", total=None)
         self._drawing.start()
         return self._drawing
 

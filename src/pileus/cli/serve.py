@@ -37,12 +37,21 @@ def up(
 
 
 def serve(
-    host: Host = None, port: Port = None, gateways: Gateways = None, data: Data = None, config: Config = None
+    host: Host = None,
+    port: Port = None,
+    gateways: Gateways = None,
+    data: Data = None,
+    config: Config = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Start the server as a service does: logs only, no key is made.
 
     Example: `pileus serve --config /etc/pileus.toml --gateways 4`
     """
+    if with_parent:
+        from pileus.engines.replica.process import die_with_parent
+
+        die_with_parent()
     _run(None, host, port, gateways, data, config)
 
 

@@ -1,0 +1,91 @@
+"""A server for one command: started for it on a free port of this machine, and ended with it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import httpx
+
+from pileus.bootstrap import FAKE_MODEL
+from pileus.bootstrap.local import check, open_catalogue, open_keyring
+from pileus.core.errors import OperatorError
+from pileus.models.progress import Progress
+
+if TYPE_CHECKING:
+    from pileus.config.load import Loaded
+
+_READY_S = 600.0
+_LOOK_S = 0.05
+_HOST = "127.0.0.1"
+
+
+@contextmanager
+def serve_alone(loaded: "Loaded", config: Path | None, progress: Progress) -> Iterator[tuple[str, str]]:
+    """The server's URL and a key for it. Its key is closed in the end. Raises `OperatorError` where another process
+    owns the data folder, or the server does not start."""
+    check(loaded)
+    settings = loaded.settings
+    for deployment in settings.deployment:
+        if deployment.model != FAKE_MODEL:
+            open_catalogue(settings).ensure(deployment.model, progress)
+    with open_keyring(settings) as keyring:
+        key = keyring.create({"name": "command", "role": "user"})
+    try:
+        with tempfile.TemporaryFile() as log:
+            url = f"http://{_HOST}:{_free_port()}"
+            process = _start(url, settings.data_dir, config, log.fileno())
+            try:
+                progress("starting", 0, 0)
+                _wait_ready(process, url, log)
+                yield url, key["secret"]
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+    finally:
+        with open_keyring(settings) as keyring:
+            keyring.revoke(key["id"])
+
+
+def _start(url: str, data_dir: Path, config: Path | None, log: int) -> "subprocess.Popen[bytes]":
+    """It leads a group of its own, so that a Ctrl-C in the terminal reaches the command alone."""
+    arguments = ["--host", _HOST, "--port", url.rpartition(":")[2], "--data", str(data_dir), "--with-parent"]
+    if config is not None:
+        arguments += ["--config", str(config)]
+    return subprocess.Popen(  # noqa: S603  # this program
+        [sys.executable, "-m", "pileus", "serve", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"PILEUS_SERVER__GATEWAYS": "1"},
+        start_new_session=True,
+    )
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(_LOOK_S)
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
+    raise OperatorError("the server did not start:\n" + "\n".join(lines[-5:]))
+
+
+def _free_port() -> int:
+    with socket.create_server((_HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
