@@ -31,12 +31,12 @@ def batch_lines(path: Path, template: str, system: str | None, body: Mapping[str
 def rows(path: Path, wanted: Iterable[str] = ()) -> Iterator[dict[str, str]]:
     """The rows of a CSV file in UTF-8 by the names of its columns, which must have those that are wanted."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey=None)
-        columns = reader.fieldnames or ()
-        missing = [name for name in wanted if name not in columns]
-        if missing:
-            raise OperatorError(f"{path} has no column {missing[0]!r}; it has: {', '.join(columns) or 'none'}")
+        reader = csv.DictReader(file)
         try:
+            columns = reader.fieldnames or ()
+            if missing := [name for name in wanted if name not in columns]:
+                there = ", ".join(columns) or "none"
+                raise OperatorError(f"{path} has no column {missing[0]!r}; it has: {there}")
             for row in reader:
                 if len(row) != len(columns) or None in row.values():
                     raise OperatorError(f"{path}, line {reader.line_num}: this row has not {len(columns)} columns")
