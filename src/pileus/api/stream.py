@@ -34,6 +34,7 @@ class Source(Protocol):
     """An answer in the making: a `Generation`, or several as one."""
 
     deployment: str
+    created: int  # wall clock, in whole seconds
 
     async def next(self, *, whole: bool = False) -> list[Delta]: ...
 

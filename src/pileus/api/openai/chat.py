@@ -8,7 +8,6 @@ from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
 from pileus.api.body import WireForm
-from pileus.api.edge import Head
 from pileus.api.openai.answers import (
     ChatChoice,
     ChatChunkChoice,
@@ -22,11 +21,12 @@ from pileus.api.openai.answers import (
     usage_of,
 )
 from pileus.api.openai.options import MaxTokens, SharedOptions, TextFormat
+from pileus.api.openai.whole import answer_call
 from pileus.api.route import Call, GuardedRoute
-from pileus.api.stream import Chunks, EventStream, JsonAnswer, Source, collect, timing_headers
+from pileus.api.stream import Chunks, EventStream, Source
 from pileus.api.wishes import WISH_HEADERS, ServedTier, Wish, wish_of
 from pileus.core.ids import new_id
-from pileus.core.records import FinishReason, GenerationRequest, Message
+from pileus.core.records import FinishReason, GenerationRequest, Lane, Message
 from pileus.gateway.records import Delta, TokenText
 from pileus.gateway.records import Usage as Counts
 from pileus.security.permission import Permission
@@ -74,12 +74,13 @@ class ChatRequest(SharedOptions):
             raise ValueError("`top_logprobs` needs `logprobs: true`")
         return self
 
-    def record(self, head: Head, wish: Wish) -> GenerationRequest:
+    def requests(self, request_id: str, wish: Wish, traceparent: str | None = None) -> list[GenerationRequest]:
+        """The one that it is."""
         longest = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return GenerationRequest(
-            id=head.request_id,
-            traceparent=head.traceparent,
+        request = GenerationRequest(
+            id=request_id,
+            traceparent=traceparent,
             model=self.model,
             options=self.options(max_tokens=longest, logprobs=logprobs),
             messages=tuple([turn.record() for turn in self.messages]),
@@ -87,37 +88,38 @@ class ChatRequest(SharedOptions):
             priority=wish.priority,
             deadline_s=wish.deadline_s,
         )
+        return [request]
+
+    def content(self, deltas: list[Delta], source: Source, lane: Lane) -> ChatCompletion:
+        """The answer as one object."""
+        return ChatCompletion(
+            id=new_id("chatcmpl"),
+            created=source.created,
+            model=source.deployment,
+            choices=_choices(deltas, self.n or 1, wants_logprobs=bool(self.logprobs)),
+            usage=usage_of(source.usage),
+            service_tier=tier_of(lane, self.service_tier),
+        )
 
 
 async def chat(call: Call) -> ASGIApp:
     """Continue a conversation; with `stream: true` as server-sent events."""
     form = await call.read(ChatRequest)
     form.check_choices(call.services.settings.limits.max_n)
-    request = form.record(call.head, wish_of(call, form.service_tier))
-    tier = tier_of(request.lane, form.service_tier)
-    pipeline, principal = call.services.pipeline, call.principal
+    requests = form.requests(call.head.request_id, wish_of(call, form.service_tier), call.head.traceparent)
+    if not form.stream:
+        return await answer_call(call, form, requests)
+    pipeline, principal, request = call.services.pipeline, call.principal, requests[0]
 
     async def begin() -> tuple[Source, Chunks]:
         generation = await pipeline.start(principal, request)
+        tier = tier_of(request.lane, form.service_tier)
         return generation, ChatChunks(generation, generation.created, form, tier)
 
-    if form.stream:
-        return EventStream(call.presence(), begin)
-    async with call.presence():
-        generation = await pipeline.start(principal, request)
-        deltas = await collect(generation)
-    answer = ChatCompletion(
-        id=new_id("chatcmpl"),
-        created=generation.created,
-        model=generation.deployment,
-        choices=_choices(deltas, request.options.n, request.options.logprobs is not None),
-        usage=usage_of(generation.usage),
-        service_tier=tier,
-    )
-    return JsonAnswer(answer, timing_headers(generation.timings, finished=True))
+    return EventStream(call.presence(), begin)
 
 
-def _choices(deltas: list[Delta], n: int, wants_logprobs: bool) -> list[ChatChoice]:
+def _choices(deltas: list[Delta], n: int, *, wants_logprobs: bool) -> list[ChatChoice]:
     texts: list[list[str]] = [[] for _ in range(n)]
     tokens: list[list[TokenText]] = [[] for _ in range(n)]
     reasons = [FinishReason.STOP] * n

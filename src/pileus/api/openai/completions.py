@@ -7,12 +7,12 @@ from msgspec.json import encode
 from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
-from pileus.api.edge import Head
 from pileus.api.openai.answers import Completion, CompletionChoice, Usage, completion_logprobs, tier_of, usage_of
 from pileus.api.openai.merged import start_all
 from pileus.api.openai.options import SharedOptions
+from pileus.api.openai.whole import answer_call
 from pileus.api.route import Call, GuardedRoute
-from pileus.api.stream import Chunks, EventStream, JsonAnswer, Source, collect, timing_headers
+from pileus.api.stream import Chunks, EventStream, Source
 from pileus.api.wishes import WISH_HEADERS, Wish, wish_of
 from pileus.core.ids import new_id
 from pileus.core.records import FinishReason, GenerationRequest, Lane
@@ -53,12 +53,17 @@ class CompletionRequest(SharedOptions):
             return [tuple(self.prompt)]
         return [each if isinstance(each, str) else tuple(each) for each in self.prompt]
 
-    def records(self, head: Head, wish: Wish) -> list[GenerationRequest]:
+    def check_choices(self, max_n: int) -> None:
+        """Bound the number of choices by the operator's setting: of all prompts together."""
+        self.check_number(max_n, len(self.prompts()))
+
+    def requests(self, request_id: str, wish: Wish, traceparent: str | None = None) -> list[GenerationRequest]:
+        """One for each prompt."""
         options = self.options(max_tokens=self.max_tokens, logprobs=self.logprobs)
         return [
             GenerationRequest(
-                id=head.request_id if index == 0 else f"{head.request_id}.{index}",
-                traceparent=head.traceparent,
+                id=request_id if index == 0 else f"{request_id}.{index}",
+                traceparent=traceparent,
                 model=self.model,
                 options=options,
                 prompt=prompt,
@@ -69,26 +74,28 @@ class CompletionRequest(SharedOptions):
             for index, prompt in enumerate(self.prompts())
         ]
 
+    def content(self, deltas: list[Delta], source: Source, lane: Lane) -> Completion:
+        """The answer as one object."""
+        wire = CompletionWire(self, lane)
+        wire.name(source.deployment, source.created, source)
+        return wire.whole(deltas, source.usage)
+
 
 async def complete(call: Call) -> ASGIApp:
     """Continue a text; with `stream: true` as server-sent events."""
     form = await call.read(CompletionRequest)
-    wish = wish_of(call, form.service_tier)
-    requests = form.records(call.head, wish)
-    form.check_choices(call.services.settings.limits.max_n, len(requests))
-    wire = CompletionWire(form, wish.lane)
+    form.check_choices(call.services.settings.limits.max_n)
+    requests = form.requests(call.head.request_id, wish_of(call, form.service_tier), call.head.traceparent)
+    if not form.stream:
+        return await answer_call(call, form, requests)
+    wire = CompletionWire(form, requests[0].lane)
 
     async def begin() -> tuple[Source, Chunks]:
         source = await start_all(call.services.pipeline, call.principal, requests)
         wire.name(source.deployment, source.created, source)
         return source, wire
 
-    if form.stream:
-        return EventStream(call.presence(), begin)
-    async with call.presence():
-        source, _ = await begin()
-        deltas = await collect(source)
-    return JsonAnswer(wire.whole(deltas, source.usage), timing_headers(source.timings, finished=True))
+    return EventStream(call.presence(), begin)
 
 
 class CompletionWire:

@@ -94,8 +94,12 @@ class SharedOptions(WireForm):
             ignore_eos=bool(self.ignore_eos),
         )
 
-    def check_choices(self, max_n: int, prompts: int = 1) -> None:
+    def check_choices(self, max_n: int) -> None:
         """Bound the number of choices by the operator's setting."""
+        self.check_number(max_n)
+
+    def check_number(self, max_n: int, prompts: int = 1) -> None:
+        """Raises `InvalidRequest` for more than so many choices."""
         if (self.n or 1) * prompts > max_n:
             what = "`n`" if prompts == 1 else "`n` times the number of prompts"
             raise InvalidRequest(f"{what} should be at most {max_n} on this server", param="n")
