@@ -12,7 +12,7 @@ from pileus.api import console, docs, health
 from pileus.api.admin import audit, deployments, keys, status, usage
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
-from pileus.api.openai import chat, completions, models
+from pileus.api.openai import chat, completions, files, models, uploads
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
 from pileus.api.services import EdgeServices, Services
@@ -41,6 +41,8 @@ def create_app(services: Services) -> FastAPI:
     """
     further = (
         *models.ROUTES,
+        *files.ROUTES,
+        *uploads.ROUTES,
         *health.ROUTES,
         *status.ROUTES,
         *deployments.ROUTES,

@@ -43,6 +43,16 @@ class MethodNotAllowed(CallerError):
         self.allowed = allowed
 
 
+class RangeNotSatisfiable(CallerError):
+    """The file has no such bytes."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 class BodyTooSlow(CallerError):
     """The request body did not arrive in time."""
 
@@ -58,6 +68,7 @@ _ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
     (BodyTooSlow, 408, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
     (UnsupportedMediaType, 415, "invalid_request_error"),
+    (RangeNotSatisfiable, 416, "invalid_request_error"),
     (QuotaExceeded, 429, "insufficient_quota"),
     (RateLimited, 429, "rate_limit_error"),
     (CallerError, 400, "invalid_request_error"),
@@ -101,6 +112,8 @@ def answer_headers(error: Exception, status: int) -> RawHeaders:
         headers.append((b"x-should-retry", b"false"))  # the official clients would send it twice more
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode("ascii")))
+    if isinstance(error, RangeNotSatisfiable):
+        headers.append((b"content-range", b"bytes */%d" % error.size))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

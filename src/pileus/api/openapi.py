@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from pileus.api.errors import ErrorBody
 from pileus.api.route import GuardedRoute, Public
 
+_MEDIA: dict[type, str] = {str: "text/plain", bytes: "application/octet-stream"}
 _REF = "#/components/schemas/{name}"
 _RETRY_HEADERS = {
     "retry-after": {"description": "With 429 and 503: whole seconds to wait.", "schema": {"type": "integer"}},
@@ -44,6 +45,11 @@ def _describe(
             "required": True,
             "content": {"application/json": {"schema": requests[route.takes]}},
         }
+    if route.form is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": route.form.schema}},
+        }
     operation["parameters"] = [
         *operation.get("parameters", []),
         *(
@@ -58,7 +64,7 @@ def _describe(
     ]
     content: dict[str, Any] = {}
     if route.gives is not None:
-        content["text/plain" if route.gives is str else "application/json"] = {"schema": answers[route.gives]}
+        content[_MEDIA.get(route.gives, "application/json")] = {"schema": answers[route.gives]}
     if route.streams is not None:
         content["text/event-stream"] = {"schema": answers[route.streams]}
     operation["responses"] = {

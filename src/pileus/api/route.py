@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pileus.api.body import Form, parse, read_body
 from pileus.api.edge import ADDRESS_HEADER, Head
+from pileus.api.multipart import Filled, MultipartForm, Write, read_form
 from pileus.api.presence import Presence, Present
 from pileus.api.services import EdgeServices, Services
 from pileus.core.errors import InvalidRequest, Unauthenticated
@@ -63,6 +64,13 @@ class Call(Request):
         """The request's body as this form."""
         return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
 
+    async def read_form(self, form: MultipartForm, most_bytes: int, write: Write) -> Filled:
+        """The request's body as this form, with its file written. Raises `KeyRefused` for a key that was closed while
+        the body came in."""
+        filled = await read_form(form, self.head, self.receive, most_bytes, write)
+        self.services.ring.check(self.principal.key_id)
+        return filled
+
     def whole_number(self, name: str, default: int, least: int, most: int) -> int:
         """A query parameter. Raises `InvalidRequest` for what is no whole number in these bounds."""
         text = self.query_params.get(name, str(default))
@@ -101,6 +109,7 @@ class GuardedRoute(APIRoute):
         *,
         permission: Permission | Public,
         takes: type[BaseModel] | None = None,
+        form: MultipartForm | None = None,
         gives: type[Any] | None = None,
         streams: type[Any] | None = None,
         query: Sequence[str] = (),
@@ -111,6 +120,7 @@ class GuardedRoute(APIRoute):
         super().__init__(path, handler, methods=[method], response_model=None, tags=[tag], **documentation)
         self.permission = permission
         self.takes = takes
+        self.form = form
         self.gives = gives
         self.streams = streams
         self._handler = handler

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
+from pileus.files.service import FileService
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
 from pileus.fleet.timeline import Timeline
@@ -44,6 +45,7 @@ class Services(EdgeServices):
 
     scheduling: SchedulingOwner
     deployments: Deployments
+    files: FileService
     timeline: Timeline
     keys: KeyService
     audit: AuditLog

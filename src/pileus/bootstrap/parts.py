@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pileus.bootstrap.workshop import LocalWorkshop
     from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
+    from pileus.files.service import FileService
     from pileus.fleet.autoscaler import Autoscaler
     from pileus.fleet.controller import Fleet
     from pileus.fleet.deployments import Deployments
@@ -42,6 +43,21 @@ class Plan(Struct, frozen=True):
     workshop: "LocalWorkshop"
     deployments: "Sequence[Deployment]"
     revived: "Sequence[Wanted]"
+
+
+class House(Struct, frozen=True, kw_only=True):
+    """What the edge stands on."""
+
+    settings: "Settings"
+    fleet: "Fleet"
+    deployments: "Deployments"
+    files: "FileService"
+    jobs: "JobService"
+    security: "Security"
+    pipeline: "Pipeline"
+    scheduling: "SchedulingOwner"
+    metrics: "Metrics"
+    series: "Series"
 
 
 def make_plan(settings: "Settings", store: "Store", progress: Progress) -> Plan:
@@ -129,6 +145,14 @@ def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") 
     )
 
 
+def make_files(settings: "Settings", store: "Store") -> "FileService":
+    """What people store here."""
+    from pileus.bootstrap.contents import open_blobs
+    from pileus.files.service import FileService
+
+    return FileService(store, open_blobs(settings), SystemClock(), settings.files)
+
+
 def make_autoscaler(fleet: "Fleet", scheduling: "SchedulingOwner", metrics: "Metrics") -> "Autoscaler":
     """What scales deployments by itself."""
     from pileus.fleet.autoscaler import Autoscaler
@@ -138,42 +162,34 @@ def make_autoscaler(fleet: "Fleet", scheduling: "SchedulingOwner", metrics: "Met
     return Autoscaler(fleet, DemandMeter(scheduling, metrics), available_bytes, SystemClock())
 
 
-def make_api(
-    settings: "Settings",
-    fleet: "Fleet",
-    deployments: "Deployments",
-    security: "Security",
-    pipeline: "Pipeline",
-    scheduling: "SchedulingOwner",
-    metrics: "Metrics",
-    series: "Series",
-    jobs: "JobService",
-) -> "ApiServer":
+def make_api(house: House) -> "ApiServer":
     """The HTTP server over everything else."""
     from pileus.api.app import create_app
     from pileus.api.server import create_server
     from pileus.api.services import Services
 
+    security, fleet = house.security, house.fleet
     services = Services(
-        settings=settings,
-        pipeline=pipeline,
-        scheduling=scheduling,
+        settings=house.settings,
+        pipeline=house.pipeline,
+        scheduling=house.scheduling,
         directory=fleet.directory,
-        deployments=deployments,
+        deployments=house.deployments,
+        files=house.files,
+        jobs=house.jobs,
         ring=security.keys.ring,
         refusals=security.audit,
-        refusal_counter=metrics,
+        refusal_counter=house.metrics,
         timeline=fleet.timeline,
         keys=security.keys,
         audit=security.audit,
         usage=security.usage,
-        jobs=jobs,
-        metrics=metrics,
-        series=series,
+        metrics=house.metrics,
+        series=house.series,
         version=__version__,
         started_at=SystemClock().wall(),
     )
-    return create_server(create_app(services), settings.server)
+    return create_server(create_app(services), house.settings.server)
 
 
 def samples(fleet: "Fleet", scheduling: "SchedulingOwner") -> "list[DeploymentSample]":

@@ -124,16 +124,27 @@ class _Server:
         pipeline = parts.make_pipeline(settings, self._plan.workshop, fleet, scheduling, security)
         deployments = parts.make_acts(settings, self._plan, fleet, self._store)
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
+        files = parts.make_files(settings, self._store)
         jobs = JobsPart(settings, self._store, [], run_dir)
-        server = parts.make_api(
-            settings, fleet, deployments, security, pipeline, scheduling, metrics, series, jobs.service
+        house = parts.House(
+            settings=settings,
+            fleet=fleet,
+            deployments=deployments,
+            files=files,
+            jobs=jobs.service,
+            security=security,
+            pipeline=pipeline,
+            scheduling=scheduling,
+            metrics=metrics,
+            series=series,
         )
+        server = parts.make_api(house)
         hub = parts.make_hub(fleet, scheduling, security, metrics)
         front: Front = OwnFront(server, listening[0])
         if len(listening) > 1:
             front = SharedFront(settings, server, hub, listening, run_dir / SCHEDULING_SOCKET, run_dir)
         self._watch_signals(front)
-        forever = (_sample(series), security.run(), autoscaler.run(), jobs.run())
+        forever = (_sample(series), security.run(), autoscaler.run(), files.run(), jobs.run())
         try:
             async with await hub.serve(run_dir / SCHEDULING_SOCKET), await jobs.serve():
                 await self._run(front, jobs, self._announce(fleet, front, listening[0]), *forever)

@@ -7,6 +7,9 @@ from base64 import b32encode
 _READABLE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
-def new_id(kind: str) -> str:
-    """A fresh identifier such as `req_4t0q...`; unique without coordination, and no secret."""
-    return f"{kind}_{b32encode(random.randbytes(15)).translate(_READABLE).decode()}"  # noqa: S311
+def new_id(kind: str, mark: str = "_") -> str:
+    """A fresh identifier such as `req_4t0q...`; unique without coordination, and no secret.
+
+    `mark` stands behind the kind: OpenAI's ids of files have `-` there.
+    """
+    return f"{kind}{mark}{b32encode(random.randbytes(15)).translate(_READABLE).decode()}"  # noqa: S311

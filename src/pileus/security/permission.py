@@ -10,6 +10,8 @@ from pileus.core.records import Principal
 class Permission(StrEnum):
     GENERATE = "generate"
     MODELS_READ = "models.read"
+    FILES_READ = "files.read"
+    FILES_WRITE = "files.write"
     STATUS_READ = "status.read"
     METRICS_READ = "metrics.read"
     KEYS_MANAGE = "keys.manage"
@@ -22,7 +24,7 @@ class Role(StrEnum):
     USER = "user"  # uses its models
 
 
-_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ})
+_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ, Permission.FILES_READ, Permission.FILES_WRITE})
 _OPERATOR = _USER | {Permission.STATUS_READ, Permission.METRICS_READ}
 
 ROLES = MappingProxyType({Role.ADMIN: frozenset(Permission), Role.OPERATOR: _OPERATOR, Role.USER: _USER})

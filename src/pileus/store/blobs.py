@@ -5,10 +5,23 @@ event loop and never block it; what they wait for is the disk or the network. Bo
 cannot be reached or is full: nothing is then left under the key.
 """
 
+import re
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+_KEY_LIMIT: Final = 512  # characters
+
+PIECE_BYTES: Final = 1024 * 1024  # most that one piece of what is read has
+
+
+def checked_key(key: str) -> str:
+    """Raises `ValueError` for what is no key: no segment begins with a dot, so that none leads elsewhere."""
+    if len(key) > _KEY_LIMIT or _KEY.fullmatch(key) is None:
+        raise ValueError(f"{key!r} is no key of a blob")
+    return key
 
 
 class BlobInfo(Struct, frozen=True):
@@ -52,4 +65,9 @@ class Blobs(Protocol):
 
     def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, float]]:
         """Keys with the wall-clock time at which they were written."""
+        ...
+
+    async def discard_drafts(self, before: float) -> None:
+        """Remove what writers that died left unfinished, if it was last written before this wall-clock time. A service
+        that keeps such things where nobody can list them has a rule of its own for their end."""
         ...

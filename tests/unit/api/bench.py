@@ -17,6 +17,7 @@ from pileus.api.server import create_server
 from pileus.api.services import Services
 from pileus.config.settings import Jobs, Settings
 from pileus.core.records import EngineStats
+from pileus.files.service import FileService
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
@@ -29,6 +30,7 @@ from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
+from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
 from unit.api.scripted import ScriptedPipeline
@@ -63,13 +65,15 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         ledger = UsageLedger(journal)
         keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
         directory = ServingDirectory([CLOUDS], _status)
+        settings = Settings(data_dir=data_dir)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
         services = Services(
-            settings=Settings(data_dir=data_dir),
+            settings=settings,
             pipeline=cast(Any, pipeline),
             scheduling=cast(Any, pipeline),
             directory=directory,
             deployments=_deployments(store, clock),
+            files=FileService(store, LocalBlobs(data_dir / "blobs"), clock, settings.files),
             timeline=Timeline(),
             ring=keys.ring,
             refusals=audit,

@@ -36,7 +36,7 @@ async def test_a_new_key_opens_and_says_who_holds_it(security: Security) -> None
     key, secret = await security.keys.create("laptop", "user", tenant="acme")
     principal = security.keys.authenticate(secret)
     assert (principal.key_id, principal.name, principal.tenant, principal.role) == (key.id, "laptop", "acme", "user")
-    assert principal.permissions == {"generate", "models.read"}
+    assert principal.permissions == {"generate", "models.read", "files.read", "files.write"}
 
 
 async def test_a_key_is_recognised_after_a_restart(tmp_path: Path, clock: ManualClock) -> None:

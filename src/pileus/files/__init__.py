@@ -1,0 +1,1 @@
+"""Stored files: each belongs to a tenant, has a label, and a content in the blob store."""

@@ -1,0 +1,199 @@
+"""The statements of `file`, `upload` and `upload_part`, and who refers to a blob.
+
+Every function runs inside a transaction that the caller opened (`store.port.Work`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct, structs
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+
+from pileus.store import schema
+
+PENDING: Final = "pending"  # an upload that takes parts
+_FINISHED: Final = ("succeeded", "failed", "cancelled", "expired")  # jobs that need no blobs any more
+_AT_ONCE: Final = 5000  # values in one statement
+
+
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """A file as people see it; `blob` is the key of its content."""
+
+    id: str
+    tenant: str
+    key_id: str  # who stored it
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str
+    blob: str
+    created_at: float
+    expires_at: float | None = None
+
+
+class StoredUpload(Struct, frozen=True, kw_only=True):
+    """A file that comes in parts, or came."""
+
+    id: str
+    tenant: str
+    key_id: str
+    filename: str
+    purpose: str
+    bytes: int  # as announced
+    status: str
+    created_at: float
+    expires_at: float
+    file_expires_s: float | None = None
+    file_id: str | None = None
+
+
+class StoredPart(Struct, frozen=True, kw_only=True):
+    """One piece of an upload."""
+
+    id: str
+    upload_id: str
+    bytes: int
+    blob: str
+    created_at: float
+
+
+# --- files ---
+
+
+def insert_file(tx: Connection, file: StoredFile) -> None:
+    """Its content must be durable by now."""
+    tx.execute(insert(schema.file), structs.asdict(file))
+
+
+def find_file(tx: Connection, tenant: str, file_id: str, now: float) -> StoredFile | None:
+    """One that has not expired.
+
+    Whoever lets a job refer to its blob reads it in the transaction that inserts the job: then it cannot be deleted in
+    between.
+    """
+    table = schema.file
+    query = select(table).where(table.c.id == file_id, table.c.tenant == tenant, _alive(now))
+    row = tx.execute(query).mappings().one_or_none()
+    return StoredFile(**row) if row is not None else None
+
+
+def page_of_files(
+    tx: Connection, tenant: str, now: float, limit: int, *, after: StoredFile | None, newest_first: bool, purpose: str
+) -> list[StoredFile]:
+    """Up to so many, in the order of their creation, from the first behind `after` on; an empty purpose is any."""
+    table = schema.file
+    query = select(table).where(table.c.tenant == tenant, _alive(now)).limit(limit)
+    if purpose:
+        query = query.where(table.c.purpose == purpose)
+    at, key = table.c.created_at, table.c.id
+    if after is not None:
+        beside = key < after.id if newest_first else key > after.id
+        beyond = at < after.created_at if newest_first else at > after.created_at
+        query = query.where(or_(beyond, and_(at == after.created_at, beside)))
+    query = query.order_by(at.desc(), key.desc()) if newest_first else query.order_by(at, key)
+    return [StoredFile(**row) for row in tx.execute(query).mappings()]
+
+
+def delete_file(tx: Connection, tenant: str, file_id: str, now: float) -> StoredFile | None:
+    """What was deleted, if anything was."""
+    found = find_file(tx, tenant, file_id, now)
+    if found is not None:
+        tx.execute(delete(schema.file).where(schema.file.c.id == file_id))
+    return found
+
+
+def delete_expired_files(tx: Connection, now: float) -> list[str]:
+    """The keys of their blobs."""
+    table = schema.file
+    expired = table.c.expires_at <= now
+    keys = list(tx.execute(select(table.c.blob).where(expired)).scalars())
+    if keys:
+        tx.execute(delete(table).where(expired))
+    return keys
+
+
+def tenant_bytes(tx: Connection, tenant: str) -> int:
+    """What its files take, and its pending uploads may: as announced, or more where more came."""
+    file, upload, part = schema.file, schema.upload, schema.upload_part
+    stored = tx.execute(select(func.coalesce(func.sum(file.c.bytes), 0)).where(file.c.tenant == tenant)).scalar_one()
+    came = func.coalesce(func.sum(part.c.bytes), 0)
+    pending = (
+        select(upload.c.bytes, came)
+        .join(part, part.c.upload_id == upload.c.id, isouter=True)
+        .where(upload.c.tenant == tenant, upload.c.status == PENDING)
+        .group_by(upload.c.id, upload.c.bytes)
+    )
+    reserved = [max(int(announced), int(parts)) for announced, parts in tx.execute(pending)]
+    return int(stored) + sum(reserved)
+
+
+def _alive(now: float) -> ColumnElement[bool]:
+    expires_at = schema.file.c.expires_at
+    return or_(expires_at.is_(None), expires_at > now)
+
+
+# --- uploads ---
+
+
+def insert_upload(tx: Connection, upload: StoredUpload) -> None:
+    tx.execute(insert(schema.upload), structs.asdict(upload))
+
+
+def find_upload(tx: Connection, tenant: str, upload_id: str) -> StoredUpload | None:
+    table = schema.upload
+    row = tx.execute(select(table).where(table.c.id == upload_id, table.c.tenant == tenant)).mappings().one_or_none()
+    return StoredUpload(**row) if row is not None else None
+
+
+def insert_part(tx: Connection, part: StoredPart) -> None:
+    tx.execute(insert(schema.upload_part), structs.asdict(part))
+
+
+def parts_of(tx: Connection, upload_id: str) -> dict[str, StoredPart]:
+    """By id."""
+    table = schema.upload_part
+    rows = tx.execute(select(table).where(table.c.upload_id == upload_id)).mappings()
+    return {row["id"]: StoredPart(**row) for row in rows}
+
+
+def end_upload(tx: Connection, upload_id: str, status: str, file_id: str | None = None) -> list[str]:
+    """Give it its last status and forget its parts; the keys of their blobs."""
+    table, part = schema.upload, schema.upload_part
+    tx.execute(update(table).where(table.c.id == upload_id).values(status=status, file_id=file_id))
+    keys = list(tx.execute(select(part.c.blob).where(part.c.upload_id == upload_id)).scalars())
+    tx.execute(delete(part).where(part.c.upload_id == upload_id))
+    return keys
+
+
+def overdue_uploads(tx: Connection, now: float) -> list[str]:
+    """Those that still take parts and should not any more."""
+    table = schema.upload
+    return list(tx.execute(select(table.c.id).where(table.c.status == PENDING, table.c.expires_at <= now)).scalars())
+
+
+def forget_uploads(tx: Connection, before: float) -> None:
+    """Those that have ended, and would have expired before that time."""
+    table = schema.upload
+    tx.execute(delete(table).where(table.c.status != PENDING, table.c.expires_at < before))
+
+
+# --- blobs ---
+
+
+def unreferenced(tx: Connection, keys: Iterable[str]) -> set[str]:
+    """Those of these keys that no file, no part, and no job that is still to be done refers to."""
+    left = set(keys) - _job_blobs(tx)
+    for column in (schema.file.c.blob, schema.upload_part.c.blob):
+        for some in _groups(sorted(left)):
+            left.difference_update(tx.execute(select(column).where(column.in_(some))).scalars())
+    return left
+
+
+def _job_blobs(tx: Connection) -> set[str]:
+    table = schema.job
+    query = select(table.c.blobs).where(table.c.state.not_in(_FINISHED), table.c.blobs != "")
+    return {key for text in tx.execute(query).scalars() for key in text.split(",")}
+
+
+def _groups(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
