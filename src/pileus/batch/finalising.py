@@ -1,0 +1,89 @@
+"""From the journal to the two files that a batch leaves: answers and failures, each in the order of the input."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pileus.batch.answering import expired
+from pileus.batch.intake import Input
+from pileus.batch.journal import Journal, Result
+from pileus.batch.records import ResultFile
+from pileus.store.blobs import BlobDraft, Blobs
+
+_GROUP_BYTES: Final = 1 << 20  # read at a time
+_GROUP_LINES: Final = 1024
+
+
+class ResultFiles:
+    """Writes them under keys that begin with `prefix`; what was not committed is gone when the block ends."""
+
+    def __init__(self, blobs: Blobs, prefix: str) -> None:
+        self._blobs = blobs
+        self._prefix = prefix
+        self._drafts: dict[str, BlobDraft] = {}
+
+    async def __aenter__(self) -> "ResultFiles":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for draft in self._drafts.values():
+            await draft.abort()
+
+    async def write(self, name: str, content: bytes) -> None:
+        """Append to the file of that name, which begins with this."""
+        if content:
+            draft = self._drafts.get(name)
+            if draft is None:
+                draft = self._drafts[name] = await self._blobs.create(f"{self._prefix}/{name}")
+            await draft.write(content)
+
+    async def commit(self) -> dict[str, ResultFile]:
+        """Those that were begun, by name."""
+        found = {}
+        for name, draft in self._drafts.items():
+            info = await draft.commit()
+            found[name] = ResultFile(info.key, info.bytes, info.sha256)
+        return found
+
+
+async def write_results(
+    journal: Journal,
+    lines: int,
+    files: ResultFiles,
+    *,
+    batch_id: str,
+    unfinished: Input | None,
+    progress: Callable[[int], None],
+) -> dict[str, ResultFile]:
+    """The files `output` and `errors`, where there is something for them. Lines without a result are told as expired
+    where `unfinished` is their source, and left out otherwise."""
+
+    def read(places: range) -> tuple[bytes, bytes]:
+        found = {result.place: result for result in journal.read(places)}
+        answers = b"".join([each.content for each in found.values() if each.answered])
+        return answers, b"".join([_failure(batch_id, place, found.get(place), unfinished) for place in places])
+
+    for places in _groups(journal, lines):
+        answers, failures = await asyncio.to_thread(read, places)
+        await files.write("output", answers)
+        await files.write("errors", failures)
+        progress(places.stop)
+    return await files.commit()
+
+
+def _failure(batch_id: str, place: int, result: Result | None, unfinished: Input | None) -> bytes:
+    if result is not None:
+        return b"" if result.answered else result.content
+    return b"" if unfinished is None else expired(batch_id, place, unfinished.line_blocking(place))
+
+
+def _groups(journal: Journal, lines: int) -> Iterator[range]:
+    """All lines in pieces that fit into memory."""
+    start, size = 0, 0
+    for place in range(lines):
+        size += journal.size(place)
+        if size >= _GROUP_BYTES or place + 1 - start >= _GROUP_LINES:
+            yield range(start, place + 1)
+            start, size = place + 1, 0
+    if start < lines:
+        yield range(start, lines)

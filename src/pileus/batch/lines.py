@@ -1,0 +1,131 @@
+"""A file of lines as it streams in, and one line of it as a request. Memory is bounded by the longest line allowed."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import jiter
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder
+
+from pileus.batch.records import LineProblem
+from pileus.core.errors import CallerError
+
+CUSTOM_ID_LIMIT: Final = 512  # characters
+_FIELDS: Final = ("custom_id", "method", "url", "body")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_TYPES: Final = {str: "a string", dict: "an object"}
+
+
+class Line(Struct, frozen=True):
+    """A line that is not blank, without its end."""
+
+    number: int  # from 1, as editors count
+    offset: int  # in the file, in bytes
+    length: int
+    content: bytes | None  # None where it is longer than allowed
+
+
+class LineSplitter:
+    """Cuts pieces of a file into lines. They end with LF or CRLF, the last one also with the file; blank lines are
+    passed over, and so is a byte-order mark."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest  # bytes
+        self._number = 0
+        self._begin = 0  # of the line that is being read
+        self._length = 0  # of what was read of it
+        self._content = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[Line]:
+        """The lines that end in it."""
+        start = 0
+        while (end := piece.find(b"\n", start)) >= 0:
+            self._append(piece[start:end])
+            yield from self._close(ends=1)
+            start = end + 1
+        self._append(piece[start:])
+
+    def finish(self) -> Iterator[Line]:
+        """What is left at the end of the file."""
+        if self._length:
+            yield from self._close(ends=0)
+
+    def _append(self, part: bytes) -> None:
+        self._length += len(part)
+        if self._length <= self._longest + len(_BYTE_ORDER_MARK) + 1:
+            self._content += part
+        else:
+            self._content.clear()
+
+    def _close(self, ends: int) -> Iterator[Line]:
+        self._number += 1
+        offset, length, content = self._begin, self._length, bytes(self._content)
+        self._begin += length + ends
+        self._length = 0
+        self._content.clear()
+        if length != len(content):
+            yield Line(self._number, offset, length, None)
+            return
+        if offset == 0 and content.startswith(_BYTE_ORDER_MARK):
+            offset, content = len(_BYTE_ORDER_MARK), content[len(_BYTE_ORDER_MARK) :]
+        content = content.removesuffix(b"\r")
+        if content.strip():
+            yield Line(self._number, offset, len(content), content if len(content) <= self._longest else None)
+
+
+class LineRequest(Struct, frozen=True):
+    """One line, as it asks."""
+
+    custom_id: str
+    method: str
+    url: str
+    body: Raw
+
+
+class BadLine(CallerError):
+    """A line that is no request."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.code = code
+
+    def at(self, number: int) -> LineProblem:
+        return LineProblem(self.code, self.message, number, self.param)
+
+
+_decoder = Decoder(LineRequest)
+
+
+def decode_line(content: bytes) -> LineRequest:
+    """A line that `check_line` has passed."""
+    return _decoder.decode(content)
+
+
+def check_line(content: bytes, endpoint: str) -> LineRequest:
+    """A line as a request to that path; its body is still to be checked. Raises `BadLine`."""
+    try:
+        data = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+        if not isinstance(data, dict):
+            raise BadLine("invalid_json_line", "This line is not a JSON object.")
+        _check_fields(data, endpoint)
+        return decode_line(content)
+    except (ValueError, DecodeError) as error:
+        raise BadLine("invalid_json_line", f"This line is not valid JSON: {error}") from None
+
+
+def _check_fields(data: dict[str, Any], endpoint: str) -> None:
+    for name in data:
+        if name not in _FIELDS:
+            raise BadLine("invalid_request", f"`{name[:64]}` is not a field of a batch's line.", name[:64])
+    for name, kind in zip(_FIELDS, (str, str, str, dict), strict=True):
+        if name not in data:
+            raise BadLine("missing_required_parameter", f"`{name}` is required.", name)
+        if not isinstance(data[name], kind):
+            raise BadLine("invalid_request", f"`{name}` should be {_TYPES[kind]}.", name)
+    if not 1 <= len(data["custom_id"]) <= CUSTOM_ID_LIMIT:
+        words = f"`custom_id` should have 1 to {CUSTOM_ID_LIMIT} characters."
+        raise BadLine("invalid_request", words, "custom_id")
+    if data["method"] != "POST":
+        raise BadLine("invalid_request", "`method` should be POST.", "method")
+    if data["url"] != endpoint:
+        raise BadLine("url_mismatch", f"`url` should be the batch's endpoint, {endpoint}.", "url")

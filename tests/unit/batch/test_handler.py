@@ -1,0 +1,262 @@
+"""A batch's life, lease by lease."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pileus.batch.records import BatchCheckpoint, Counts, Phase, TokenSums
+from pileus.config.settings import Batches
+from pileus.core.errors import EngineFailed, InvalidRequest, Overloaded, QuotaExceeded
+from pileus.store.job_table import JobState, Wish
+from unit.batch.bench import Desk, asks, ids, meanwhile
+
+TEXTS = [f"text {number}" for number in range(40)]
+
+
+async def test_every_line_is_answered_in_the_order_of_the_input(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    await desk.lease()
+    assert desk.job.state is JobState.SUCCEEDED
+    assert desk.results("errors") == []
+    output = desk.results("output")
+    assert ids(output) == TEXTS
+    assert output[7]["response"]["status_code"] == 200
+    assert output[7]["response"]["body"] == {"said": "text 7"}
+    assert output[7]["error"] is None
+    assert desk.result.counts == Counts(40, 40, 0)
+    assert desk.result.usage == TokenSums(120, 40, 80)
+    assert desk.checkpoint.phase is Phase.FINALIZING
+    assert desk.checkpoint.model == "clouds"
+    assert (desk.job.done, desk.job.total) == (40, 40)
+
+
+async def test_a_lines_own_failure_is_in_the_error_file(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a", "b", "c", "d"))
+    desk.endpoint.refusals = {"b": [InvalidRequest("no")], "c": [EngineFailed("no")], "d": [ZeroDivisionError()]}
+    await desk.lease()
+    assert ids(desk.results("output")) == ["a"]
+    errors = desk.results("errors")
+    assert ids(errors) == ["b", "c", "d"]
+    assert [line["response"]["body"]["error"]["code"] for line in errors] == [
+        "invalid_value",
+        "engine_failed",
+        "internal_error",
+    ]
+    assert desk.result.counts == Counts(4, 1, 3)
+
+
+async def test_a_line_waits_while_the_service_is_not_there(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a"))
+    desk.endpoint.refusals = {"a": [Overloaded(retry_after_s=0.0), QuotaExceeded(retry_after_s=0.0)]}
+    await desk.lease()
+    assert desk.endpoint.asked == ["a"] * 3
+    assert ids(desk.results("output")) == ["a"]
+
+
+async def test_a_line_that_no_budget_is_left_for_fails(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a"))
+    desk.endpoint.refusals = {"a": [QuotaExceeded(retry_after_s=3600.0)]}
+    await desk.lease()
+    assert ids(desk.results("errors")) == ["a"]
+
+
+async def test_lines_that_begin_alike_run_one_after_another(tmp_path: Path) -> None:
+    stories = {letter: letter * 300 for letter in "abc"}
+    texts = [stories[letter] + str(number) for number in range(5) for letter in "abc"]
+    desk = Desk(tmp_path, asks(*texts))
+    await desk.lease()
+    firsts = [text[0] for text in desk.endpoint.asked]
+    assert len(firsts) == 15
+    assert sum(one != other for one, other in zip(firsts, firsts[1:], strict=False)) == 2
+    assert ids(desk.results("output")) == texts
+
+
+async def test_what_is_left_of_the_window_is_the_lines_deadline(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a"))
+    desk.clock.advance(70.0)
+    await desk.lease()
+    assert desk.endpoint.deadlines == [30.0]
+
+
+async def test_an_input_that_is_not_in_order_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    lines = asks("a", "b", "c")
+    del lines[1]["body"]["text"]
+    lines[2]["custom_id"] = "a"
+    desk = Desk(tmp_path, lines)
+    await desk.lease()
+    assert desk.job.state is JobState.FAILED
+    assert desk.job.error_code == "invalid_batch"
+    assert desk.endpoint.asked == []
+    problems = desk.checkpoint.problems
+    assert [(each.line, each.code, each.param) for each in problems] == [
+        (2, "invalid_request", "body.text"),
+        (3, "duplicate_custom_id", "custom_id"),
+    ]
+
+
+async def test_a_batch_of_too_many_lines_is_refused_by_the_line_that_is_one_too_many(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a", "b", "c", "d"))
+    desk.settings = Batches(max_lines=2)
+    await desk.lease()
+    assert desk.job.state is JobState.FAILED
+    assert [(each.line, each.code) for each in desk.checkpoint.problems] == [(3, "too_many_tasks")]
+
+
+async def test_pausing_lets_lines_under_way_end_and_resuming_goes_on(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.grace_s = 20.0
+    desk.endpoint.gate = gate = asyncio.Event()
+
+    async def pause() -> None:
+        await desk.endpoint.reached.wait()
+        desk.wish(Wish.PAUSE)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gate.set()
+
+    await meanwhile(desk.lease(), pause)
+    assert desk.job.state is JobState.PAUSED
+    done = desk.checkpoint.counts.completed
+    assert 0 < done == len(desk.endpoint.asked) < 40
+    assert desk.endpoint.cancelled == []
+    desk.resume()
+    await desk.lease()
+    assert desk.job.state is JobState.SUCCEEDED
+    assert sorted(desk.endpoint.asked) == sorted(TEXTS)
+    assert ids(desk.results("output")) == TEXTS
+
+
+async def test_lines_that_do_not_end_within_the_grace_are_run_again_after_a_pause(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.endpoint.gate = asyncio.Event()
+
+    async def pause() -> None:
+        await desk.endpoint.reached.wait()
+        desk.wish(Wish.PAUSE)
+
+    await meanwhile(desk.lease(), pause)
+    assert desk.job.state is JobState.PAUSED
+    assert desk.endpoint.cancelled == desk.endpoint.asked != []
+    desk.endpoint.gate = None
+    desk.resume()
+    await desk.lease()
+    assert ids(desk.results("output")) == TEXTS
+
+
+async def wish_midway(desk: Desk, wish: Wish) -> None:
+    """Ask for it once some lines are committed and others are under way."""
+    late = asyncio.Event()
+
+    def hold(state: BatchCheckpoint) -> None:
+        if state.counts.completed:
+            desk.endpoint.gate = desk.endpoint.gate or asyncio.Event()
+            late.set()
+
+    desk.on_checkpoint = hold
+
+    async def ask() -> None:
+        await late.wait()
+        await desk.endpoint.reached.wait()
+        desk.wish(wish)
+
+    await meanwhile(desk.lease(), ask)
+
+
+async def test_cancelling_keeps_what_is_finished(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    await wish_midway(desk, Wish.CANCEL)
+    assert desk.job.state is JobState.CANCELLED
+    finished = ids(desk.results("output"))
+    assert 0 < len(finished) < 40
+    assert finished == [text for text in TEXTS if text in finished]
+    assert desk.results("errors") == []
+    assert desk.result.counts == Counts(40, len(finished), 0)
+    assert desk.checkpoint.cancelling_at == desk.clock.wall()
+
+
+async def test_an_expired_batch_tells_of_the_lines_that_did_not_run(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    await wish_midway(desk, Wish.EXPIRE)
+    assert desk.job.state is JobState.EXPIRED
+    finished = ids(desk.results("output"))
+    assert 0 < len(finished) < 40
+    errors = desk.results("errors")
+    assert sorted([*finished, *ids(errors)]) == sorted(TEXTS)
+    assert {line["error"]["code"] for line in errors} == {"batch_expired"}
+    assert {line["response"] for line in errors} == {None}
+    assert desk.result.counts == Counts(40, len(finished), 40 - len(finished))
+
+
+async def test_a_batch_that_is_cancelled_before_it_began_leaves_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.wish(Wish.CANCEL)
+    await desk.lease()
+    assert desk.job.state is JobState.CANCELLED
+    assert (desk.result.output, desk.result.errors) == (None, None)
+    assert desk.endpoint.asked == []
+
+
+async def test_a_batch_that_expires_before_it_began_tells_so_of_every_line(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.wish(Wish.EXPIRE)
+    await desk.lease()
+    assert desk.job.state is JobState.EXPIRED
+    assert ids(desk.results("errors")) == TEXTS
+
+
+@pytest.mark.parametrize(("wish", "state"), [(Wish.PAUSE, JobState.PAUSED), (Wish.CANCEL, JobState.CANCELLED)])
+async def test_checking_the_input_can_be_interrupted(tmp_path: Path, wish: Wish, state: JobState) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.blobs.on_piece = lambda: desk.wish(wish) if desk.job.wish is Wish.NONE else None
+    await desk.lease()
+    assert desk.job.state is state
+    assert desk.endpoint.asked == []
+    assert desk.checkpoint.plan is None
+
+
+@given(
+    kills=st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=6),
+    failing=st.sets(st.sampled_from(TEXTS), max_size=5),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_killed_at_any_checkpoint_each_line_has_one_result_and_none_is_run_after_its_commit(
+    tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[int, bool]], failing: set[str]
+) -> None:
+    desk = Desk(tmp_path_factory.mktemp("job"), asks(*TEXTS))
+    committed: set[str] = set()
+    for text in failing:
+        desk.endpoint.refusals[text] = [InvalidRequest("no") for _ in range(10)]
+    for kill_at, heard in kills:
+        if desk.job.state is JobState.QUEUED:
+            before = len(desk.endpoint.asked)
+            done_before = desk.checkpoint.counts
+            await desk.lease(kill_at=kill_at, heard=heard)
+            assert not committed & set(desk.endpoint.asked[before:])
+            committed = committed_texts(desk)
+            assert len(committed) == desk.checkpoint.counts.completed + desk.checkpoint.counts.failed
+            assert desk.checkpoint.counts.completed >= done_before.completed
+    if desk.job.state is JobState.QUEUED:
+        before = len(desk.endpoint.asked)
+        await desk.lease()
+        assert not committed & set(desk.endpoint.asked[before:])
+    if desk.job.state is JobState.SUCCEEDED:
+        assert ids(desk.results("output")) == [text for text in TEXTS if text not in failing]
+        assert ids(desk.results("errors")) == [text for text in TEXTS if text in failing]
+        answered = 40 - len(failing)
+        assert desk.result.counts == Counts(40, answered, len(failing))
+        assert desk.result.usage == TokenSums(3 * answered, answered, 2 * answered)
+    else:
+        assert desk.job.failures > 5
+
+
+def committed_texts(desk: Desk) -> set[str]:
+    """Of the lines whose results the last checkpoint covers."""
+    found: list[str] = []
+    for segment in desk.checkpoint.segments:
+        content = (desk.folder / segment.name).read_bytes()[: segment.length]
+        found += [TEXTS[int(record.split(b" ", 1)[0])] for record in content.splitlines()]
+    assert len(found) == len(set(found))
+    return set(found)
