@@ -17,6 +17,7 @@ from msgspec import Struct
 from pileus import __version__
 from pileus.bootstrap import memory, parts
 from pileus.bootstrap.front import Front, OwnFront, SharedFront, listen, url_of
+from pileus.bootstrap.handlers import kinds
 from pileus.bootstrap.jobs import SCHEDULING_SOCKET, JobsPart
 from pileus.bootstrap.local import check, own
 from pileus.core.clock import SystemClock
@@ -125,7 +126,7 @@ class _Server:
         deployments = parts.make_acts(settings, self._plan, fleet, self._store)
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
         files = parts.make_files(settings, self._store)
-        jobs = JobsPart(settings, self._store, [], run_dir)
+        jobs = JobsPart(settings, self._store, kinds(settings), run_dir)
         house = parts.House(
             settings=settings,
             fleet=fleet,
