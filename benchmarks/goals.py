@@ -8,6 +8,8 @@ from benchmarks.agreement import worst
 from benchmarks.fleets import OURS
 from benchmarks.results import Results
 from benchmarks.suites.access import STEP_S, TARGET
+from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
+from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.summary import Spread, by_round, of, ratio, spread
@@ -58,6 +60,10 @@ def _gateway(workload: str, figure: str) -> Read:
 
 def _four_to_one(workload: str, figure: str) -> Read:
     return lambda results: ratio(*(by_round(results, workload, f"gateways-{n}", figure) for n in (4, 1)))
+
+
+def _batch(workload: str, other: str) -> Read:
+    return lambda results: ratio(*(by_round(results, workload, name, "tokens_per_s") for name in (ORDERED, other)))
 
 
 def _soak(figure: str, workload: str = "soak") -> Read:
@@ -150,6 +156,9 @@ GOALS = (
     ),
     Goal("four gateway processes to one, events", "x", _four_to_one("spread-streams", "events_per_s"), at_least=1.6),
     Goal("Jain's index over four gateway processes", "", _of("gateways-4", "spread-fair", "jain"), at_least=0.98),
+    Goal("batch, to the engine's own maximum", "x", _batch(PLAIN, ALONE), at_least=0.95),
+    Goal("the same, lines that share beginnings", "x", _batch(BEGINNINGS, ALONE), at_least=0.95),
+    Goal("lines that share beginnings, to the order as given", "x", _batch(BEGINNINGS, GIVEN), at_least=1.5),
     Goal("a million requests: tokens billed wrongly", "", _soak("misbilled_tokens"), at_most=0),
     Goal("a million requests: left running afterwards", "", _soak("left_running"), at_most=0),
     Goal("memory after a million requests, grown", "%", _soak("growth_percent"), at_most=5),

@@ -70,6 +70,7 @@ _SPREAD_FIGURES = {
     "jain": "Jain's index",
     "client_cpu_percent": "client CPU %",
 }
+_BATCH_FIGURES = {"tokens_per_s": "tokens/s", "lines_per_s": "lines/s"}
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -103,6 +104,7 @@ def page(results: Results) -> str:
         simulator=simulator(results),
         prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
         spread=_by_workload(results, "spread", _SPREAD_FIGURES),
+        batch=_by_workload(results, "batch", _BATCH_FIGURES),
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

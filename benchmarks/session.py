@@ -16,6 +16,7 @@ from benchmarks.pileus_server import Weights, pull
 from benchmarks.processes import StartError
 from benchmarks.run import Run
 from benchmarks.suites import access as access_suite
+from benchmarks.suites import batch as batch_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
@@ -28,7 +29,7 @@ from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
-SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "soak")
+SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "soak")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
@@ -36,6 +37,7 @@ ALL_WORKLOADS = (
     *prefix_suite.WORKLOADS,
     *simulator_suite.WORKLOADS,
     *spread_suite.LOADS,
+    *batch_suite.LOADS,
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -87,6 +89,9 @@ async def measure(
     if "spread" in suites:
         duration_s = _SPREAD_QUICK_S if quick else _SPREAD_DURATION_S
         await _guarded(run, spread_suite.SUITE, spread_suite.measure(run, setting, workloads, duration_s))
+        setting.family.close()
+    if "batch" in suites:
+        await _guarded(run, batch_suite.SUITE, batch_suite.measure(run, setting, workloads, quick=quick))
         setting.family.close()
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0

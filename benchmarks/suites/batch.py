@@ -1,0 +1,118 @@
+"""Batches: what is left of the engine's own maximum, and what running lines with the same beginning together saves."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import httpx
+from msgspec.structs import replace
+
+from benchmarks import batch_lines, lone_engine
+from benchmarks.batch_lines import Load
+from benchmarks.engines import Setting
+from benchmarks.pileus_server import MODEL, Server, make_home, pull, serve
+from benchmarks.processes import StartError
+from benchmarks.results import Target
+from benchmarks.run import Run
+from pileus import __version__
+from pileus.batch.order import prefix_key, running_order
+
+SUITE = "batch"
+PLAIN, SHARED = "batch-plain", "batch-shared"
+ALONE, ORDERED, GIVEN = "lone-engine", "pileus-batch", "pileus-batch-as-given"
+LOADS = {
+    PLAIN: Load("256 lines of nothing in common, about 100 tokens in / 64 out", 256, 1, 0, 40, 64),
+    SHARED: Load(
+        "384 lines, 48 beginnings of about 500 tokens, each shared by 8, in random order / 16 out", 48, 8, 240, 8, 16
+    ),
+}
+_OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 256 << 20}
+_LOOK_S = 0.02
+_CONFIG = """
+[batches]
+reorder = {reorder}
+
+[[deployment]]
+name = "model"
+model = "{model}"
+options = {{ max_sequences = {max_sequences}, kv_bytes = {kv_bytes} }}
+"""
+
+
+async def measure(run: Run, setting: Setting, chosen: Sequence[str], *, quick: bool) -> None:
+    """In turns, round by round; who waits is paused, or not there yet."""
+    artefact = pull(setting.cache, run.say).artefact
+    loads = {name: _shorter(load) if quick else load for name, load in LOADS.items() if name in chosen}
+    run.results.titles |= {name: load.title for name, load in loads.items()}
+    servers = {ORDERED: await _open(run, setting, ORDERED, reorder=True)}
+    if SHARED in loads:
+        servers[GIVEN] = await _open(run, setting, GIVEN, reorder=False)
+    run.take_part(Target(ALONE, "our engine by itself, in-process", __version__, "as in the server", str(_OPTIONS)))
+    with run.progress(SUITE, run.rounds * sum(3 if name == SHARED else 2 for name in loads)) as step:
+        for number in range(1, run.rounds + 1):
+            for name, load in loads.items():
+                step(f"{load.title}, round {number}: {ALONE}")
+                asked = batch_lines.prompts(load, number)
+                await _keep_alone(run, name, load, number, asked, str(artefact))
+                for target in (ORDERED, GIVEN) if name == SHARED else (ORDERED,):
+                    step(f"{load.title}, round {number}: {target}")
+                    await _keep_batch(run, name, load, number, asked, target, servers[target])
+
+
+async def _keep_alone(run: Run, name: str, load: Load, number: int, asked: list[str], model: str) -> None:
+    """In the order in which a batch has them run: what is compared is all that a batch is besides."""
+    keys = [prefix_key(f"user\n{prompt}\n") for prompt in asked]
+    ordered = [asked[place] for place in running_order([0] * len(keys), keys)]
+    [seconds] = await lone_engine.measure(lone_engine.Task(model, _OPTIONS, [ordered], load.output_tokens))
+    run.keep(SUITE, name, ALONE, number, _figures(load, seconds))
+
+
+async def _keep_batch(
+    run: Run, name: str, load: Load, number: int, asked: list[str], target: str, server: Server
+) -> None:
+    server.process.resume()
+    try:
+        seconds = await run_batch(server, b"".join(batch_lines.lines("model", asked, load.output_tokens)))
+    finally:
+        server.process.pause()
+    run.keep(SUITE, name, target, number, _figures(load, seconds))
+
+
+def _figures(load: Load, seconds: float) -> dict[str, float]:
+    return {"tokens_per_s": load.lines * load.output_tokens / seconds, "lines_per_s": load.lines / seconds}
+
+
+async def _open(run: Run, setting: Setting, target: str, *, reorder: bool) -> Server:
+    config = _CONFIG.format(reorder=str(reorder).lower(), model=MODEL, **_OPTIONS)
+    home = make_home(setting.family, setting.cache, config)
+    server = await serve(setting.family, home, setting.logs / f"{target}.log")
+    await run_batch(server, b"".join(batch_lines.lines("model", ["Is it raining?"], 2)))  # now it has a worker
+    title = "a batch, from its creation to its completion" + ("" if reorder else ", lines in the order as given")
+    run.take_part(Target(target, title, __version__, "default", f"reorder {str(reorder).lower()}, {_OPTIONS}"))
+    server.process.pause()
+    return server
+
+
+async def run_batch(server: Server, content: bytes) -> float:
+    """Seconds from the batch's creation to its completion; the upload is not counted. Raises `StartError` where a
+    line failed."""
+    base = f"http://127.0.0.1:{server.home.port}/v1"
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {server.home.key}"}, timeout=60) as client:
+        upload = await client.post(
+            f"{base}/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content, "application/jsonl")}
+        )
+        wish = {"endpoint": "/v1/chat/completions", "completion_window": "24h", "input_file_id": upload.json()["id"]}
+        began = perf_counter()
+        batch = (await client.post(f"{base}/batches", json=wish)).json()
+        while batch["status"] not in ("completed", "failed", "expired", "cancelled"):
+            await asyncio.sleep(_LOOK_S)
+            batch = (await client.get(f"{base}/batches/{batch['id']}")).json()
+        seconds = perf_counter() - began
+    if batch["status"] != "completed" or batch["request_counts"]["failed"]:
+        raise StartError(f"a batch ended so: {batch}")
+    return seconds
+
+
+def _shorter(load: Load) -> Load:
+    return replace(load, title=f"{load.title} (quick: an eighth)", groups=load.groups // 8)
