@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from pileus.api import console, docs, health
+from pileus.api import console, docs, health, jobs
 from pileus.api.admin import audit, deployments, keys, status, usage
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
@@ -44,6 +44,7 @@ def create_app(services: Services) -> FastAPI:
         *files.ROUTES,
         *uploads.ROUTES,
         *health.ROUTES,
+        *jobs.ROUTES,
         *status.ROUTES,
         *deployments.ROUTES,
         *keys.ROUTES,

@@ -23,6 +23,7 @@ from pileus.core.errors import (
     TooLarge,
     Unauthenticated,
 )
+from pileus.jobs.machine import NotPossible
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -66,6 +67,7 @@ _ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
     (NotFound, 404, "invalid_request_error"),
     (MethodNotAllowed, 405, "invalid_request_error"),
     (BodyTooSlow, 408, "invalid_request_error"),
+    (NotPossible, 409, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
     (UnsupportedMediaType, 415, "invalid_request_error"),
     (RangeNotSatisfiable, 416, "invalid_request_error"),

@@ -12,6 +12,8 @@ class Permission(StrEnum):
     MODELS_READ = "models.read"
     FILES_READ = "files.read"
     FILES_WRITE = "files.write"
+    JOBS_READ = "jobs.read"
+    JOBS_WRITE = "jobs.write"
     STATUS_READ = "status.read"
     METRICS_READ = "metrics.read"
     KEYS_MANAGE = "keys.manage"
@@ -24,7 +26,9 @@ class Role(StrEnum):
     USER = "user"  # uses its models
 
 
-_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ, Permission.FILES_READ, Permission.FILES_WRITE})
+_FILES = (Permission.FILES_READ, Permission.FILES_WRITE)
+_JOBS = (Permission.JOBS_READ, Permission.JOBS_WRITE)
+_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ, *_FILES, *_JOBS})
 _OPERATOR = _USER | {Permission.STATUS_READ, Permission.METRICS_READ}
 
 ROLES = MappingProxyType({Role.ADMIN: frozenset(Permission), Role.OPERATOR: _OPERATOR, Role.USER: _USER})

@@ -22,6 +22,7 @@ from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
 from pileus.fleet.timeline import Timeline
+from pileus.jobs.handler import Kind
 from pileus.jobs.service import JobService
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
@@ -36,6 +37,8 @@ from pileus.testing.clock import ManualClock
 from unit.api.scripted import ScriptedPipeline
 
 CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
+
+JOB_KIND = "count"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             keys=keys,
             audit=audit,
             usage=journal,
-            jobs=JobService(store, [], Jobs(), data_dir / "jobs", clock),
+            jobs=JobService(store, [Kind(name=JOB_KIND)], Jobs(), data_dir / "jobs", clock),
             metrics=metrics,
             series=Series(metrics),
             version="1.2.3",

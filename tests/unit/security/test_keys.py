@@ -19,6 +19,7 @@ from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import PEPPER_FILE, Pepper
 from pileus.security.ring import KeyRefused
 from pileus.security.secret import LENGTH, PREFIX, _checksum, new_secret
+from pileus.security.permission import ROLES, Role
 from pileus.security.service import Security
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
@@ -36,7 +37,7 @@ async def test_a_new_key_opens_and_says_who_holds_it(security: Security) -> None
     key, secret = await security.keys.create("laptop", "user", tenant="acme")
     principal = security.keys.authenticate(secret)
     assert (principal.key_id, principal.name, principal.tenant, principal.role) == (key.id, "laptop", "acme", "user")
-    assert principal.permissions == {"generate", "models.read", "files.read", "files.write"}
+    assert principal.permissions == set(ROLES[Role.USER])
 
 
 async def test_a_key_is_recognised_after_a_restart(tmp_path: Path, clock: ManualClock) -> None:
