@@ -21,15 +21,14 @@ from pileus.cli.answers import save_answers
 from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
-from pileus.cli.progress import Bars, WorkBar
+from pileus.cli.progress import Bars
 from pileus.cli.tables import batch_lines
+from pileus.cli.watch import watch_job
 from pileus.core.errors import OperatorError
 
 app = typer.Typer(help="Run many requests as one batch.", no_args_is_help=True)
 
 _MARK = "pileus_sha256"  # of the input, in a batch's metadata
-_LOOK_S = 0.25
-_ENDED = ("completed", "failed", "expired", "cancelled")
 _ERRORS_SHOWN = 10
 
 BatchId = Annotated[str, typer.Argument(help="The batch's id, as `pileus batch list` shows it.")]
@@ -193,13 +192,9 @@ def _endpoint(prepared: Path) -> str:
 
 def _watch(client: Client, batch: dict[str, Any]) -> dict[str, Any]:
     """The batch when it has ended."""
-    with WorkBar(unit="lines") as bar:
-        while batch["status"] not in _ENDED:
-            counts = batch["request_counts"]
-            bar(batch["status"].replace("_", " "), counts["completed"] + counts["failed"], counts["total"])
-            time.sleep(_LOOK_S)
-            batch = client.get(f"/v1/batches/{batch['id']}")
-    return batch
+    watch_job(client, batch["id"], "waiting")
+    ended: dict[str, Any] = client.get(f"/v1/batches/{batch['id']}")
+    return ended
 
 
 def _tell(client: Client, batch: dict[str, Any], file: Path, out: Path | None, *, json: bool, as_table: bool) -> None:

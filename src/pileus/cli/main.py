@@ -20,6 +20,7 @@ from pileus.cli import (
     deployments,
     gateway,
     job_worker,
+    jobs,
     keys,
     models,
     serve,
@@ -60,6 +61,7 @@ app.command("undeploy")(deployments.undeploy)
 app.command("scale")(deployments.scale)
 app.command("restart")(deployments.restart)
 app.command("logs")(deployments.logs)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.command("audit")(audit.audit)
 app.command("usage")(usage.usage)

@@ -20,11 +20,17 @@ class Stub:
 
     url: str = ""
     answers: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    turns: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
 
     def answer(self, method: str, path: str, body: object, status: int = 200) -> None:
         self.answers[method, path] = (status, json.dumps(body))
+
+    def answer_in_turn(self, method: str, path: str, *bodies: object) -> None:
+        """One after the other; the last of them stays."""
+        self.turns[method, path] = [json.dumps(body) for body in bodies[:-1]]
+        self.answer(method, path, bodies[-1])
 
     def refuse(self, method: str, path: str, status: int, message: str) -> None:
         self.answer(method, path, {"error": {"message": message, "type": "x", "param": None, "code": None}}, status)
@@ -46,6 +52,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
             if length := int(self.headers["content-length"] or 0):
                 stub.bodies.append(json.loads(self.rfile.read(length)))
             status, text = stub.answers.get((self.command, self.path), (404, "no such page"))
+            if turns := stub.turns.get((self.command, self.path)):
+                text = turns.pop(0)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(text.encode())

@@ -17,9 +17,9 @@ from pileus.security.guesses import LIMIT, WINDOW_S
 from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import PEPPER_FILE, Pepper
+from pileus.security.permission import ROLES, Role
 from pileus.security.ring import KeyRefused
 from pileus.security.secret import LENGTH, PREFIX, _checksum, new_secret
-from pileus.security.permission import ROLES, Role
 from pileus.security.service import Security
 from pileus.security.usage import UsageJournal
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore

@@ -1,0 +1,47 @@
+"""Watches a job of a running server with a live bar. Whoever watches can leave at any time: the job goes on."""
+
+import time
+from typing import Any
+
+from pileus.cli.client import Client
+from pileus.cli.progress import Bars
+from pileus.core.errors import OperatorError
+
+JOBS_PATH = "/v1/jobs"
+ENDED = ("succeeded", "failed", "cancelled", "expired")
+LOOK_S = 0.5  # between two looks at a job
+WISHES = {"pause": "pausing", "cancel": "cancelling", "expire": "expiring"}
+_ENDINGS = {"failed": "failed", "cancelled": "been cancelled", "expired": "expired"}
+
+
+def watch_job(client: Client, job_id: str, title: str = "") -> dict[str, Any]:
+    """Draw a bar (amount, rate, time left) until the job has ended, however it does; the job as it is then.
+
+    `title` stands before the bar where the job has no stage to tell of. Ctrl-C raises `KeyboardInterrupt` and ends the
+    watching, not the job. Raises `OperatorError` where there is no such job, or no server any more.
+    """
+    with Bars(counts=True, paced=True) as bars:
+        while (job := client.get(f"{JOBS_PATH}/{job_id}"))["state"] not in ENDED:
+            bars(job["stage"] or title or job["kind"], job["done"], job["total"], _rest(job))
+            time.sleep(LOOK_S)
+        if job["stage"]:
+            bars(job["stage"], job["done"], job["total"], job["state"])
+    return dict(job)
+
+
+def demand_success(job: dict[str, Any]) -> None:
+    """Raise `OperatorError` with the reason unless a job that has ended did what it should."""
+    if job["state"] != "succeeded":
+        reason = f": {job['error']['message']}" if job["error"] else ""
+        raise OperatorError(f"the job {job['id']} has {_ENDINGS[job['state']]}{reason}")
+
+
+def _rest(job: dict[str, Any]) -> str:
+    """Why it does not go on, or not for long; empty where it runs."""
+    if job["wish"]:
+        return WISHES[job["wish"]]
+    if job["state"] == "running":
+        return ""
+    if job["state"] == "queued" and job["error"]:
+        return f"failed, is tried again: {job['error']['message']}"
+    return str(job["state"])
