@@ -32,19 +32,23 @@ def current_version(connection: Connection) -> str | None:
     return found
 
 
+def is_known(version: str) -> bool:
+    """Whether there is a migration of that name, so that a database at it can be brought up to date."""
+    return version.isalnum() and any((MIGRATIONS / "versions").glob(f"{version}_*.py"))
+
+
 def _upgrade(connection: Connection, version: str | None) -> None:
+    if version is not None and not is_known(version):
+        raise OperatorError(
+            f"the data folder was written by another Pileus (schema {version}, this one knows {HEAD}); "
+            "run that version, or use another folder with --data"
+        )
+
     from alembic import command
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
-        raise OperatorError(
-            f"the data folder was written by another Pileus (schema {version}, this one knows {HEAD}); "
-            "run that version, or use another folder with --data"
-        )
     command.upgrade(config, "head")
