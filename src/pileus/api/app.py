@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health, jobs
-from pileus.api.admin import audit, deployments, keys, status, usage
+from pileus.api.admin import audit, backup, deployments, keys, status, usage
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
 from pileus.api.openai import chat, completions, files, models, uploads
@@ -50,6 +50,7 @@ def create_app(services: Services) -> FastAPI:
         *keys.ROUTES,
         *audit.ROUTES,
         *usage.ROUTES,
+        *backup.ROUTES,
         *docs.routes(),
         *console.routes(),
     )

@@ -18,6 +18,7 @@ from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 from pileus.security.ring import KeyRing
 from pileus.security.usage import UsageJournal
+from pileus.store.backup import Backups
 
 
 class RefusalCounter(Protocol):
@@ -51,6 +52,7 @@ class Services(EdgeServices):
     audit: AuditLog
     usage: UsageJournal
     jobs: JobService
+    backups: Backups
     metrics: Metrics
     series: Series
     started_at: float  # wall clock

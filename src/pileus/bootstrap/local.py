@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pileus import __version__
 from pileus.bootstrap import ENGINES, load_driver
 from pileus.core.clock import SystemClock
 
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     from pileus.config.settings import Settings
     from pileus.models.catalogue import Catalogue
     from pileus.security.service import Security
+    from pileus.store.backup import Backup, Source
     from pileus.store.port import Store
+    from pileus.store.restore import Restore
+
+_MODELS = "models"  # folder
 
 
 def check(loaded: "Loaded") -> None:
@@ -32,7 +38,36 @@ def open_catalogue(settings: "Settings") -> "Catalogue":
     """The models of this data folder."""
     from pileus.models.catalogue import Catalogue
 
-    return Catalogue(settings.data_dir / "models", settings.models)
+    return Catalogue(settings.data_dir / _MODELS, settings.models)
+
+
+def backup_source(settings: "Settings") -> "Source":
+    """What a backup of this data folder is made of."""
+    from pileus.security.pepper import PEPPER_FILE
+    from pileus.store.backup import Source
+
+    return Source(
+        data_dir=settings.data_dir,
+        version=__version__,
+        files=(PEPPER_FILE,),
+        blobs=settings.files.blobs,
+        models=f"{_MODELS}/artefacts",
+    )
+
+
+def backup_of_stopped(settings: "Settings", *, models: bool) -> "AbstractContextManager[Backup]":
+    """A backup of a data folder that no server owns at present."""
+    from pileus.store.backup import backup_of_stopped
+
+    return backup_of_stopped(backup_source(settings), SystemClock(), models=models)
+
+
+def open_archive(path: Path) -> "Restore":
+    """A backup, to be checked or restored."""
+    from pileus.security.pepper import PEPPER_FILE
+    from pileus.store.restore import Restore
+
+    return Restore(path, files=frozenset({PEPPER_FILE}), folders=frozenset({_MODELS}))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import structlog
 from msgspec import Struct
 
 from pileus import __version__
-from pileus.bootstrap.local import open_catalogue
+from pileus.bootstrap.local import backup_source, open_catalogue
 from pileus.core.clock import SystemClock
 from pileus.core.errors import PileusError
 from pileus.models.progress import Progress
@@ -167,6 +167,7 @@ def make_api(house: House) -> "ApiServer":
     from pileus.api.app import create_app
     from pileus.api.server import create_server
     from pileus.api.services import Services
+    from pileus.store.backup import Backups
 
     security, fleet = house.security, house.fleet
     services = Services(
@@ -186,6 +187,7 @@ def make_api(house: House) -> "ApiServer":
         usage=security.usage,
         metrics=house.metrics,
         series=house.series,
+        backups=Backups(backup_source(house.settings), house.files.hold_deletions, SystemClock()),
         version=__version__,
         started_at=SystemClock().wall(),
     )

@@ -205,11 +205,11 @@ def _tell(client: Client, batch: dict[str, Any], file: Path, out: Path | None, *
     errors = answers.with_name(f"{answers.stem}.errors.jsonl")
     for file_id, target in ((batch["output_file_id"], answers), (batch["error_file_id"], errors)):
         if file_id is not None and not (as_table and target is answers):
-            client.download(f"/v1/files/{file_id}/content", target)
+            client.save(f"/v1/files/{file_id}/content", target)
     if as_table and batch["output_file_id"] is not None:
         with tempfile.TemporaryDirectory(prefix="pileus-") as folder:
             downloaded = Path(folder) / "answers.jsonl"
-            client.download(f"/v1/files/{batch['output_file_id']}/content", downloaded)
+            client.save(f"/v1/files/{batch['output_file_id']}/content", downloaded)
             save_answers(file, downloaded, answers)
     if json:
         output.json(batch)

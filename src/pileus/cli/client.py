@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from json import loads
 from pathlib import Path
 from types import TracebackType
@@ -87,20 +88,12 @@ class Client:
             raise self._refusal(response)
         return response.json()
 
-    def download(self, path: str, target: Path) -> None:
+    def save(self, path: str, target: Path) -> None:
         """Save an answer's body, whole or not at all."""
-        import httpx
-
         draft = target.with_name(f"{target.name}.part")
-        try:
-            with self._http.stream("GET", path) as response, draft.open("wb") as file:
-                if response.is_error:
-                    response.read()
-                    raise self._refusal(response)
-                for part in response.iter_bytes():
-                    file.write(part)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+        with self.download(path) as (_, parts), draft.open("wb") as file:
+            for part in parts:
+                file.write(part)
         draft.rename(target)
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
@@ -115,6 +108,20 @@ class Client:
                 for line in response.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
                         yield _event(line.removeprefix("data: "))
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    @contextmanager
+    def download(self, path: str) -> "Iterator[tuple[Mapping[str, str], Iterator[bytes]]]":
+        """A body as it comes, with the headers before it."""
+        import httpx
+
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise self._refusal(response)
+                yield response.headers, response.iter_bytes()
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 

@@ -14,6 +14,7 @@ import typer
 
 from pileus.cli import (
     audit,
+    backup,
     batch,
     chat,
     config,
@@ -65,6 +66,8 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.command("audit")(audit.audit)
 app.command("usage")(usage.usage)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)
 

@@ -18,6 +18,7 @@ class Permission(StrEnum):
     METRICS_READ = "metrics.read"
     KEYS_MANAGE = "keys.manage"
     AUDIT_READ = "audit.read"
+    BACKUP = "backup"
 
 
 class Role(StrEnum):

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
 from pileus.security.usage import UsageJournal
+from pileus.store.backup import Backups, Source
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
@@ -85,6 +86,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             audit=audit,
             usage=journal,
             jobs=JobService(store, [Kind(name=JOB_KIND)], Jobs(), data_dir / "jobs", clock),
+            backups=Backups(Source(data_dir=data_dir, version="1.2.3", files=(), models="models"), nullcontext, clock),
             metrics=metrics,
             series=Series(metrics),
             version="1.2.3",
