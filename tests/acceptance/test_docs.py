@@ -13,7 +13,12 @@ from acceptance.process import Server, environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TOURS = [ROOT / "README.md", ROOT / "docs" / "quickstart.md", ROOT / "docs" / "howto" / "share-fairly.md"]
+TOURS = [
+    ROOT / "README.md",
+    ROOT / "docs" / "quickstart.md",
+    ROOT / "docs" / "howto" / "share-fairly.md",
+    ROOT / "docs" / "howto" / "run-batches.md",
+]
 HOWTO = ROOT / "docs" / "howto" / "add-an-engine.md"
 # These set the stage, and the tests have set it already.
 STAGE = ("git clone", "make", "export", "cd ")
