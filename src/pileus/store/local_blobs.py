@@ -93,7 +93,6 @@ class LocalDraft:
 
     def __init__(self, threads: ThreadPoolExecutor, folder: Path, key: str, draft: Path) -> None:
         self._threads = threads
-        self._folder = folder
         self._key = key
         self._target = folder / key
         self._draft = draft
@@ -144,7 +143,7 @@ class LocalDraft:
 
     def _append(self, data: bytearray) -> None:
         if self._descriptor < 0:
-            self._draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(self._draft.parent)
             self._descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._hash.update(data)
         self._bytes += len(data)
@@ -155,18 +154,11 @@ class LocalDraft:
 
     def _publish(self) -> None:
         os.fsync(self._descriptor)
-        self._make_folders()
+        _make_folder(self._target.parent)
         self._draft.rename(self._target)
         self._is_published = True
         _sync_folder(self._target.parent)
         self._close()
-
-    def _make_folders(self) -> None:
-        for above in reversed(self._target.relative_to(self._folder).parents):
-            folder = self._folder / above
-            if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
-                _sync_folder(folder.parent)
 
     def _give_up(self) -> None:
         self._close()
@@ -191,6 +183,19 @@ def _discard(drafts: Path, before: float) -> None:
         with suppress(FileNotFoundError):
             if draft.stat().st_mtime < before:
                 draft.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, as durable as what will lie in it."""
+    if folder.exists():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        _sync_folder(folder.parent)
+    except OSError:
+        folder.rmdir()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -107,7 +107,7 @@ class S3Draft:
     async def abort(self) -> None:
         if self._is_open:
             self._is_open = False
-            with suppress(BaseError):
+            with suppress(BaseError, OSError):  # the latter where a commit failed: there is nothing to abort
                 await self._writer.__aexit__(asyncio.CancelledError, None, None)
 
 

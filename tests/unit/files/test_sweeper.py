@@ -1,0 +1,191 @@
+"""The sweeper deletes what nobody refers to, and nothing else."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, update
+
+from pileus.core.errors import Unavailable
+from pileus.files.service import FileService
+from pileus.store import schema
+from pileus.store.local_blobs import LocalBlobs
+from pileus.store.sqlite import SqliteStore
+from pileus.testing.clock import ManualClock
+from unit.files.conftest import announced, read, sent, stored
+
+Kept = Callable[[], Awaitable[set[str]]]
+DAY = 86_400.0
+
+
+async def job(store: SqliteStore, *blobs: str, state: str = "running") -> None:
+    row = {"id": f"job_{len(blobs)}_{state}", "blobs": ",".join(blobs), "state": state}
+    texts = ("kind", "tenant", "key_id", "needs", "wish", "stage", "error_code", "error")
+    numbers = ("priority", "created_at", "fence", "failures", "ready_at", "done", "total")
+    filler = dict.fromkeys(texts, "") | dict.fromkeys(numbers, 0)
+    filler |= {"spec": b"", "checkpoint": b"", "result": b""}
+    await store.write(lambda tx: tx.execute(insert(schema.job), filler | row) and None)
+
+
+async def orphan(blobs: LocalBlobs, key: str) -> None:
+    draft = await blobs.create(key)
+    await draft.write(b"x")
+    await draft.commit()
+
+
+async def test_a_deleted_files_content_goes_with_the_next_round(files: FileService, kept: Kept) -> None:
+    gone, stays = await stored(files), await stored(files)
+    await files.delete("acme", gone.id)
+    assert await kept() == {gone.blob, stays.blob}
+    await files.sweep()
+    assert await kept() == {stays.blob}
+
+
+async def test_an_expired_files_content_goes_too(files: FileService, kept: Kept, clock: ManualClock) -> None:
+    await stored(files, expires_s=3600)
+    stays = await stored(files)
+    clock.advance(3600)
+    await files.sweep()
+    assert await kept() == {stays.blob}
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused", "whatever comes later"])
+async def test_what_an_unfinished_job_needs_stays_until_it_is_finished(
+    files: FileService, store: SqliteStore, kept: Kept, clock: ManualClock, state: str
+) -> None:
+    file = await stored(files)
+    await job(store, "files/other", file.blob, state=state)
+    await files.delete("acme", file.id)
+    clock.advance(2 * DAY)
+    await files.sweep()
+    assert await read(files, file) == b"content"
+    await store.write(lambda tx: tx.execute(update(schema.job).values(state="succeeded")) and None)
+    clock.advance(2 * DAY)
+    await files.sweep()
+    assert await kept() == set()
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
+async def test_a_finished_job_needs_nothing(files: FileService, store: SqliteStore, kept: Kept, state: str) -> None:
+    file = await stored(files)
+    await job(store, file.blob, state=state)
+    await files.delete("acme", file.id)
+    await files.sweep()
+    assert await kept() == set()
+
+
+async def test_what_a_crash_left_goes_after_a_day_and_not_before(
+    files: FileService, blobs: LocalBlobs, kept: Kept, clock: ManualClock, tmp_path: Path
+) -> None:
+    """A content without a row, and a draft."""
+    file = await stored(files)
+    part = await sent(files, await announced(files, 3), b"abc")
+    await orphan(blobs, "files/crashed")
+    draft = await blobs.create("files/draft")
+    await draft.write(bytes(1024 * 1024))
+    everything = await kept()
+    assert len(everything) == 4
+    await files.sweep()
+    assert await kept() == everything
+    clock.advance(DAY - 600)
+    await files.sweep()
+    assert await kept() == everything - {part.blob}  # its upload has expired
+    clock.advance(DAY)
+    await files.sweep()
+    assert await kept() == {file.blob}
+    await draft.abort()
+
+
+async def test_what_is_released_stays_while_somebody_else_refers_to_it(
+    files: FileService, blobs: LocalBlobs, kept: Kept
+) -> None:
+    file = await stored(files)
+    await orphan(blobs, "jobs/output")
+    files.release(["jobs/output", file.blob, "never/was"])
+    await files.sweep()
+    assert await kept() == {file.blob}
+
+
+async def test_nothing_is_deleted_while_deletions_are_held(files: FileService, kept: Kept) -> None:
+    file = await stored(files)
+    await files.delete("acme", file.id)
+    async with files.hold_deletions():
+        async with files.hold_deletions():
+            await files.sweep()
+        await files.sweep()
+        assert await kept() == {file.blob}
+    await files.sweep()
+    assert await kept() == set()
+
+
+async def test_a_hold_waits_for_a_deletion_that_is_at_work(
+    files: FileService, blobs: LocalBlobs, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await files.delete("acme", (await stored(files)).id)
+    at_work, go_on, real = asyncio.Event(), asyncio.Event(), blobs.delete
+
+    async def slow(key: str) -> None:
+        at_work.set()
+        await go_on.wait()
+        await real(key)
+
+    monkeypatch.setattr(blobs, "delete", slow)
+    sweeping = asyncio.create_task(files.sweep())
+    await at_work.wait()
+    hold = files.hold_deletions()
+    entering = asyncio.create_task(hold.__aenter__())
+    await asyncio.sleep(0)
+    assert not entering.done()
+    go_on.set()
+    await entering
+    before = await kept()
+    assert len(before) == 2, "the one that was at work, and no more"
+    await sweeping
+    assert await kept() == before
+    await hold.__aexit__(None, None, None)
+    await files.sweep()
+    assert await kept() == set()
+
+
+async def test_a_round_that_fails_is_not_the_last(
+    files: FileService, store: SqliteStore, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.delete("acme", (await stored(files)).id)
+    failed, real = asyncio.Event(), store.write
+
+    async def away(_: object) -> object:
+        failed.set()
+        raise Unavailable(retry_after_s=1)
+
+    monkeypatch.setattr(store, "write", away)
+    monkeypatch.setattr("pileus.files.sweeper.INTERVAL_S", 0.001)
+    running = asyncio.create_task(files.run())
+    await failed.wait()
+    monkeypatch.setattr(store, "write", real)
+    async with asyncio.timeout(10):
+        while await kept():  # noqa: ASYNC110 - only the folder tells
+            await asyncio.sleep(0.005)
+    running.cancel()
+
+
+async def test_thousands_of_contents_are_looked_at_in_groups(
+    files: FileService,
+    store: SqliteStore,
+    blobs: LocalBlobs,
+    kept: Kept,
+    clock: ManualClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pileus.files.sweeper._KEYS_AT_ONCE", 7)
+    monkeypatch.setattr("pileus.store.file_table._AT_ONCE", 3)
+    stays = {(await stored(files)).blob for _ in range(20)}
+    for n in range(25):
+        (tmp_path / "blobs" / "files" / f"orphan-{n}").write_bytes(b"")
+    for path in (tmp_path / "blobs" / "files").iterdir():
+        os.utime(path, (clock.wall() - 2 * DAY,) * 2)
+    await files.sweep()
+    assert await kept() == stays
