@@ -6,8 +6,8 @@
                                 resume        yield with a pause
                                    └──── PAUSED ◀─────┘
 
-Cancelling and expiring are wishes to whoever holds the lease, so that finished work can be kept. A kind that `closes`
-gets a lease for that also where nobody holds one; others end at once.
+Cancelling and expiring are wishes to whoever holds the lease, so that finished work can be kept; a holder that is lost
+leaves the wish to the next. Where nobody holds a lease, a kind that `closes` gets one for that, and others end at once.
 """
 
 from msgspec import structs
@@ -120,8 +120,19 @@ def cancelled(job: Job, now: float, *, closes: bool) -> Job:
 
 
 def expired(job: Job, now: float, *, closes: bool) -> Job:
-    """Its time is over."""
-    return _ending(job, Wish.EXPIRE, now, closes=closes)
+    """Its time is over. No-op where it has ended."""
+    return job if job.ended else _ending(job, Wish.EXPIRE, now, closes=closes)
+
+
+def not_begun(job: Job, code: str, error: str, now: float, retries: int) -> Job:
+    """No worker of its kind can be started. Only a job that waits for one in order to end is not made to wait for ever:
+    this counts as a failure of its. No-op for others."""
+    if job.state != JobState.QUEUED or job.wish not in _LAST_WISHES:
+        return job
+    job = structs.replace(job, failures=job.failures + 1, error_code=code, error=error)
+    if job.failures > retries:
+        return structs.replace(job, state=_ENDS[job.wish], wish=Wish.NONE, finished_at=now)
+    return job
 
 
 def needs_met(job: Job) -> Job:
@@ -130,8 +141,8 @@ def needs_met(job: Job) -> Job:
 
 
 def need_failed(job: Job, need: str, now: float) -> Job:
-    """What it needs will not come. No-op unless it waits for that."""
-    if job.state != JobState.WAITING:
+    """What it needs will not come. No-op unless it waits for that, or is paused before it began."""
+    if job.state not in (JobState.WAITING, JobState.PAUSED):
         return job
     error = f"the job {need}, which this one needs, did not succeed"
     return structs.replace(job, state=JobState.FAILED, error_code="need_failed", error=error, finished_at=now)
@@ -143,7 +154,7 @@ def _ending(job: Job, wish: Wish, now: float, *, closes: bool) -> Job:
     if job.wish in _LAST_WISHES:
         return job  # it is about to end
     if job.state == JobState.RUNNING:
-        return structs.replace(job, wish=wish)
+        return structs.replace(job, wish=wish, failures=0)
     if closes:
         return structs.replace(job, state=JobState.QUEUED, wish=wish, failures=0, ready_at=0.0)
     return structs.replace(job, state=_ENDS[wish], finished_at=now)
