@@ -4,6 +4,7 @@ import { ApiError } from "./api.js";
 import { announce, h } from "./dom.js";
 import { I18n } from "./i18n.js";
 import { Conversation } from "./conversation.js";
+import { JobFeed } from "./job-feed.js";
 import { LiveFeed } from "./live.js";
 import { Parameters } from "./parameters.js";
 import { Session } from "./session.js";
@@ -29,6 +30,7 @@ session.changed.on((reason) => {
   workplace = api && {
     api,
     live: new LiveFeed(api),
+    jobs: new JobFeed(api),
     conversation: new Conversation(api),
     parameters: new Parameters(),
   };

@@ -4,6 +4,7 @@ import { announce, h, set } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { toggleTheme } from "./theme.js";
 import { showDeployments } from "./views/deployments.js";
+import { showJobs } from "./views/jobs.js";
 import { showKeys } from "./views/keys.js";
 import { showOverview } from "./views/overview.js";
 import { showPlayground } from "./views/playground.js";
@@ -12,10 +13,11 @@ const VIEWS = [
   { name: "overview", show: showOverview, needs: "status.read", icon: "pulse" },
   { name: "deployments", show: showDeployments, needs: "status.read", icon: "layers" },
   { name: "playground", show: showPlayground, needs: "generate", icon: "chat" },
+  { name: "jobs", show: showJobs, needs: "jobs.read", icon: "tasks" },
   { name: "keys", show: showKeys, needs: "keys.manage", icon: "key" },
 ];
 
-/** `place` is what the views work with: i18n, session, api, live, conversation, parameters. */
+/** `place` is what the views work with: i18n, session, api, live, jobs, conversation, parameters. */
 export function showShell(root, place) {
   const {
     i18n: { t },

@@ -1,10 +1,11 @@
 // What runs, what was done to it and what befell it; and for administrators, the ways to change it.
 
-import { h, set, setText } from "../dom.js";
+import { h, setText } from "../dom.js";
 import { icon } from "../icons.js";
 import { DeploymentList } from "./deployment-card.js";
 import { askToDeploy } from "./deployment-dialogs.js";
 import { closeDialogs } from "./dialog.js";
+import { offer } from "./offer.js";
 import { Pulse } from "./pulse.js";
 import { TimeLine } from "./timeline.js";
 
@@ -28,7 +29,7 @@ export function showDeployments(root, { i18n, api, live, session }) {
     deployments.update(live.status);
     if (live.status) setText(summary, readiness(live.status, i18n));
     const names = new Set(live.events.map(({ deployment }) => deployment));
-    offer(filter, [...names].toSorted(), t("events.all"));
+    offer(filter, [...names].toSorted(), { all: t("events.all") });
     timeline.update(live.events.filter(({ deployment }) => !filter.value || deployment === filter.value));
   }
 
@@ -62,13 +63,10 @@ export function showDeployments(root, { i18n, api, live, session }) {
       ),
     ),
   );
-  const leave = live.changed.on(draw);
-  const unfollow = live.follow();
-  draw();
+  const leave = live.show(draw);
   return {
     dispose() {
       leave();
-      unfollow();
       closeDialogs();
     },
   };
@@ -79,16 +77,4 @@ export function readiness({ deployments }, { t }) {
   const replicas = deployments.flatMap((deployment) => deployment.replicas);
   const ready = replicas.filter(({ state }) => state === "ready").length;
   return t("overview.ready", { ready, count: replicas.length });
-}
-
-/** Let the select have these values, and the one for all; what is chosen stays so. */
-function offer(select, values, all) {
-  const there = [...select.options].map(({ value }) => value);
-  if (String(there) === String(["", ...values])) return;
-  const chosen = values.includes(select.value) ? select.value : "";
-  select.replaceChildren(
-    h("option", { value: "" }, all),
-    ...values.map((value) => h("option", { value }, value)),
-  );
-  set(select, "value", chosen);
 }

@@ -1,5 +1,5 @@
-/** Make `parent` show one kept child per item: `make()` for the new, `update(item)` for all, and the rest leave. Rows are
- * kept and changed in place: a live table that is built anew each second would take the focus and the selection away
+/** Make `parent` show one kept child per item, in their order: `make()` for the new, `update(item)` for all, and the rest
+ * leave. Rows are kept and changed in place: a live table that is built anew each second would take the focus and the selection away
  * from under the reader. Where the focus leaves with a child, it goes to the page. */
 export function keep(kept, parent, items, key, make) {
   const names = new Set(items.map(key));
@@ -10,12 +10,11 @@ export function keep(kept, parent, items, key, make) {
     kept.delete(name);
     if (focused) document.getElementById("main").focus();
   }
-  for (const item of items) {
-    if (!kept.has(key(item))) {
-      const child = make();
-      kept.set(key(item), child);
-      parent.append(child.element);
-    }
-    kept.get(key(item)).update(item);
-  }
+  items.forEach((item, index) => {
+    if (!kept.has(key(item))) kept.set(key(item), make());
+    const child = kept.get(key(item));
+    const there = parent.children[index];
+    if (there !== child.element) parent.insertBefore(child.element, there ?? null);
+    child.update(item);
+  });
 }

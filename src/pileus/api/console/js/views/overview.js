@@ -78,13 +78,10 @@ export function showOverview(root, { i18n, live }) {
       ),
     ),
   );
-  const leave = live.changed.on(draw);
-  const unfollow = live.follow();
-  draw();
+  const leave = live.show(draw);
   return {
     dispose() {
       leave();
-      unfollow();
       cards.forEach((card) => card.dispose());
       root.classList.remove("waiting");
     },
