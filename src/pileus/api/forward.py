@@ -8,6 +8,7 @@ import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pileus.api.edge import ADDRESS_HEADER, Head
+from pileus.api.patience import Patience
 from pileus.api.presence import ClientLeft, Presence
 from pileus.core.errors import InvalidRequest, Unavailable
 
@@ -72,9 +73,9 @@ class Forward:
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:
     """As it comes."""
-    more = True
+    patience, more = Patience(receive), True
     while more:
-        message = await receive()
+        message = await patience.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         yield message.get("body", b"")

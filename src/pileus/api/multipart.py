@@ -1,13 +1,10 @@
 """Reads `multipart/form-data`: small fields into memory, the one file straight to where it goes.
 
 Nothing is read ahead: the next bytes are taken from the connection when the last ones are written, so a form takes the
-memory of one piece, however large its file is. What the form does not name is refused by name. There is no deadline on
-the whole, which may take hours on a thin line, but on silence and on dribbling.
+memory of one piece, however large its file is. What the form does not name is refused by name.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from time import monotonic
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,12 +13,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive
 
 from pileus.api.edge import Head
-from pileus.api.errors import BodyTooSlow, UnsupportedMediaType
+from pileus.api.errors import UnsupportedMediaType
+from pileus.api.patience import Patience
 from pileus.api.presence import ClientLeft
 from pileus.core.errors import InvalidRequest, TooLarge
 
-SILENCE_S: Final = 30.0
-LEAST_BYTES_PER_S: Final = 1024  # on average, once the first silence is over
 FRAME_BYTES: Final = 64 * 1024  # of a form beside its file
 _FIELD_BYTES: Final = 1024
 _HEADERS_PER_PART: Final = 8
@@ -77,10 +73,10 @@ async def read_form(form: MultipartForm, head: Head, receive: Receive, most_byte
     reader = _Reader(form, _boundary(head.values))
     most = most_bytes + FRAME_BYTES
     _check_length(head.values, most)
-    patience = _Patience()
+    patience = Patience(receive)
     more = True
     while more:
-        message = await patience.wait(receive)
+        message = await patience.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         body: bytes = message.get("body", b"")
@@ -113,26 +109,6 @@ def _check_length(values: dict[bytes, bytes], most: int) -> None:
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"the request body is larger than {most} bytes")
-
-
-class _Patience:
-    """How long the next bytes are waited for."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._waited_s = 0.0
-
-    async def wait(self, receive: Receive) -> Any:
-        left_s = SILENCE_S + self.bytes / LEAST_BYTES_PER_S - self._waited_s
-        began = monotonic()
-        try:
-            async with asyncio.timeout(min(SILENCE_S, left_s)):
-                message = await receive()
-        except TimeoutError:
-            raise BodyTooSlow from None
-        self._waited_s += monotonic() - began
-        self.bytes += len(message.get("body", b""))
-        return message
 
 
 class _Reader:

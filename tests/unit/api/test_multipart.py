@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pileus.api import multipart
+from pileus.api import patience
 from pileus.api.edge import Head
 from pileus.api.errors import BodyTooSlow, UnsupportedMediaType
 from pileus.api.multipart import Filled, FormField, MultipartForm, read_form
@@ -184,7 +184,7 @@ async def test_a_client_that_leaves_is_noticed() -> None:
 
 
 async def test_silence_has_a_bound_and_length_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "SILENCE_S", 0.05)
+    monkeypatch.setattr(patience, "SILENCE_S", 0.05)
     sent = Sent(PURPOSE, silent=True)
     with pytest.raises(BodyTooSlow):
         await sent.read()
@@ -192,7 +192,7 @@ async def test_silence_has_a_bound_and_length_has_none(monkeypatch: pytest.Monke
 
 async def test_dribbling_is_no_way_around_the_bound_on_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte at a time, each well within the silence that is borne."""
-    monkeypatch.setattr(multipart, "SILENCE_S", 0.2)
+    monkeypatch.setattr(patience, "SILENCE_S", 0.2)
     body = form_of(PURPOSE, part("file", bytes(2000), filename="a"))
     sent = Sent(*(body[n : n + 1] for n in range(len(body))))
     received, real = 0, sent.receive
