@@ -12,16 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
-ACKNOWLEDGED = "acknowledged"  # a file in the folder; the child says in it what it has been told is durable
+TOLD = "told"  # a file in the folder; the child tells in it what it was told of its writes
 SECTOR = 512  # bytes; what a disk writes at once
 
 _EVENT = struct.Struct("=IIQQ")
 _CONTROL = struct.Struct("=IiiiI44s")
-_REBUILT = ("-shm", "owner.lock", ACKNOWLEDGED, " (deleted)")  # means nothing to whoever starts after a cut
+_REBUILT = ("-shm", "owner.lock", TOLD, " (deleted)")  # means nothing to whoever starts after a cut
 
 
 class Event(NamedTuple):
@@ -47,11 +48,18 @@ def environment(shim: Path, folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(shim), "POWERCUT_FOLDER": str(folder.resolve()), **more}
 
 
-def record(shim: Path, folder: Path, script: str, *arguments: object) -> list[Event]:
-    """Run a script of this folder; its first argument is the folder that is watched."""
-    log = folder.with_name(f"{folder.name}.log")
-    command = [sys.executable, str(HERE / script), str(folder), *map(str, arguments)]
-    subprocess.run(command, env=environment(shim, folder, POWERCUT_LOG=str(log)), check=True)
+def record(shim: Path, folder: Path, lives: Sequence[int], *, begin: int = 0, **failing: object) -> list[Event]:
+    """The history of a store in that folder; it goes on where the one before ended. See `power_writer.live`."""
+    log, control = folder.with_name(f"{folder.name}.log"), folder.with_name(f"{folder.name}.control")
+    order(control)
+    plan = {"begin": begin, "lives": lives, "failing": {"control": str(control), **failing} if failing else None}
+    more = {
+        "POWERCUT_LOG": str(log),
+        "POWERCUT_CONTROL": str(control),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)]),
+    }
+    command = [sys.executable, str(HERE / "power_writer.py"), str(folder), dumps(plan)]
+    subprocess.run(command, env=environment(shim, folder, **more), check=True)
     return list(_events(log.read_bytes()))
 
 
@@ -61,11 +69,6 @@ def order(control: Path, op: str = "", *, skip: int = 0, times: int = 0, error: 
     content = _CONTROL.pack(code, skip, times, error, 0, path.encode())
     with control.open("r+b" if control.exists() else "wb") as file:
         file.write(content)
-
-
-def failures(control: Path) -> int:
-    """How many calls have failed since the last order."""
-    return int(_CONTROL.unpack(control.read_bytes())[4])
 
 
 def _events(content: bytes) -> Iterator[Event]:

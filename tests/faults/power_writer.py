@@ -1,18 +1,23 @@
-"""Writes into a store what `recovered` finds again, and says after each write that it was acknowledged.
+"""Writes into a store what `recovered` finds again, and says after each write whether it was acknowledged.
 
-    python power_writer.py FOLDER WRITES WRITES...
+    python power_writer.py FOLDER PLAN
 
-Each number is a life of the process's store: all but the last are closed properly.
+The plan is the arguments of `live`, as JSON.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from collections import Counter
+from dataclasses import dataclass
+from json import loads
 from pathlib import Path
 
 from sqlalchemy import Connection
 
+from faults.power import TOLD, order
+from pileus.core.errors import Unavailable
 from pileus.core.records import AuditEvent, Lane, UsageRecord
 from pileus.security.service import Security
 from pileus.store.sqlite import SqliteStore
@@ -48,6 +53,9 @@ class Numbered:
         self._security.close()
         self._store.close()
 
+    def close_readers(self) -> None:
+        self._store._readers.dispose()
+
     def _key(self, n: int) -> None:
         asyncio.run(self._security.keys.create(str(n), "user"))
 
@@ -57,9 +65,8 @@ class Numbered:
     def _usage(self, n: int) -> None:
         for _ in range(BATCH):
             self._security.usage.append(_record(n))
-        written = self._security.usage.flush()
-        assert written is not None
-        written.result()
+        while (written := self._security.usage.flush()) is not None:  # a batch that was refused goes first
+            written.result()
 
     def _deployment(self, n: int) -> None:
         def put(tx: Connection) -> None:
@@ -87,17 +94,17 @@ def _record(n: int) -> UsageRecord:
     )
 
 
-def recovered(folder: Path) -> int:
-    """How many writes are there. Fails where one is there in part, or one is missing before another."""
+def recovered(folder: Path) -> frozenset[int]:
+    """The writes that are there. Fails where one is there in part."""
     store = SqliteStore.open(folder)
     try:
         Security.open(folder, store, ManualClock(1.0))  # the pepper is there if there are keys
-        return store.read_blocking(_count)
+        return store.read_blocking(_numbers)
     finally:
         store.close()
 
 
-def _count(tx: Connection) -> int:
+def _numbers(tx: Connection) -> frozenset[int]:
     assert tx.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
     keys = {key.id: int(key.name) for _, key in KeyTable().all(tx)}
     events = [event for _, event in AuditTable().latest(tx, 10**6)]
@@ -109,24 +116,63 @@ def _count(tx: Connection) -> int:
     assert (totals["k"].requests if totals else 0) == usage.total()
     deployments = {int(each.name) for each in DeploymentTable().all(tx)}
     assert deployments == {n for n in numbered if n % 4 == 3}
-    found = sorted({*keys.values(), *numbered, *usage})
-    assert found == list(range(len(found)))
-    return len(found)
+    return frozenset({*keys.values(), *numbered, *usage})
 
 
-def main(folder: Path, lives: list[int]) -> None:
-    said = os.open(folder / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    n = 0
-    for life, writes in enumerate(lives):
+class Teller:
+    """Tells what became of each write, in the order of events."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / TOLD, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, numbered: Numbered, n: int) -> None:
+        try:
+            numbered.write(n)
+        except Unavailable:
+            os.write(self._file, b"refused %d\n" % n)
+        else:
+            os.write(self._file, b"acknowledged %d\n" % n)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Calls that fail: from the write `after` on, for `during` writes. See `power.order`. With `alone` there is no
+    connection then but the writer's."""
+
+    control: str
+    op: str
+    path: str
+    times: int
+    after: int = 5  # in the midst of a log, not at its begin
+    during: int = 8
+    alone: bool = False
+
+    def before(self, n: int, numbered: Numbered) -> None:
+        if n == self.after:
+            if self.alone:
+                numbered.close_readers()
+            order(Path(self.control), self.op, times=self.times, error=errno.EIO, path=self.path)
+        if n == self.after + self.during:
+            order(Path(self.control))
+
+
+def live(folder: Path, begin: int, lives: list[int], failing: Failing | None) -> None:
+    """So many writes in each life, numbered from `begin` on. The last ends as a crash does."""
+    teller, n = Teller(folder), begin
+    for life, writes in enumerate(lives, 1):
         numbered = Numbered(folder)
         for _ in range(writes):
-            numbered.write(n)
+            if failing is not None:
+                failing.before(n, numbered)
+            teller.write(numbered, n)
             n += 1
-            os.write(said, b"%d\n" % n)
-        if life < len(lives) - 1:
+        if life < len(lives):
             numbered.close()
-    os._exit(0)  # as a crash does
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(each) for each in sys.argv[2:]])
+    folder, plan = sys.argv[1:]
+    wanted = loads(plan)
+    fails = wanted.pop("failing")
+    live(Path(folder), **wanted, failing=Failing(**fails) if fails else None)

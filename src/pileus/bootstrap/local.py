@@ -80,6 +80,8 @@ def own(settings: "Settings") -> Iterator[tuple["Store", "Security"]]:
     try:
         security = Security.open(settings.data_dir, store, SystemClock())
         try:
+            if store.dropped_bytes:
+                security.audit.found("store.recover", f"{store.dropped_bytes} bytes of an unfinished write dropped")
             yield store, security
         finally:
             security.close()

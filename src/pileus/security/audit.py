@@ -76,6 +76,10 @@ class AuditLog:
             else:
                 self._beyond[event.action] += 1
 
+    def found(self, action: str, target: str) -> None:
+        """Note what the server found out by itself; immediate, as a refusal."""
+        self.refused(self._system(action, target))
+
     def flush(self) -> Future[None] | None:
         """Hand the refusals to the store. They wait for the next call where it cannot take them."""
         with self._lock:

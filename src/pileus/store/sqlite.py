@@ -19,10 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from pileus.core.errors import OperatorError, Unavailable
+from pileus.observability.events import get_log
+from pileus.store import wal
 from pileus.store.migrate import migrate
 from pileus.store.owner import OwnerLock, cannot_write
 from pileus.store.port import Result, Work
 from pileus.store.writer import RETRY_AFTER_S, Writer, unavailable
+
+log = get_log(__name__)
 
 DATABASE_FILE = "pileus.db"
 BUSY_S = 2.0  # how long to wait for someone else's lock
@@ -33,10 +37,17 @@ WRITE_WAIT_S = 10.0  # a blocking write waits no longer, whatever the disk does
 class SqliteStore:
     """See `store.port.Store`."""
 
-    def __init__(self, lock: OwnerLock, path: Path, busy_s: float, waiting_limit: int) -> None:
+    def __init__(self, lock: OwnerLock, path: Path, busy_s: float, waiting_limit: int, dropped_bytes: int) -> None:
+        self.dropped_bytes = dropped_bytes  # of a write that was under way at the last, unclean end
         self._lock = lock
         self._readers = _engine(f"{path.as_uri()}?mode=ro", "BEGIN", busy_s, QueuePool)
-        self._writer = Writer(_engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool).connect, waiting_limit)
+        engine = _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool)
+
+        def connect() -> Connection:
+            wal.secure(path)
+            return engine.connect()
+
+        self._writer = Writer(connect, waiting_limit)
 
     @classmethod
     def open(cls, data_dir: Path, *, busy_s: float = BUSY_S, waiting_limit: int = WAITING_LIMIT) -> "SqliteStore":
@@ -48,11 +59,11 @@ class SqliteStore:
         lock = OwnerLock.take(data_dir)
         path = data_dir.resolve() / DATABASE_FILE
         try:
-            _prepare(path, busy_s)
+            dropped_bytes = _prepare(path, busy_s)
         except BaseException:
             lock.release()
             raise
-        return cls(lock, path, busy_s, waiting_limit)
+        return cls(lock, path, busy_s, waiting_limit, dropped_bytes)
 
     def submit(self, work: Work[Result]) -> Future[Result]:
         return self._writer.submit(work)
@@ -85,17 +96,34 @@ class SqliteStore:
         self._lock.release()
 
 
-def _prepare(path: Path, busy_s: float) -> None:
+def _prepare(path: Path, busy_s: float) -> int:
+    """Recover what the last owner left and migrate it; how many bytes of an unfinished write were dropped."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        wal.secure(path)
         with _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool).connect() as connection:
+            dropped = _recover(connection, path)
             migrate(connection)
+            return dropped
     except OSError as error:
         raise cannot_write(path.parent, error) from None
     except DBAPIError as error:
         raise OperatorError(
             f"cannot open {path}: {error.orig}; free space or restore a backup, or use another folder with --data"
         ) from None
+
+
+def _recover(connection: Connection, path: Path) -> int:
+    """The driver's connection has no transaction open here, so that the log can be taken over into the database."""
+    driver = connection.connection.cursor()
+    try:
+        _, frames, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    finally:
+        driver.close()
+    dropped = wal.dropped_bytes(path, max(frames, 0))
+    if dropped:
+        log.warning("store.unfinished_write_dropped", bytes=dropped)
+    return dropped
 
 
 def _engine(database: str, begin: str, busy_s: float, pool: type[Pool]) -> Engine:
