@@ -12,7 +12,7 @@ from pileus.api import console, docs, health, jobs
 from pileus.api.admin import audit, backup, deployments, keys, status, usage
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
-from pileus.api.openai import chat, completions, files, models, uploads
+from pileus.api.openai import batches, chat, completions, files, models, uploads
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
 from pileus.api.services import EdgeServices, Services
@@ -43,6 +43,7 @@ def create_app(services: Services) -> FastAPI:
         *models.ROUTES,
         *files.ROUTES,
         *uploads.ROUTES,
+        *batches.ROUTES,
         *health.ROUTES,
         *jobs.ROUTES,
         *status.ROUTES,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from pileus.batch.service import BatchService
 from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
 from pileus.files.service import FileService
@@ -52,6 +53,7 @@ class Services(EdgeServices):
     audit: AuditLog
     usage: UsageJournal
     jobs: JobService
+    batches: BatchService
     backups: Backups
     metrics: Metrics
     series: Series

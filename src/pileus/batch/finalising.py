@@ -74,7 +74,7 @@ async def write_results(
 def _failure(batch_id: str, place: int, result: Result | None, unfinished: Input | None) -> bytes:
     if result is not None:
         return b"" if result.answered else result.content
-    return b"" if unfinished is None else expired(batch_id, place, unfinished.line_blocking(place))
+    return b"" if unfinished is None else expired(batch_id, place, unfinished.line(place))
 
 
 def _groups(journal: Journal, lines: int) -> Iterator[range]:

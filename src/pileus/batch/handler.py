@@ -197,7 +197,7 @@ class _Lease:
         directory = self._workplace.directory
 
         async def run_line(place: int) -> None:
-            result, sums = await asker.ask(place, await source.line(place))
+            result, sums = await asker.ask(place, source.line(place))
             self._usage += sums
             journal.add(result)
 

@@ -17,10 +17,9 @@ Opener = Callable[["Settings", Path, AsyncExitStack], "Awaitable[Handler]"]
 
 def kinds(settings: "Settings") -> "list[Kind]":
     """All that this Pileus has."""
-    from pileus.batch.records import KIND as BATCH
-    from pileus.jobs.handler import Kind
+    from pileus.batch.service import batch_kind
 
-    return [Kind(name=BATCH, places=settings.batches.together, closes=True)]
+    return [batch_kind(settings.batches)]
 
 
 async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pileus.api.server import ApiServer
+    from pileus.batch.service import BatchService
     from pileus.bootstrap.workshop import LocalWorkshop
     from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
@@ -53,6 +54,7 @@ class House(Struct, frozen=True, kw_only=True):
     deployments: "Deployments"
     files: "FileService"
     jobs: "JobService"
+    batches: "BatchService"
     security: "Security"
     pipeline: "Pipeline"
     scheduling: "SchedulingOwner"
@@ -162,6 +164,13 @@ def make_autoscaler(fleet: "Fleet", scheduling: "SchedulingOwner", metrics: "Met
     return Autoscaler(fleet, DemandMeter(scheduling, metrics), available_bytes, SystemClock())
 
 
+def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "BatchService":
+    """Who takes batches in."""
+    from pileus.batch.service import BatchService
+
+    return BatchService(jobs, store, settings.batches, SystemClock())
+
+
 def make_api(house: House) -> "ApiServer":
     """The HTTP server over everything else."""
     from pileus.api.app import create_app
@@ -178,6 +187,7 @@ def make_api(house: House) -> "ApiServer":
         deployments=house.deployments,
         files=house.files,
         jobs=house.jobs,
+        batches=house.batches,
         ring=security.keys.ring,
         refusals=security.audit,
         refusal_counter=house.metrics,

@@ -133,6 +133,7 @@ class _Server:
             deployments=deployments,
             files=files,
             jobs=jobs.service,
+            batches=parts.make_batches(settings, self._store, jobs.service),
             security=security,
             pipeline=pipeline,
             scheduling=scheduling,

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pileus.api.app import create_app
 from pileus.api.server import create_server
 from pileus.api.services import Services
+from pileus.batch.service import BatchService, batch_kind
 from pileus.config.settings import Jobs, Settings
 from pileus.core.records import EngineStats
 from pileus.files.service import FileService
@@ -71,6 +72,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         directory = ServingDirectory([CLOUDS], _status)
         settings = Settings(data_dir=data_dir)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
+        jobs = JobService(store, [Kind(name=JOB_KIND), batch_kind(settings.batches)], Jobs(), data_dir / "jobs", clock)
         services = Services(
             settings=settings,
             pipeline=cast(Any, pipeline),
@@ -85,7 +87,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             keys=keys,
             audit=audit,
             usage=journal,
-            jobs=JobService(store, [Kind(name=JOB_KIND)], Jobs(), data_dir / "jobs", clock),
+            jobs=jobs,
+            batches=BatchService(jobs, store, settings.batches, clock),
             backups=Backups(Source(data_dir=data_dir, version="1.2.3", files=(), models="models"), nullcontext, clock),
             metrics=metrics,
             series=Series(metrics),

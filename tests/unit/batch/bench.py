@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ class ScriptedEndpoint:
         self.cancelled: list[str] = []
         self.refusals: dict[str, list[Exception]] = {}
         self.gate: asyncio.Event | None = None  # answers wait for it
+        self.free = 0  # so many of them do not
+        self.permits: asyncio.Semaphore | None = None  # each answer takes one
         self.reached = asyncio.Event()  # somebody waits there
         self.deadlines: list[float] = []
 
@@ -115,7 +117,9 @@ class ScriptedEndpoint:
         return Answered(json.dumps({"said": text}).encode(), Usage(3, 1, 2))
 
     async def _wait(self) -> None:
-        if self.gate is not None:
+        if self.permits is not None:
+            await self.permits.acquire()
+        if self.gate is not None and len(self.asked) > self.free:
             self.reached.set()
             await self.gate.wait()
         else:
@@ -145,6 +149,7 @@ class Lease:
     async def wished(self) -> Wish:
         while self.wish is Wish.NONE:
             await self._desk.asked.wait()
+        self._desk.heard.set()
         return self.wish
 
     async def checkpoint(self, body: bytes, stage: str, done: int, total: int) -> None:
@@ -173,6 +178,7 @@ class Desk:
         self.blobs = MemoryBlobs()
         self.endpoint = ScriptedEndpoint()
         self.asked = asyncio.Event()
+        self.heard = asyncio.Event()  # the handler knows of the wish, and has done what it does at once
         self.told: list[str] = []
         self.stages: list[str] = []
         self.settings = Batches()
@@ -287,8 +293,8 @@ def ids(lines: Iterable[dict[str, Any]]) -> list[str]:
     return [line["custom_id"] for line in lines]
 
 
-async def meanwhile(running: Awaitable[None], act: Callable[[], Awaitable[None]]) -> None:
+async def meanwhile(running: Coroutine[Any, Any, None], act: Callable[[], Awaitable[None]]) -> None:
     """Do something while something else runs."""
-    task = asyncio.ensure_future(running)
-    await act()
-    await task
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        group.create_task(running)
+        await act()

@@ -114,8 +114,7 @@ async def test_pausing_lets_lines_under_way_end_and_resuming_goes_on(tmp_path: P
     async def pause() -> None:
         await desk.endpoint.reached.wait()
         desk.wish(Wish.PAUSE)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await desk.heard.wait()
         gate.set()
 
     await meanwhile(desk.lease(), pause)
@@ -140,7 +139,7 @@ async def test_lines_that_do_not_end_within_the_grace_are_run_again_after_a_paus
 
     await meanwhile(desk.lease(), pause)
     assert desk.job.state is JobState.PAUSED
-    assert desk.endpoint.cancelled == desk.endpoint.asked != []
+    assert sorted(desk.endpoint.cancelled) == desk.endpoint.asked == TEXTS[:4]
     desk.endpoint.gate = None
     desk.resume()
     await desk.lease()
@@ -148,18 +147,13 @@ async def test_lines_that_do_not_end_within_the_grace_are_run_again_after_a_paus
 
 
 async def wish_midway(desk: Desk, wish: Wish) -> None:
-    """Ask for it once some lines are committed and others are under way."""
-    late = asyncio.Event()
-
-    def hold(state: BatchCheckpoint) -> None:
-        if state.counts.completed:
-            desk.endpoint.gate = desk.endpoint.gate or asyncio.Event()
-            late.set()
-
-    desk.on_checkpoint = hold
+    """Ask for it once eight lines are committed and others are under way."""
+    committed = asyncio.Event()
+    desk.endpoint.gate, desk.endpoint.free = asyncio.Event(), 8
+    desk.on_checkpoint = lambda state: committed.set() if state.counts.completed == 8 else None
 
     async def ask() -> None:
-        await late.wait()
+        await committed.wait()
         await desk.endpoint.reached.wait()
         desk.wish(wish)
 
@@ -170,11 +164,9 @@ async def test_cancelling_keeps_what_is_finished(tmp_path: Path) -> None:
     desk = Desk(tmp_path, asks(*TEXTS))
     await wish_midway(desk, Wish.CANCEL)
     assert desk.job.state is JobState.CANCELLED
-    finished = ids(desk.results("output"))
-    assert 0 < len(finished) < 40
-    assert finished == [text for text in TEXTS if text in finished]
+    assert ids(desk.results("output")) == TEXTS[:8]
     assert desk.results("errors") == []
-    assert desk.result.counts == Counts(40, len(finished), 0)
+    assert desk.result.counts == Counts(40, 8, 0)
     assert desk.checkpoint.cancelling_at == desk.clock.wall()
 
 
@@ -182,13 +174,12 @@ async def test_an_expired_batch_tells_of_the_lines_that_did_not_run(tmp_path: Pa
     desk = Desk(tmp_path, asks(*TEXTS))
     await wish_midway(desk, Wish.EXPIRE)
     assert desk.job.state is JobState.EXPIRED
-    finished = ids(desk.results("output"))
-    assert 0 < len(finished) < 40
+    assert ids(desk.results("output")) == TEXTS[:8]
     errors = desk.results("errors")
-    assert sorted([*finished, *ids(errors)]) == sorted(TEXTS)
+    assert ids(errors) == TEXTS[8:]
     assert {line["error"]["code"] for line in errors} == {"batch_expired"}
     assert {line["response"] for line in errors} == {None}
-    assert desk.result.counts == Counts(40, len(finished), 40 - len(finished))
+    assert desk.result.counts == Counts(40, 8, 32)
 
 
 async def test_a_batch_that_is_cancelled_before_it_began_leaves_nothing(tmp_path: Path) -> None:
@@ -230,19 +221,22 @@ async def test_killed_at_any_checkpoint_each_line_has_one_result_and_none_is_run
     committed: set[str] = set()
     for text in failing:
         desk.endpoint.refusals[text] = [InvalidRequest("no") for _ in range(10)]
-    for kill_at, heard in kills:
+
+    def permit(_: BatchCheckpoint) -> None:
+        for _ in range(8):
+            permits.release()
+
+    desk.on_checkpoint = permit
+    for kill_at, heard in [*kills, (0, False)]:
         if desk.job.state is JobState.QUEUED:
             before = len(desk.endpoint.asked)
             done_before = desk.checkpoint.counts
+            desk.endpoint.permits = permits = asyncio.Semaphore(8)
             await desk.lease(kill_at=kill_at, heard=heard)
             assert not committed & set(desk.endpoint.asked[before:])
             committed = committed_texts(desk)
             assert len(committed) == desk.checkpoint.counts.completed + desk.checkpoint.counts.failed
             assert desk.checkpoint.counts.completed >= done_before.completed
-    if desk.job.state is JobState.QUEUED:
-        before = len(desk.endpoint.asked)
-        await desk.lease()
-        assert not committed & set(desk.endpoint.asked[before:])
     if desk.job.state is JobState.SUCCEEDED:
         assert ids(desk.results("output")) == [text for text in TEXTS if text not in failing]
         assert ids(desk.results("errors")) == [text for text in TEXTS if text in failing]
