@@ -12,16 +12,18 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from acceptance.browser import CHROMIUM, Visit, chromium, visit
 from acceptance.process import Server
+from pileus.batch.records import Phase as BatchPhase
 from pileus.core.records import Lane
 from pileus.fleet.lifecycle import Phase
 from pileus.fleet.timeline import EventKind
 from pileus.scheduling.scaling import Cause
+from pileus.store.job_table import JobState, Wish
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 
 SOURCE = Path(__file__).parents[2] / "src" / "pileus"
 FILES = SOURCE / "api" / "console"
-VIEWS = ["Overview", "Deployments", "Playground", "Keys"]
+VIEWS = ["Overview", "Deployments", "Playground", "Jobs", "Keys"]
 LONG_QUESTION = "Write a very long story about a cloud that travels around the whole world."
 
 
@@ -303,7 +305,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(owner: Visit, browser: Browse
 
     with visit(browser, server.base_url) as user:
         user.sign_in(secret)
-        expect(user.page.get_by_role("navigation").get_by_role("link")).to_have_text(["Playground"])
+        expect(user.page.get_by_role("navigation").get_by_role("link")).to_have_text(["Playground", "Jobs"])
         page.get_by_role("button", name="Revoke paper boy").click()
         page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
         expect(page.get_by_role("row", name=re.compile("paper boy"))).to_contain_text("Revoked")
@@ -398,10 +400,20 @@ def test_every_state_event_cause_and_stage_of_the_fleet_has_its_words() -> None:
         assert {f"{key}.{each.value}" for each in enum} <= words
 
 
+def test_every_state_wish_and_stage_of_a_job_has_its_words() -> None:
+    words = set(re.findall(r'^  "([^"]+)":', (FILES / "js/locales/en.js").read_text(), re.MULTILINE))
+    assert {f"job.state.{state}" for state in JobState} <= words
+    assert {f"job.wish.{wish}" for wish in Wish if wish} <= words
+    assert {f"job.stage.{phase}" for phase in BatchPhase} <= words
+    listed = re.search(r"const STATES = \[(.*?)\]", (FILES / "js/views/jobs.js").read_text(), re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'"(\w+)"', listed[1]) == list(JobState)
+
+
 def test_the_console_is_light_and_needs_nothing_from_elsewhere() -> None:
     files = [path for path in FILES.rglob("*") if path.is_file()]
     fetched = sum(path.stat().st_size for path in files if path.name != "zh.js")  # one language at a time
-    assert fetched < 170_000
+    assert fetched < 190_000
     page = (FILES / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=", page)
     for path in files:

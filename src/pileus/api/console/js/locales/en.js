@@ -263,7 +263,7 @@ export default {
   "dial.repetition_penalty": "Repetition penalty",
   "dial.repetition_penalty.hint": "Divides what was said before; 1 is off.",
 
-  "jobs.lead": "Work that goes on behind the requests. It survives restarts, and can be paused and gone on with.",
+  "jobs.lead": "Work that goes on behind the requests. It survives restarts, and can be paused and resumed.",
   "jobs.kind": "Kind",
   "jobs.kind.all": "All kinds",
   "jobs.state.all": "All states",

@@ -9,6 +9,7 @@ import { offer } from "./offer.js";
 import { Pulse } from "./pulse.js";
 
 const STATES = ["waiting", "queued", "running", "paused", "succeeded", "failed", "cancelled", "expired"];
+const CLASSES = { job: "col-job", state: "col-job-state", tenant: "col-tenant", age: "col-age" };
 
 export function showJobs(root, { i18n, jobs: feed }) {
   const { t } = i18n;
@@ -103,12 +104,12 @@ export function showJobs(root, { i18n, jobs: feed }) {
 }
 
 function table(body, t) {
-  const head = COLUMNS.map((column) => h("th", { scope: "col" }, t(`job.${column}`)));
+  const head = COLUMNS.map((column) => h("th", { scope: "col", class: CLASSES[column] }, t(`job.${column}`)));
   return h(
     "table.jobs",
     {},
     h("caption.visually-hidden", {}, t("nav.jobs")),
-    h("thead", {}, h("tr", {}, head, h("td"))),
+    h("thead", {}, h("tr", {}, head, h("td.col-log"))),
     body,
   );
 }
