@@ -361,7 +361,7 @@ class History:
             known.failures, known.backoff_s = 0, 0.0
 
     def _cancel(self) -> None:
-        job, known = self._some()
+        job, _ = self._some()
         if job.ended:
             refused(NotPossible, lambda: self._owner.cancel(job.id))
             return
