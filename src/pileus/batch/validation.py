@@ -16,7 +16,16 @@ MOST_PROBLEMS: Final = 1000  # that are told
 class Validation:
     """Takes the input piece by piece; then there are problems, or there is a plan."""
 
-    def __init__(self, endpoint: Endpoint, path: str, *, max_lines: int, max_bytes: int, max_line_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        *,
+        max_lines: int,
+        max_bytes: int,
+        max_line_bytes: int,
+        reorder: bool = True,
+    ) -> None:
         self.problems: list[LineProblem] = []
         self.lines = 0
         self.given_up = False  # what else is wrong does not matter any more
@@ -25,6 +34,7 @@ class Validation:
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._max_line_bytes = max_line_bytes
+        self._reorder = reorder
         self._bytes = 0
         self._splitter = LineSplitter(max_line_bytes)
         self._plan = Plan([])
@@ -85,7 +95,7 @@ class Validation:
             code = "model_not_found" if isinstance(error, ModelNotFound) else "invalid_request"
             raise BadLine(code, error.message, f"body.{error.param}" if error.param else "body") from None
         self._plan.add(asked.deployment, line.offset, line.length)
-        self._keys.append(prefix_key(asked.text))
+        self._keys.append(prefix_key(asked.text) if self._reorder else b"")
 
     def _check_new(self, custom_id: str, number: int) -> None:
         mark = blake2b(custom_id.encode(), digest_size=16).digest()

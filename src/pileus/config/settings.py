@@ -137,6 +137,11 @@ class Batches(Section):
     max_bytes: int = Field(default=200 * 1024 * 1024, ge=1024, description="Largest input file.")
     max_window_s: Seconds = Field(default=86_400.0, description="Longest completion window that can be asked for.")
     together: Count = Field(default=4, description="Batches that run at the same time.")
+    reorder: bool = Field(
+        default=True,
+        description="Run lines that begin alike one after another, so that the engine computes what they share once. "
+        "Results stand in the order of the input in any case.",
+    )
 
 
 class Jobs(Section):
