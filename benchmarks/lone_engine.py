@@ -1,7 +1,7 @@
-"""Our engine by itself: no server, no queue, no journal; all prompts are handed to it at once.
+"""Our engine by itself: no server, no queue, no journal; all prompts of an order are handed to it at once.
 
-Run as a process of its own: `python -m benchmarks.lone_engine` reads a `Task` as JSON from standard input, and writes
-the seconds that each round of it took to standard output.
+It is a process of its own, a child of the harness, so that it can be paused. Orders come in as lines of JSON, and the
+seconds that each took go out.
 """
 
 import asyncio
@@ -15,51 +15,57 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from benchmarks.processes import StartError
+from benchmarks.engines import Setting
+from benchmarks.processes import Process, StartError
 from pileus.bootstrap import load_driver
 from pileus.core.ports import Engine, EngineSpec
 from pileus.core.records import EngineRequest, Message, SamplingParams
 from pileus.models.tokenizer import load_tokenizer
 
 
-class Task(Struct, frozen=True):
+class Order(Struct, frozen=True):
     """Chats to be answered greedily, `output_tokens` each."""
 
-    model: str  # the artefact's folder
-    options: dict[str, Any]
-    rounds: list[list[str]]
+    prompts: list[str]
     output_tokens: int
 
 
-async def measure(task: Task) -> list[float]:
-    """Seconds for each round. Raises `StartError`."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.lone_engine"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, error = await process.communicate(msgspec.json.encode(task))
-    if process.returncode:
-        raise StartError(error.decode(errors="replace").strip().splitlines()[-1])
-    return msgspec.json.decode(out, type=list[float])
+class LoneEngine(Struct, frozen=True):
+    """The harness' end."""
+
+    process: Process
+
+    async def seconds(self, order: Order) -> float:
+        """How long it takes for all of them. Raises `StartError`."""
+        return await asyncio.to_thread(self._ask, order)
+
+    def _ask(self, order: Order) -> float:
+        orders, answers = self.process.pipes
+        self.process.check()
+        orders.write(msgspec.json.encode(order) + b"\n")
+        orders.flush()
+        line = answers.readline()
+        self.process.check()
+        return msgspec.json.decode(line, type=float)
 
 
-def run(task: Task) -> list[float]:
+def start(setting: Setting, model: Path, options: dict[str, Any], log: Path) -> LoneEngine:
+    """`model` is the very folder that the server serves from."""
+    command = [sys.executable, "-m", "benchmarks.lone_engine", str(model), msgspec.json.encode(options).decode()]
+    return LoneEngine(setting.family.start(command, log, pipes=True))
+
+
+def main(model: str, options: str) -> None:
     driver = load_driver("native")
-    path = Path(task.model)
-    tokenizer = load_tokenizer(path)
-    engine = driver.open(EngineSpec("model", path, driver.options.model_validate(task.options)))
+    tokenizer = load_tokenizer(Path(model))
+    engine = driver.open(EngineSpec("model", Path(model), driver.options.model_validate_json(options)))
     numbers = count(1)
-    try:
-        _generate(engine, [[1, 2, 3]], 2, numbers)
-        took = []
-        for prompts in task.rounds:
-            ids = [tokenizer.encode_chat([Message("user", prompt)]) for prompt in prompts]
-            took.append(_generate(engine, ids, task.output_tokens, numbers))
-        return took
-    finally:
-        engine.close()
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        ids = [tokenizer.encode_chat([Message("user", prompt)]) for prompt in order.prompts]
+        seconds = _generate(engine, ids, order.output_tokens, numbers)
+        print(msgspec.json.encode(seconds).decode(), flush=True)
+    engine.close()
 
 
 def _generate(engine: Engine, prompts: Sequence[Sequence[int]], output_tokens: int, numbers: "count[int]") -> float:
@@ -76,4 +82,4 @@ def _generate(engine: Engine, prompts: Sequence[Sequence[int]], output_tokens: i
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(run(msgspec.json.decode(sys.stdin.buffer.read(), type=Task))))
+    main(*sys.argv[1:])

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from benchmarks import batch_lines, lone_engine
 from benchmarks.batch_lines import Load
 from benchmarks.engines import Setting
+from benchmarks.lone_engine import LoneEngine, Order
 from benchmarks.pileus_server import MODEL, Server, make_home, pull, serve
 from benchmarks.processes import StartError
 from benchmarks.results import Target
@@ -27,6 +28,7 @@ LOADS = {
         "384 lines, 48 beginnings of about 500 tokens, each shared by 8, in random order / 16 out", 48, 8, 240, 8, 16
     ),
 }
+_WARM_UP = Load("warm-up", 16, 1, 0, 40, 16)
 _OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 256 << 20}
 _LOOK_S = 0.02
 _CONFIG = """
@@ -42,29 +44,36 @@ options = {{ max_sequences = {max_sequences}, kv_bytes = {kv_bytes} }}
 
 async def measure(run: Run, setting: Setting, chosen: Sequence[str], *, quick: bool) -> None:
     """In turns, round by round; who waits is paused, or not there yet."""
-    artefact = pull(setting.cache, run.say).artefact
+    model = pull(setting.cache, run.say).artefact
     loads = {name: _shorter(load) if quick else load for name, load in LOADS.items() if name in chosen}
     run.results.titles |= {name: load.title for name, load in loads.items()}
     servers = {ORDERED: await _open(run, setting, ORDERED, reorder=True)}
     if SHARED in loads:
         servers[GIVEN] = await _open(run, setting, GIVEN, reorder=False)
+    alone = lone_engine.start(setting, model, _OPTIONS, setting.logs / f"{ALONE}.log")
     run.take_part(Target(ALONE, "our engine by itself, in-process", __version__, "as in the server", str(_OPTIONS)))
+    await alone.seconds(Order(batch_lines.prompts(_WARM_UP, 0), _WARM_UP.output_tokens))
+    alone.process.pause()
     with run.progress(SUITE, run.rounds * sum(3 if name == SHARED else 2 for name in loads)) as step:
         for number in range(1, run.rounds + 1):
             for name, load in loads.items():
                 step(f"{load.title}, round {number}: {ALONE}")
                 asked = batch_lines.prompts(load, number)
-                await _keep_alone(run, name, load, number, asked, str(artefact))
+                await _keep_alone(run, name, load, number, asked, alone)
                 for target in (ORDERED, GIVEN) if name == SHARED else (ORDERED,):
                     step(f"{load.title}, round {number}: {target}")
                     await _keep_batch(run, name, load, number, asked, target, servers[target])
 
 
-async def _keep_alone(run: Run, name: str, load: Load, number: int, asked: list[str], model: str) -> None:
+async def _keep_alone(run: Run, name: str, load: Load, number: int, asked: list[str], alone: LoneEngine) -> None:
     """In the order in which a batch has them run: what is compared is all that a batch is besides."""
     keys = [prefix_key(f"user\n{prompt}\n") for prompt in asked]
     ordered = [asked[place] for place in running_order([0] * len(keys), keys)]
-    [seconds] = await lone_engine.measure(lone_engine.Task(model, _OPTIONS, [ordered], load.output_tokens))
+    alone.process.resume()
+    try:
+        seconds = await alone.seconds(Order(ordered, load.output_tokens))
+    finally:
+        alone.process.pause()
     run.keep(SUITE, name, ALONE, number, _figures(load, seconds))
 
 
@@ -87,7 +96,8 @@ async def _open(run: Run, setting: Setting, target: str, *, reorder: bool) -> Se
     config = _CONFIG.format(reorder=str(reorder).lower(), model=MODEL, **_OPTIONS)
     home = make_home(setting.family, setting.cache, config)
     server = await serve(setting.family, home, setting.logs / f"{target}.log")
-    await run_batch(server, b"".join(batch_lines.lines("model", ["Is it raining?"], 2)))  # now it has a worker
+    warm_up = batch_lines.lines("model", batch_lines.prompts(_WARM_UP, 0), _WARM_UP.output_tokens)
+    await run_batch(server, b"".join(warm_up))  # now it has a worker, too
     title = "a batch, from its creation to its completion" + ("" if reorder else ", lines in the order as given")
     run.take_part(Target(target, title, __version__, "default", f"reorder {str(reorder).lower()}, {_OPTIONS}"))
     server.process.pause()
