@@ -30,9 +30,12 @@ class Download:
         start, end = self._part or (0, self._file.bytes)
         status = 200 if self._part is None else 206
         async with self._presence:
+            pieces = self._read(self._file, start, end)
+            piece = await anext(pieces, b"")  # what goes wrong here still has its proper answer
             await send({"type": "http.response.start", "status": status, "headers": self._headers()})
-            async for piece in self._read(self._file, start, end):
+            while piece:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                piece = await anext(pieces, b"")
             await send({"type": "http.response.body", "body": b""})
 
     def _headers(self) -> RawHeaders:

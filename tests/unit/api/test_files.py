@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from pileus.api.openapi import document
+from pileus.core.errors import Unavailable
 from unit.api.bench import Bench, listening
 
 MIB = 1024 * 1024
@@ -201,7 +202,9 @@ async def test_a_client_that_leaves_in_mid_upload_leaves_nothing(bench: Bench, t
                 await asyncio.sleep(0.005)
 
 
-async def test_a_reader_that_leaves_ends_the_reading(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_a_reader_that_leaves_ends_the_reading(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await stored(client, os.urandom(32 * MIB))
     real, ended, given = bench.services.files.content, asyncio.Event(), 0
 
@@ -214,7 +217,7 @@ async def test_a_reader_that_leaves_ends_the_reading(bench: Bench, client: httpx
         finally:
             ended.set()
 
-    object.__setattr__(bench.services.files, "content", watched)
+    monkeypatch.setattr(bench.services.files, "content", watched)
     async with listening(bench) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"GET /v1/files/{made['id']}/content HTTP/1.1\r\nhost: x\r\n"
@@ -224,6 +227,20 @@ async def test_a_reader_that_leaves_ends_the_reading(bench: Bench, client: httpx
         async with asyncio.timeout(10):
             await ended.wait()
     assert given < 32 * MIB
+
+
+async def test_a_content_that_cannot_be_reached_has_its_proper_answer(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await stored(client)
+
+    async def away(*_: Any) -> Any:
+        raise Unavailable(retry_after_s=5)
+        yield b""
+
+    monkeypatch.setattr(bench.services.files, "content", away)
+    answer = await client.get(f"/v1/files/{made['id']}/content")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_key_that_was_closed_meanwhile_stores_nothing(bench: Bench, tmp_path: Path) -> None:

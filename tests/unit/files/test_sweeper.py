@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
 from pileus.core.errors import Unavailable
 from pileus.files.service import FileService
@@ -14,6 +14,7 @@ from pileus.store import schema
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
+from stored import insert_job
 from unit.files.conftest import announced, read, sent, stored
 
 Kept = Callable[[], Awaitable[set[str]]]
@@ -21,12 +22,7 @@ DAY = 86_400.0
 
 
 async def job(store: SqliteStore, *blobs: str, state: str = "running") -> None:
-    row = {"id": f"job_{len(blobs)}_{state}", "blobs": ",".join(blobs), "state": state}
-    texts = ("kind", "tenant", "key_id", "needs", "wish", "stage", "error_code", "error")
-    numbers = ("priority", "created_at", "fence", "failures", "ready_at", "done", "total")
-    filler = dict.fromkeys(texts, "") | dict.fromkeys(numbers, 0)
-    filler |= {"spec": b"", "checkpoint": b"", "result": b""}
-    await store.write(lambda tx: tx.execute(insert(schema.job), filler | row) and None)
+    await store.write(lambda tx: insert_job(tx, "job_1", state, ",".join(blobs)))
 
 
 async def orphan(blobs: LocalBlobs, key: str) -> None:
