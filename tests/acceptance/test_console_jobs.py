@@ -1,6 +1,7 @@
-"""Jobs in the console, as their owner, an operator and a stranger see them: a real Chromium, a real server, and jobs of
-a kind that nobody runs, so that they stay as they are until somebody acts."""
+"""Jobs in the console, as their owner, an operator and a stranger see them: a real Chromium and a real server, with a
+batch on the fake engine, and jobs of a kind that nobody runs, so that they stay as they are until somebody acts."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from sqlalchemy import Connection
 
 from acceptance.browser import CHROMIUM, Visit, chromium, visit
-from acceptance.process import Server, running_server
+from acceptance.process import Server, pileus, running_server
 from pileus.store.job_table import Job, JobLineTable, JobState, JobTable
 from pileus.store.sqlite import SqliteStore
 
@@ -24,9 +25,17 @@ CONFIG = """
 name = "first"
 model = "fake"
 engine = "fake"
+
+[[deployment]]
+name = "slow"
+model = "fake"
+engine = "fake"
+options = { slots = 4, step_s = 0.02 }
 """
+LINES = 600  # some 12 s for four slots
 AUDIT = Path(__file__).with_name("console_audit.js").read_text()
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+START_MS = 30_000  # a job worker's, on a busy machine
 BEGAN = time.time() - 7200
 
 
@@ -96,9 +105,9 @@ def details(page: Page) -> Locator:
     return page.locator(".job-details")
 
 
-def look_at(page: Page, name: str) -> Locator:
-    page.get_by_role("button", name=f"Details of job_{name}").click()
-    expect(details(page).locator("header code")).to_have_text(f"job_{name}")
+def look_at(page: Page, job_id: str) -> Locator:
+    page.get_by_role("button", name=f"Details of {job_id}").click()
+    expect(details(page).locator("header code")).to_have_text(job_id)
     return details(page)
 
 
@@ -109,7 +118,8 @@ def shown(page: Page) -> list[str]:
 def test_jobs_are_listed_latest_first_with_state_and_progress(owner: Visit) -> None:
     page = owner.page
     expect(row(page, "resting")).to_be_visible()
-    assert shown(page) == [each.id.removeprefix("job_") for each in reversed(JOBS)]
+    seeded = [each.id.removeprefix("job_") for each in reversed(JOBS)]
+    assert [name for name in shown(page) if name in seeded] == seeded
     expect(row(page, "resting")).to_contain_text("Paused")
     expect(row(page, "resting")).to_contain_text("counting · 1,200 of 20,000 (6%)")
     expect(row(page, "resting").get_by_role("progressbar")).to_have_js_property("position", 0.06)
@@ -160,7 +170,7 @@ def test_a_job_is_looked_at_closely_by_the_keyboard(owner: Visit) -> None:
 
 def test_a_job_is_resumed_paused_and_cancelled_after_a_question(owner: Visit, admin: httpx.Client) -> None:
     page, dialog = owner.page, owner.page.get_by_role("dialog")
-    seen = look_at(page, "doomed")
+    seen = look_at(page, "job_doomed")
     seen.get_by_role("button", name="Pause").click()
     expect(dialog.get_by_role("heading")).to_have_text("Pause this job?")
     assert page.evaluate(AUDIT) == []
@@ -184,7 +194,7 @@ def test_a_job_is_resumed_paused_and_cancelled_after_a_question(owner: Visit, ad
 
 def test_what_has_ended_meanwhile_is_refused_in_the_dialog(owner: Visit, admin: httpx.Client) -> None:
     page, dialog = owner.page, owner.page.get_by_role("dialog")
-    look_at(page, "queued").get_by_role("button", name="Cancel the job").click()
+    look_at(page, "job_queued").get_by_role("button", name="Cancel the job").click()
     admin.post("/v1/jobs/job_queued/cancel")
     dialog.get_by_role("button", name="Cancel the job").click()
     expect(dialog.get_by_role("alert")).to_contain_text("cannot be cancelled: it is cancelled")
@@ -215,7 +225,7 @@ def at_work(page: Page, rate: float) -> None:
 def test_a_job_at_work_shows_rate_and_time_left_and_its_log_follows(owner: Visit) -> None:
     page = owner.page
     at_work(page, rate=100.0)
-    seen = look_at(page, "resting")
+    seen = look_at(page, "job_resting")
     expect(seen.locator(".job-progress")).to_contain_text(re.compile(r"\d+ of 20,000 .* · 1?\d\d/s · 3m \d+s left"))
     expect(row(page, "resting").locator(".state")).to_have_text("Running")
     log = seen.get_by_role("region", name="Log")
@@ -226,6 +236,41 @@ def test_a_job_at_work_shows_rate_and_time_left_and_its_log_follows(owner: Visit
     expect(log).to_contain_text("at 400")
     assert log.evaluate("log => log.scrollTop") == 0  # who reads further up is left there
     page.unroute_all(behavior="ignoreErrors")
+
+
+def begin_batch(admin: httpx.Client) -> str:
+    """A batch that takes a while; its id."""
+    body = {"model": "slow", "max_tokens": 4, "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    content = "\n".join(json.dumps({"custom_id": str(number), **line}) for number in range(LINES))
+    file = admin.post("/v1/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)}).json()
+    wish = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return str(admin.post("/v1/batches", json=wish).json()["id"])
+
+
+def test_a_batch_is_followed_paused_and_resumed_until_it_has_succeeded(
+    owner: Visit, server: Server, admin: httpx.Client
+) -> None:
+    page, dialog = owner.page, owner.page.get_by_role("dialog")
+    batch = begin_batch(admin)
+    seen = look_at(page, batch)
+    assert shown(page)[0] == batch  # it came to the top
+    progress = seen.locator(".job-progress")
+    moving = re.compile(rf"running the lines · \d+ of {LINES} \(\S+%\) · \S+/s · .* left")
+    expect(progress).to_contain_text(moving, timeout=START_MS)
+    expect(seen.get_by_role("region", name="Log")).to_contain_text(f"validated {LINES} lines")
+    seen.get_by_role("button", name="Pause").click()
+    dialog.get_by_role("button", name="Pause").click()
+    expect(seen.locator(".state")).to_have_text("Paused", timeout=START_MS)
+    expect(progress).to_have_text(re.compile(rf"running the lines · \d+ of {LINES} \(\S+%\)$"))
+    seen.get_by_role("button", name="Resume").click()
+    dialog.get_by_role("button", name="Resume").click()
+    watched = pileus("jobs", "show", batch, "--watch", PILEUS_URL=server.base_url, PILEUS_API_KEY=server.admin_key)
+    assert watched.returncode == 0, watched.stderr
+    assert f"{LINES}/{LINES} (100%)" in watched.stdout
+    expect(seen.locator(".state")).to_have_text("Succeeded")
+    expect(page.locator("#announcer")).to_have_text("Batch: Succeeded")
+    expect(seen.get_by_role("region", name="Log")).to_contain_text(f"finished: {LINES} of {LINES} lines answered")
 
 
 def fetched_in_ten_seconds(visitor: Visit) -> list[str]:
@@ -269,7 +314,7 @@ def test_an_operator_watches_and_a_stranger_is_told_how_to_begin(
     with visit(browser, server.base_url) as watch:
         watch.sign_in(key(admin, "operator", "ops"))
         watch.show("Jobs")
-        seen = look_at(watch.page, "resting")
+        seen = look_at(watch.page, "job_resting")
         expect(seen.get_by_role("group")).to_be_hidden()
         assert "foreign" in shown(watch.page)
         assert watch.faults == []
@@ -285,7 +330,7 @@ def test_an_operator_watches_and_a_stranger_is_told_how_to_begin(
         tenant.show("Jobs")
         expect(row(tenant.page, "foreign")).to_be_visible()
         assert shown(tenant.page) == ["foreign"]
-        expect(look_at(tenant.page, "foreign").get_by_role("button", name="Resume")).to_be_visible()
+        expect(look_at(tenant.page, "job_foreign").get_by_role("button", name="Resume")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])
@@ -293,7 +338,7 @@ def test_nothing_scrolls_sideways_with_the_details_open(browser: Browser, server
     with visit(browser, server.base_url, width=width) as guest:
         guest.sign_in(server.admin_key)
         guest.show("Jobs")
-        look_at(guest.page, "broken")
+        look_at(guest.page, "job_broken")
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert guest.page.evaluate(overflow) == 0
         inner = "e => [...e.querySelectorAll('*')].filter((c) => c.scrollWidth > c.clientWidth + 1 && c.clientWidth && \
@@ -305,7 +350,7 @@ def test_in_the_dark_and_in_chinese_it_reads_as_well(browser: Browser, server: S
     with visit(browser, server.base_url, theme="dark") as guest:
         guest.sign_in(server.admin_key)
         guest.show("Jobs")
-        look_at(guest.page, "broken")
+        look_at(guest.page, "job_broken")
         assert guest.page.evaluate(AUDIT) == []
         guest.page.get_by_role("button", name="中").click()
         expect(guest.page.locator("h1")).to_have_text("任务")

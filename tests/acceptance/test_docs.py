@@ -19,6 +19,7 @@ TOURS = [
     ROOT / "docs" / "howto" / "share-fairly.md",
     ROOT / "docs" / "howto" / "run-batches.md",
     ROOT / "docs" / "howto" / "store-files.md",
+    ROOT / "docs" / "howto" / "follow-jobs.md",
 ]
 HOWTO = ROOT / "docs" / "howto" / "add-an-engine.md"
 # These set the stage, and the tests have set it already.
