@@ -1,8 +1,13 @@
 """The fault report: a table at the end of the run, one row for each test that carries a fault's number."""
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from faults.power import build
 
 _KEY = "fault"
 _MEASURED = "measured"
@@ -12,6 +17,26 @@ _MEASURED = "measured"
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Adds a figure to the test's row."""
     return lambda figure: request.node.user_properties.append((_MEASURED, figure))
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `power`."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    return build(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.fixture(autouse=True)

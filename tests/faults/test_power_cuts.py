@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from faults.power import TOLD, Disk, Event, build, lay, record
+from faults.power import TOLD, Disk, Event, lay, record
 from faults.power_writer import recovered
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-
 Measured = Callable[[str], None]
-
-
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("shim"))
 
 
 class Cuts:
