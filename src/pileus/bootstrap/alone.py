@@ -1,5 +1,6 @@
 """A server for one command: started for it on a free port of this machine, and ended with it."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,29 +16,31 @@ from typing import IO, TYPE_CHECKING
 import httpx
 
 from pileus.bootstrap import FAKE_MODEL
-from pileus.bootstrap.local import check, open_catalogue, open_keyring
+from pileus.bootstrap.local import check, open_catalogue, open_keyring, own
 from pileus.core.errors import OperatorError
 from pileus.models.progress import Progress
 
 if TYPE_CHECKING:
     from pileus.config.load import Loaded
+    from pileus.config.settings import Settings
 
 _READY_S = 600.0
 _LOOK_S = 0.05
 _HOST = "127.0.0.1"
+_KEY_NAME = "command with a server of its own"
 
 
 @contextmanager
 def serve_alone(loaded: "Loaded", config: Path | None, progress: Progress) -> Iterator[tuple[str, str]]:
-    """The server's URL and a key for it. Its key is closed in the end. Raises `OperatorError` where another process
-    owns the data folder, or the server does not start."""
+    """The server's URL and a key for it, which is closed in the end, or later where it has jobs that go on later.
+    Raises `OperatorError` where another process owns the data folder, or the server does not start."""
     check(loaded)
     settings = loaded.settings
     for deployment in settings.deployment:
         if deployment.model != FAKE_MODEL:
             open_catalogue(settings).ensure(deployment.model, progress)
     with open_keyring(settings) as keyring:
-        key = keyring.create({"name": "command", "role": "user"})
+        key = keyring.create({"name": _KEY_NAME, "role": "user"})
     try:
         with tempfile.TemporaryFile() as log:
             url = f"http://{_HOST}:{_free_port()}"
@@ -50,8 +53,19 @@ def serve_alone(loaded: "Loaded", config: Path | None, progress: Progress) -> It
                 process.send_signal(signal.SIGINT)
                 process.wait()
     finally:
-        with open_keyring(settings) as keyring:
-            keyring.revoke(key["id"])
+        _close_keys(settings)
+
+
+def _close_keys(settings: "Settings") -> None:
+    """Those that were made here, but for those whose jobs have not ended: a job ends with its key."""
+    from pileus.store.job_table import ENDED, JobState, JobTable
+
+    unfinished = [state for state in JobState if state not in ENDED]
+    with own(settings) as (store, security):
+        busy = {job.key_id for job in store.read_blocking(lambda tx: JobTable().in_state(tx, unfinished))}
+        for entry in tuple(security.keys.ring):
+            if entry.key.name == _KEY_NAME and entry.key.id not in busy and entry.key.revoked_at is None:
+                asyncio.run(security.keys.revoke(entry.key.id))
 
 
 def _start(url: str, data_dir: Path, config: Path | None, log: int) -> "subprocess.Popen[bytes]":
