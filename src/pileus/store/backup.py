@@ -194,7 +194,7 @@ def prepare(source: Source, made_at: float, *, models: bool) -> Backup:
     data_dir = source.data_dir
     try:
         _sweep(data_dir)
-        folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=data_dir))
+        folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=data_dir)).resolve()
         try:
             copy = folder / DATABASE_FILE
             rows = _copied(data_dir / DATABASE_FILE, copy)

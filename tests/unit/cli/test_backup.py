@@ -34,6 +34,13 @@ def test_a_stopped_folder_goes_into_a_file_and_comes_out_of_it(pileus: Pileus, d
     assert (again / DATABASE_FILE).exists()
 
 
+def test_paths_may_be_relative(pileus: Pileus, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pileus("backup", "monday.tar", "--data", "data").status == 0
+    assert pileus("restore", "monday.tar", "--data", "again").status == 0
+    assert (data.parent / "again" / DATABASE_FILE).exists()
+
+
 def test_a_file_that_exists_is_not_overwritten(pileus: Pileus, data: Path, tmp_path: Path) -> None:
     archive = tmp_path / "monday.tar"
     archive.write_text("precious")
