@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from pileus.config.settings import Files as Limits
 from pileus.core.errors import InvalidRequest, NotFound, QuotaExceeded, TooLarge, Unavailable
 from pileus.files.service import FileService
 from pileus.store.file_table import StoredFile
+from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
 from unit.files.conftest import LIMITS, read, stored, stream
@@ -71,9 +73,14 @@ async def test_what_is_too_large_leaves_nothing(files: FileService, kept: Kept) 
     assert (await files.list("acme", limit=10)) == ([], False)
 
 
-async def test_a_stream_that_breaks_leaves_nothing(files: FileService, kept: Kept) -> None:
+async def test_a_stream_that_breaks_leaves_nothing(
+    store: SqliteStore, blobs: LocalBlobs, clock: ManualClock, kept: Kept
+) -> None:
+    files = FileService(store, blobs, clock, Limits(max_bytes=2 * 1024 * 1024))
+
     async def broken() -> AsyncIterator[bytes]:
-        yield b"some"
+        yield bytes(1024 * 1024)
+        assert await kept(), "there is something that could be left"
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):

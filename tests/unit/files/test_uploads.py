@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from pileus.core.errors import InvalidRequest, NotFound, QuotaExceeded, TooLarge
 from pileus.files.service import FileService
+from pileus.store.local_blobs import LocalBlobs
 from pileus.testing.clock import ManualClock
 from unit.files.conftest import announced, read, sent, stored
 
@@ -164,3 +165,52 @@ async def test_a_part_has_a_bound_of_its_own_and_all_have_one_together(
         await sent(files, upload, b"x" * 1000)
     with pytest.raises(TooLarge, match="announced"):
         await sent(files, upload, b"x")
+
+
+@pytest.fixture
+def slow_assembly(blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Whether a completion has begun to read parts, and whether it may go on."""
+    begun, go_on, real = asyncio.Event(), asyncio.Event(), blobs.read
+
+    async def slow(key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        begun.set()
+        await go_on.wait()
+        async for piece in real(key, start, end):
+            yield piece
+
+    monkeypatch.setattr(blobs, "read", slow)
+    return begun, go_on
+
+
+async def test_an_upload_that_is_being_completed_does_not_expire(
+    files: FileService, clock: ManualClock, slow_assembly: tuple[asyncio.Event, asyncio.Event]
+) -> None:
+    begun, go_on = slow_assembly
+    upload = await announced(files, 3)
+    part = await sent(files, upload, b"abc")
+    completing = asyncio.create_task(files.uploads.complete("acme", upload.id, [part.id], None))
+    await begun.wait()
+    with pytest.raises(InvalidRequest, match="being completed"):
+        await files.uploads.complete("acme", upload.id, [part.id], None)
+    clock.advance(3601)
+    await files.sweep()
+    go_on.set()
+    _, file = await completing
+    assert await read(files, file) == b"abc"
+
+
+async def test_an_upload_that_is_cancelled_while_it_is_completed_makes_no_file(
+    files: FileService, kept: Kept, slow_assembly: tuple[asyncio.Event, asyncio.Event]
+) -> None:
+    begun, go_on = slow_assembly
+    upload = await announced(files, 3)
+    part = await sent(files, upload, b"abc")
+    completing = asyncio.create_task(files.uploads.complete("acme", upload.id, [part.id], None))
+    await begun.wait()
+    await files.uploads.cancel("acme", upload.id)
+    go_on.set()
+    with pytest.raises(InvalidRequest, match="is cancelled"):
+        await completing
+    await files.sweep()
+    assert await kept() == set()
+    assert (await files.list("acme", limit=1)) == ([], False)
