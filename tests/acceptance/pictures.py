@@ -4,6 +4,7 @@ The server, the model and the load are real; the load comes and goes in waves, s
 tell.
 """
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ replicas = 2
 aliases = ["default"]
 """
 _TOPICS: Final = ("rain", "wind", "snow", "fog", "thunder", "sunrise", "the sea", "mountains")
+_BATCH: Final = 4000  # lines: more than are run while the picture is taken
+_PACE_MS: Final = 8000.0  # after which a rate says something
 _QUESTIONS: Final = ("Why is the sky blue? Answer with a short list.", "Thank you!")
 
 
@@ -55,6 +58,7 @@ def take(server: Server, folder: Path) -> None:
             overview(guest, folder / "console-overview-dark.png")
         guest.page.emulate_media(color_scheme="light")
         playground(guest, folder / "console-playground.png")
+        jobs(guest, server, folder / "console-jobs.png")
 
 
 @contextmanager
@@ -99,6 +103,41 @@ def playground(guest: Visit, path: Path) -> None:
         guest.ask(question)
         expect(guest.page.locator(".message.assistant").last).to_have_attribute("data-state", "done", timeout=60_000)
     guest.page.screenshot(path=path)
+
+
+def jobs(guest: Visit, server: Server, path: Path) -> None:
+    """A batch that has succeeded, one that is refused for a line, and one at work."""
+    with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key) as client:
+        guest.show("Jobs")
+        for count, model, end in ((40, "default", "Succeeded"), (40, "nobody", "Failed"), (_BATCH, "default", "")):
+            batch = begin_batch(client, count, model)
+            row = guest.page.locator(".jobs tbody tr", has_text=batch)
+            if end:
+                expect(row.locator(".state")).to_have_text(end, timeout=120_000)
+        guest.page.get_by_role("button", name=f"Details of {batch}").click()
+        expect(row).to_contain_text("left", timeout=120_000)
+        guest.page.wait_for_timeout(_PACE_MS)
+        guest.page.screenshot(path=path)
+        client.batches.cancel(batch)
+
+
+def begin_batch(client: OpenAI, count: int, model: str) -> str:
+    lines = [
+        {
+            "custom_id": f"{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": model,
+                "max_tokens": 16,
+                "messages": [{"role": "user", "content": f"{number}: tell of {_TOPICS[number % len(_TOPICS)]}."}],
+            },
+        }
+        for number in range(count)
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("stories.jsonl", content), purpose="batch")
+    return client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h").id
 
 
 if __name__ == "__main__":

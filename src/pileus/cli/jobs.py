@@ -10,7 +10,7 @@ import typer
 from pileus.cli import output
 from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Json, Url, Yes
-from pileus.cli.watch import ENDED, JOBS_PATH, LOOK_S, WISHES, demand_success, watch_job
+from pileus.cli.watch import ENDED, JOBS_PATH, LOOK_S, WISHES, demand_success, stage_of, watch_job
 
 app = typer.Typer(help="List, follow, pause and cancel jobs, such as batches.", no_args_is_help=True)
 
@@ -165,7 +165,7 @@ def _fields(job: dict[str, Any]) -> dict[str, object]:
         "kind": job["kind"],
         "tenant": job["tenant"],
         "state": _state(job),
-        "stage": job["stage"],
+        "stage": stage_of(job),
         "progress": _progress(job),
         "priority": job["priority"],
         "needs": ", ".join(job["needs"]),

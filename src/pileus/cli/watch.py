@@ -22,10 +22,10 @@ def watch_job(client: Client, job_id: str, title: str = "") -> dict[str, Any]:
     """
     with Bars(counts=True, paced=True) as bars:
         while (job := client.get(f"{JOBS_PATH}/{job_id}"))["state"] not in ENDED:
-            bars(job["stage"] or title or job["kind"], job["done"], job["total"], _rest(job))
+            bars(stage_of(job) or title or job["kind"], job["done"], job["total"], _rest(job))
             time.sleep(LOOK_S)
         if job["stage"]:
-            bars(job["stage"], job["done"], job["total"], job["state"])
+            bars(stage_of(job), job["done"], job["total"], job["state"])
     return dict(job)
 
 
@@ -34,6 +34,11 @@ def demand_success(job: dict[str, Any]) -> None:
     if job["state"] != "succeeded":
         reason = f": {job['error']['message']}" if job["error"] else ""
         raise OperatorError(f"the job {job['id']} has {_ENDINGS[job['state']]}{reason}")
+
+
+def stage_of(job: dict[str, Any]) -> str:
+    """In words."""
+    return str(job["stage"]).replace("_", " ")
 
 
 def _rest(job: dict[str, Any]) -> str:

@@ -82,10 +82,11 @@ def test_a_job_is_shown_field_by_field(pileus: Pileus, stub: Stub) -> None:
 
 def test_watching_lasts_until_the_job_ends(pileus: Pileus, stub: Stub) -> None:
     queued = JOB | {"state": "queued", "stage": "", "done": 0, "total": 0}
-    stub.answer_in_turn("GET", PATH, queued, JOB, JOB | {"wish": "pause"}, JOB | {"state": "paused"}, JOB, DONE)
+    final = DONE | {"stage": "making_files"}
+    stub.answer_in_turn("GET", PATH, queued, JOB, JOB | {"wish": "pause"}, JOB | {"state": "paused"}, JOB, final)
     ran = pileus("jobs", "show", "job_1", "--watch")
     assert (ran.status, len(stub.keys)) == (0, 6)
-    assert ran.err.splitlines() == ["Batch ...", "Lines ..."]
+    assert ran.err.splitlines() == ["Batch ...", "Lines ...", "Making files ..."]
     assert "state      succeeded" in ran.out
 
 

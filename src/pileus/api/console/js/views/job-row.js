@@ -47,7 +47,7 @@ export class JobProgress {
       ? t("job.done.of", { done: format.number(done), total: format.number(total), share: format.percent(fraction) })
       : done > 0 && format.number(done);
     return [
-      stage && named("job.stage", stage, this.#i18n),
+      stage && state !== "succeeded" && named("job.stage", stage, this.#i18n),
       far,
       moves && t("job.rate", { rate: format.number(rate) }),
       moves && total > done && t("job.left", { time: format.duration((total - done) / rate) }),
