@@ -18,7 +18,7 @@ from pileus.core.records import PRIORITY_LIMIT, AuditEvent, Principal
 from pileus.jobs import machine
 from pileus.jobs.handler import Kind
 from pileus.observability.events import get_log
-from pileus.store.job_table import Job, JobLine, JobLineTable, JobState, JobTable
+from pileus.store.job_table import ENDED, Job, JobLine, JobLineTable, JobState, JobTable
 from pileus.store.port import Store
 from pileus.store.tables import AuditTable
 
@@ -157,6 +157,25 @@ class JobService:
             return machine.cancelled(job, self._clock.wall(), closes=self._closes(job))
 
         return await self._act("job.cancel", job_id, by, tenant, change)
+
+    async def forget(self, job_id: str, by: Principal, tenant: str | None) -> None:
+        """Delete a job that has ended, with what it has left. Raises as `pause`."""
+        event = self._event("job.forget", job_id, by)
+
+        def work(tx: Connection) -> None:
+            job = self._find(tx, job_id, tenant)
+            if not job.ended:
+                raise machine.NotPossible(f"The job {job_id} cannot be deleted: it is {job.state}. Cancel it first.")
+            self._audit.insert(tx, [event])
+            self._table.forget(tx, [job_id])
+
+        await self._store.write(work)
+        await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
+
+    async def count_open(self, kind: str, tenant: str) -> int:
+        """How many of a kind a tenant has that have not ended."""
+        states = [state for state in JobState if state not in ENDED]
+        return await self._store.read(lambda tx: self._table.count(tx, kind, states, tenant))
 
     # --- for the desk -------------------------------------------------------------------------------------------------
 
@@ -306,18 +325,24 @@ class JobService:
         change: Callable[[Connection, Job], Job],
     ) -> Job:
         """What somebody does to a job, on record in the audit."""
-        event = AuditEvent(
-            at=self._clock.wall(), actor=by.key_id, tenant=by.tenant, action=action, target=job_id, outcome="ok"
-        )
+        event = self._event(action, job_id, by)
 
         def work(tx: Connection) -> tuple[Job, Job]:
-            job = self._table.get(tx, job_id)
-            if job is None or tenant not in (None, job.tenant):
-                raise _not_found(job_id)
+            job = self._find(tx, job_id, tenant)
             self._audit.insert(tx, [event])
             return job, self._put(tx, job, change(tx, job))
 
         return self._spread(*await self._store.write(work))
+
+    def _event(self, action: str, job_id: str, by: Principal) -> AuditEvent:
+        now = self._clock.wall()
+        return AuditEvent(at=now, actor=by.key_id, tenant=by.tenant, action=action, target=job_id)
+
+    def _find(self, tx: Connection, job_id: str, tenant: str | None) -> Job:
+        job = self._table.get(tx, job_id)
+        if job is None or tenant not in (None, job.tenant):
+            raise _not_found(job_id)
+        return job
 
     async def _change(self, job_id: str, change: Change) -> Job:
         def work(tx: Connection) -> tuple[Job, Job]:

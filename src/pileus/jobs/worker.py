@@ -161,10 +161,12 @@ class JobWorker:
             raise
         except JobFailed as error:
             return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=False)
+        except PileusError as error:
+            log.warning("job_not_through", job=job.id, code=error.code, reason=error.message)
+            return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=True)
         except Exception as error:  # the process's edge: any handler's mistake is this job's, and is tried again
             log.error("job_crashed", job=job.id, exc_info=error)
-            told = error.message if isinstance(error, PileusError) else f"{type(error).__name__}: {error}"
-            return wire.Fail(0, job.id, job.fence, getattr(error, "code", "crashed"), told, retry=True)
+            return wire.Fail(0, job.id, job.fence, "crashed", f"{type(error).__name__}: {error}", retry=True)
         if isinstance(outcome, Yielded):
             return wire.Yield(0, job.id, job.fence)
         return wire.Finish(0, job.id, job.fence, outcome)

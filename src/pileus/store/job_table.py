@@ -142,10 +142,11 @@ class JobTable:
             query = query if value is None else query.where(column == value)
         return _jobs(tx, query if before is None else query.where(table.c.sequence < before))
 
-    def count(self, tx: Connection, kind: str, states: Sequence[JobState]) -> int:
+    def count(self, tx: Connection, kind: str, states: Sequence[JobState], tenant: str | None = None) -> int:
+        """Of all tenants, or of one."""
         table = schema.job
         query = select(func.count()).where(table.c.kind == kind, table.c.state.in_(states))
-        return tx.execute(query).scalar_one()
+        return tx.execute(query if tenant is None else query.where(table.c.tenant == tenant)).scalar_one()
 
     def ended_before(self, tx: Connection, kind: str, at: float, limit: int) -> list[str]:
         """Ids of jobs of a kind that ended before then."""

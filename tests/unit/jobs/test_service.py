@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pileus.core.errors import NotFound
 from pileus.jobs.handler import YIELDED, Context, JobFailed, Kind, Yielded
-from pileus.jobs.machine import LeaseLost
+from pileus.jobs.machine import LeaseLost, NotPossible
 from pileus.store.job_table import JobState, Wish
 from unit.jobs.house import KIND, SOMEBODY, echo, open_house
 
@@ -133,3 +134,27 @@ async def test_a_silent_worker_loses_its_jobs(tmp_path: Path) -> None:
         async with house.worker(handler, beat_s=100), asyncio.timeout(10):
             assert await silent.get() == os.getpid()
             assert (await house.until(job.id, JobState.QUEUED)).error_code == "worker_lost"
+
+
+async def test_a_job_that_has_ended_is_forgotten_with_all_that_it_left(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
+        with pytest.raises(NotPossible):
+            await house.jobs.forget(job.id, SOMEBODY, SOMEBODY.tenant)
+        async with house.worker(echo):
+            await house.until(job.id, JobState.SUCCEEDED)
+        assert house.jobs.folder(job.id).exists()
+        with pytest.raises(NotFound):
+            await house.jobs.forget(job.id, SOMEBODY, "another")
+        await house.jobs.forget(job.id, SOMEBODY, SOMEBODY.tenant)
+        assert not house.jobs.folder(job.id).exists()
+        with pytest.raises(NotFound):
+            await house.jobs.get(job.id, None)
+
+
+async def test_open_jobs_are_counted_for_each_tenant(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ended, *_ = [await house.jobs.submit(KIND, SOMEBODY, b"{}") for _ in range(3)]
+        await house.jobs.cancel(ended.id, SOMEBODY, None)
+        assert await house.jobs.count_open(KIND, SOMEBODY.tenant) == 2
+        assert await house.jobs.count_open(KIND, "another") == 0
