@@ -22,12 +22,10 @@ from pydantic_core import PydanticCustomError
 # A name travels in URLs, metrics labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 URL_PATTERN = r"^https?://[^\s]+$"
-BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._-]*)*/?$"
 # What a text that does not match is told.
 PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits and `.`, `_`, `:`, `-`, which begins with a letter or digit",
     URL_PATTERN: "an address that begins with http:// or https://",
-    BUCKET_PATTERN: "an address such as s3://bucket/prefix",
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -120,8 +118,9 @@ class Models(Section):
 class Files(Section):
     """What people store here: inputs and results of batches, data for training."""
 
-    blobs: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] | None = Field(
+    blobs: str | None = Field(
         default=None,
+        min_length=1,
         description="Where contents are kept, e.g. `s3://bucket/prefix`; when absent, in the data folder. Keys for S3 "
         "come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`).",
     )
@@ -155,6 +154,25 @@ class Jobs(Section):
         default=5, description="How often a job is tried again after failures between which it got no further."
     )
     keep_s: Seconds = Field(default=30 * 86_400.0, description="Finished jobs are forgotten after so long.")
+
+
+class Background(Section):
+    """Requests that are answered while nobody waits for them."""
+
+    max_s: Seconds = Field(
+        default=3600.0, description="A request that was not answered for so long fails, unless it set a deadline."
+    )
+    max_waiting: Count = Field(default=1000, description="Most requests of one tenant that are not answered yet.")
+    keep_s: Seconds = Field(default=86_400.0, description="Answers are forgotten after so long.")
+
+
+class Webhooks(Section):
+    """Servers of other people that are told what happened here."""
+
+    allow_private: bool = Field(
+        default=False,
+        description="Allow addresses that only this machine or its network reaches; else a webhook is refused there.",
+    )
 
 
 class Log(Section):
@@ -243,6 +261,8 @@ class Settings(Section):
     files: Files = Files()
     batches: Batches = Batches()
     jobs: Jobs = Jobs()
+    background: Background = Background()
+    webhooks: Webhooks = Webhooks()
     log: Log = Log()
     telemetry: Telemetry = Telemetry()
     deployment: tuple[Deployment, ...] = Field(

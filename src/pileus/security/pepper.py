@@ -1,7 +1,7 @@
 """The server's own secret: what makes a stolen database useless for guessing keys.
 
-It keys an HMAC-SHA-256, and a key derived from it salts the prefix cache. It lives beside the database, in a file
-that only the owner may read; without it no key of that database can ever be recognised.
+It keys an HMAC-SHA-256, and keys derived from it salt the prefix cache and sign what webhooks are told. It lives
+beside the database, in a file that only the owner may read; without it no key of that database can ever be recognised.
 """
 
 import hmac
@@ -22,6 +22,7 @@ class Pepper:
     def __init__(self, secret: bytes) -> None:
         self._keyed = hmac.new(secret, digestmod="sha256")  # copying it is twice as fast as keying it each time
         self._salt_key = hmac.digest(secret, b"prefix-cache salt", "sha256")
+        self._webhook_key = hmac.digest(secret, b"webhook signature", "sha256")
 
     @classmethod
     def load(cls, data_dir: Path, *, may_make: bool = True) -> "Pepper":
@@ -54,6 +55,10 @@ class Pepper:
     def salt(self, tenant: str) -> bytes:
         """What separates a tenant in the prefix cache: nobody can compute another tenant's block hashes."""
         return hmac.digest(self._salt_key, tenant.encode(), "sha256")
+
+    def webhook_secret(self, webhook_id: str) -> bytes:
+        """What signs the messages to a webhook; its receiver has it too, and can compute no other from it."""
+        return hmac.digest(self._webhook_key, webhook_id.encode(), "sha256")
 
 
 def _make(path: Path) -> None:

@@ -19,6 +19,7 @@ class Permission(StrEnum):
     KEYS_MANAGE = "keys.manage"
     AUDIT_READ = "audit.read"
     BACKUP = "backup"
+    WEBHOOKS_MANAGE = "webhooks.manage"
 
 
 class Role(StrEnum):

@@ -29,6 +29,7 @@ class Security:
     audit: AuditLog
     usage: UsageJournal
     salt: Callable[[str], bytes]  # of a tenant, for the prefix cache
+    webhook_secret: Callable[[str], bytes]  # of a webhook's id
 
     @classmethod
     def open(cls, data_dir: Path, store: Store, clock: Clock) -> "Security":
@@ -37,7 +38,7 @@ class Security:
         usage = UsageJournal(store)
         ledger = UsageLedger(usage)
         keys = KeyService.open(store, pepper, ledger, clock)
-        return cls(keys, ledger, AuditLog(store, clock), usage, pepper.salt)
+        return cls(keys, ledger, AuditLog(store, clock), usage, pepper.salt, pepper.webhook_secret)
 
     async def run(self) -> None:
         """Close keys that expire, and write usage and refusals, every second until cancelled."""
