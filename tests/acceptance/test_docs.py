@@ -18,6 +18,7 @@ TOURS = [
     ROOT / "docs" / "quickstart.md",
     ROOT / "docs" / "howto" / "share-fairly.md",
     ROOT / "docs" / "howto" / "run-batches.md",
+    ROOT / "docs" / "howto" / "run-in-the-background.md",
     ROOT / "docs" / "howto" / "store-files.md",
     ROOT / "docs" / "howto" / "follow-jobs.md",
     ROOT / "docs" / "howto" / "back-up.md",

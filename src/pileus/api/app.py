@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health, jobs
-from pileus.api.admin import audit, backup, deployments, keys, status, usage
+from pileus.api.admin import audit, backup, deployments, keys, status, usage, webhooks
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
-from pileus.api.openai import batches, chat, completions, files, models, uploads
+from pileus.api.openai import background, batches, chat, completions, files, models, uploads
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
 from pileus.api.services import EdgeServices, Services
@@ -46,6 +46,8 @@ def create_app(services: Services) -> FastAPI:
         *batches.ROUTES,
         *health.ROUTES,
         *jobs.ROUTES,
+        *background.ROUTES,
+        *webhooks.ROUTES,
         *status.ROUTES,
         *deployments.ROUTES,
         *keys.ROUTES,

@@ -44,6 +44,7 @@ _SINGULAR: Final = frozenset(
     }
 )
 _TRACEPARENT: Final = b"traceparent"
+_PREFER: Final = b"prefer"
 _REQUEST_ID_HEADER: Final = b"x-request-id"
 _CSP: Final = b"content-security-policy"
 _HEADERS: Final[RawHeaders] = [
@@ -65,6 +66,7 @@ class Head(Struct):
     values: dict[bytes, bytes]
     repeated: bytes | None
     traceparent: str | None = None  # W3C: sent twice, it counts as malformed, and is ignored like any such
+    prefer: bytes = b""  # RFC 7240: sent twice, it is one list
     principal: Principal | None = None  # set by the route, once it is known
 
     def check(self) -> None:
@@ -85,6 +87,7 @@ def read_head(scope: Scope) -> Head:
     values: dict[bytes, bytes] = {}
     repeated = None
     traces: list[bytes] = []
+    prefer = b""
     for name, value in scope["headers"]:
         if name in _SINGULAR:
             if name in values:
@@ -92,9 +95,11 @@ def read_head(scope: Scope) -> Head:
             values[name] = value
         elif name == _TRACEPARENT:
             traces.append(value)
+        elif name == _PREFER:
+            prefer = prefer + b"," + value if prefer else value
     wanted = values.get(b"x-request-id")
     request_id = wanted.decode("ascii") if wanted and _REQUEST_ID.fullmatch(wanted) else new_id("req")
-    return Head(request_id, values, repeated, traces[0].decode("latin-1") if len(traces) == 1 else None)
+    return Head(request_id, values, repeated, traces[0].decode("latin-1") if len(traces) == 1 else None, prefer)
 
 
 class Edge:

@@ -43,17 +43,24 @@ class Forward:
         if scope["path"] in self._own_paths:
             await self._own(scope, receive, send)
         else:
-            await self._hand_on(scope, receive, send)
+            await self._hand_on(scope, receive, send, _body(receive) if _has_body(scope) else None)
+
+    def with_body(self, body: bytes) -> ASGIApp:
+        """What hands on a request at an own path whose body was read, and that the owner must answer all the same."""
+
+        async def hand_on(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._hand_on(scope, receive, send, body)
+
+        return hand_on
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _hand_on(
+        self, scope: Scope, receive: Receive, send: Send, content: AsyncIterator[bytes] | bytes | None
+    ) -> None:
         request = self._client.build_request(
-            scope["method"],
-            _target(scope),
-            headers=_handed_on(scope),
-            content=_body(receive) if _has_body(scope) else None,
+            scope["method"], _target(scope), headers=_handed_on(scope), content=content
         )
         try:
             response = await self._client.send(request, stream=True)

@@ -67,8 +67,10 @@ def _describe(
         content[_MEDIA.get(route.gives, "application/json")] = {"schema": answers[route.gives]}
     if route.streams is not None:
         content["text/event-stream"] = {"schema": answers[route.streams]}
+    answer = {"200": {"description": "The answer", "content": content}} if content or not route.promises else {}
     operation["responses"] = {
-        "200": {"description": "The answer", "content": content},
+        **answer,
+        **_promise(route, answers),
         "default": {
             "description": "An error",
             "headers": _RETRY_HEADERS,
@@ -77,8 +79,17 @@ def _describe(
     }
 
 
+def _promise(route: GuardedRoute, answers: dict[type, Any]) -> dict[str, Any]:
+    if route.promises is None:
+        return {}
+    content = {"application/json": {"schema": answers[route.promises]}}
+    return {"202": {"description": "It goes on by itself; where to ask for it", "content": content}}
+
+
 def _answer_schemas(routes: Iterable[GuardedRoute]) -> tuple[dict[type, Any], dict[str, Any]]:
-    records = [record for route in routes for record in (route.gives, route.streams) if record is not None]
+    records = [
+        record for route in routes for record in (route.gives, route.promises, route.streams) if record is not None
+    ]
     kinds: list[type[Any]] = list(dict.fromkeys([*records, ErrorBody]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     return dict(zip(kinds, schemas, strict=True)), components

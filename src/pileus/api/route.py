@@ -36,6 +36,8 @@ _KEY_NAMES = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "tok
 class Call(Request):
     """One request at its route."""
 
+    content: bytes = b""  # its body, once it was read
+
     @property
     def services(self) -> EdgeServices:
         services: EdgeServices = self.scope["app"].state.services
@@ -62,7 +64,8 @@ class Call(Request):
 
     async def read(self, kind: type[Form]) -> Form:
         """The request's body as this form."""
-        return parse(kind, await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes))
+        self.content = await read_body(self.head, self.receive, self.services.settings.server.max_body_bytes)
+        return parse(kind, self.content)
 
     async def read_form(self, form: MultipartForm, most_bytes: int, write: Write) -> Filled:
         """The request's body as this form, with its file written. Raises `KeyRefused` for a key that was closed while
@@ -111,6 +114,7 @@ class GuardedRoute(APIRoute):
         takes: type[BaseModel] | None = None,
         form: MultipartForm | None = None,
         gives: type[Any] | None = None,
+        promises: type[Any] | None = None,
         streams: type[Any] | None = None,
         query: Sequence[str] = (),
         headers: Sequence[Header] = (),
@@ -122,6 +126,7 @@ class GuardedRoute(APIRoute):
         self.takes = takes
         self.form = form
         self.gives = gives
+        self.promises = promises  # with 202
         self.streams = streams
         self._handler = handler
         self.query = frozenset(query)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from pileus.background.service import BackgroundService
 from pileus.batch.service import BatchService
 from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
@@ -20,6 +21,7 @@ from pileus.security.keys import KeyService
 from pileus.security.ring import KeyRing
 from pileus.security.usage import UsageJournal
 from pileus.store.backup import Backups
+from pileus.webhooks.service import WebhookService
 
 
 class RefusalCounter(Protocol):
@@ -55,6 +57,8 @@ class Services(EdgeServices):
     jobs: JobService
     batches: BatchService
     backups: Backups
+    background: BackgroundService
+    webhooks: WebhookService
     metrics: Metrics
     series: Series
     started_at: float  # wall clock

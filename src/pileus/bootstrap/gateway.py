@@ -13,13 +13,10 @@ import msgspec
 from pileus import __version__
 from pileus.bootstrap import memory
 from pileus.bootstrap.gateways import GatewaySpec
-from pileus.bootstrap.member import join
+from pileus.bootstrap.member import expire_keys, join
 
 if TYPE_CHECKING:
     from pileus.config.settings import Settings
-    from pileus.security.ring import KeyRing
-
-_EXPIRE_INTERVAL_S = 1.0
 
 
 def run_gateway() -> None:
@@ -63,7 +60,7 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     owner.lost.add_done_callback(lambda _: stop())
-    expiring = asyncio.create_task(_expire(member.ring))
+    expiring = asyncio.create_task(expire_keys(member.ring))
     await server.listening.wait()
     memory.settle()
     owner.open(spec.number, os.getpid())
@@ -73,9 +70,3 @@ async def _serve(settings: "Settings", spec: GatewaySpec, listening: socket.sock
         expiring.cancel()
         await app.state.forward.close()
         await owner.close()
-
-
-async def _expire(ring: "KeyRing") -> None:
-    while True:
-        await asyncio.sleep(_EXPIRE_INTERVAL_S)
-        ring.expire()

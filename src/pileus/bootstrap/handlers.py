@@ -1,5 +1,6 @@
 """The kinds of jobs: what the owner must know of each, and how a worker process opens its handler."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,12 +15,24 @@ if TYPE_CHECKING:
 
 Opener = Callable[["Settings", Path, AsyncExitStack], "Awaitable[Handler]"]
 
+_REQUESTS = 256  # in the background at the same time
+_DELIVERIES = 64  # to webhooks at the same time
+_DELIVERY_RETRIES = 8  # over four minutes
+_DELIVERY_KEEP_S = 7 * 86_400.0
+
 
 def kinds(settings: "Settings") -> "list[Kind]":
     """All that this Pileus has."""
+    from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
+    from pileus.jobs.handler import Kind
+    from pileus.webhooks.delivery import KIND as WEBHOOK
 
-    return [batch_kind(settings.batches)]
+    return [
+        batch_kind(settings.batches),
+        Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
+        Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
+    ]
 
 
 async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
@@ -55,4 +68,31 @@ async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitSt
     )
 
 
-_OPENERS: Mapping[str, Opener] = {"batch": _open_batch}
+async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+    from pileus.api.openai.single import BackgroundSpeaker
+    from pileus.background.handler import BackgroundHandler
+    from pileus.bootstrap.member import expire_keys, join
+
+    member = await join(settings, scheduling)
+    stack.push_async_callback(member.owner.close)
+    speaker = BackgroundSpeaker(member.pipeline, settings.limits)
+    handler = BackgroundHandler(speaker, member.ring.holder, SystemClock())
+    member.ring.on_closed.append(lambda key_id, _: handler.close_key(key_id))
+    expiring = asyncio.create_task(expire_keys(member.ring))
+    stack.callback(expiring.cancel)
+    return handler
+
+
+async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+    from pileus.security.pepper import Pepper
+    from pileus.webhooks.addresses import resolver
+    from pileus.webhooks.delivery import Courier
+
+    pepper = Pepper.load(settings.data_dir, may_make=False)
+    resolve = resolver(allow_private=settings.webhooks.allow_private)
+    courier = Courier(pepper.webhook_secret, resolve, SystemClock())
+    stack.push_async_callback(courier.close)
+    return courier
+
+
+_OPENERS: Mapping[str, Opener] = {"background": _open_background, "batch": _open_batch, "webhook": _open_webhook}

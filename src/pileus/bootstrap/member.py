@@ -1,5 +1,6 @@
 """What a process has that makes models speak, and is not the owner of the fleet: it asks the owner for each turn."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pileus.gateway.forwarding.member import OwnerLink
     from pileus.gateway.pipeline import Pipeline
     from pileus.security.ring import KeyRing
+
+_EXPIRE_INTERVAL_S = 1.0
 
 
 class Member(Struct, frozen=True):
@@ -41,6 +44,13 @@ async def join(settings: "Settings", scheduling: Path) -> Member:
     owner.on_withdrawn = pipeline.close
     await owner.connect(scheduling)
     return Member(ring, owner, pipeline)
+
+
+async def expire_keys(ring: "KeyRing") -> None:
+    """Let keys lose their right when their time is over, until cancelled."""
+    while True:
+        await asyncio.sleep(_EXPIRE_INTERVAL_S)
+        ring.expire()
 
 
 class Tokenizers:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pileus.api.server import ApiServer
+    from pileus.background.service import BackgroundService
     from pileus.batch.service import BatchService
     from pileus.bootstrap.workshop import LocalWorkshop
     from pileus.config.settings import Deployment as Wanted
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pileus.observability.tracing import Tracer
     from pileus.security.service import Security
     from pileus.store.port import Store
+    from pileus.webhooks.service import WebhookService
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +57,8 @@ class House(Struct, frozen=True, kw_only=True):
     files: "FileService"
     jobs: "JobService"
     batches: "BatchService"
+    background: "BackgroundService"
+    webhooks: "WebhookService"
     security: "Security"
     pipeline: "Pipeline"
     scheduling: "SchedulingOwner"
@@ -171,6 +175,22 @@ def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "B
     return BatchService(jobs, store, settings.batches, SystemClock())
 
 
+def make_background(settings: "Settings", jobs: "JobService") -> "BackgroundService":
+    """What is answered while nobody waits."""
+    from pileus.background.service import BackgroundService
+
+    return BackgroundService(jobs, settings.background, SystemClock())
+
+
+def make_webhooks(settings: "Settings", store: "Store", jobs: "JobService", security: "Security") -> "WebhookService":
+    """Who is told of what happened."""
+    from pileus.webhooks.addresses import resolver
+    from pileus.webhooks.service import WebhookService
+
+    resolve = resolver(allow_private=settings.webhooks.allow_private)
+    return WebhookService(store, jobs, security.webhook_secret, resolve, SystemClock())
+
+
 def make_api(house: House) -> "ApiServer":
     """The HTTP server over everything else."""
     from pileus.api.app import create_app
@@ -188,6 +208,8 @@ def make_api(house: House) -> "ApiServer":
         files=house.files,
         jobs=house.jobs,
         batches=house.batches,
+        background=house.background,
+        webhooks=house.webhooks,
         ring=security.keys.ring,
         refusals=security.audit,
         refusal_counter=house.metrics,

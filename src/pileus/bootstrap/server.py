@@ -134,6 +134,8 @@ class _Server:
             files=files,
             jobs=jobs.service,
             batches=parts.make_batches(settings, self._store, jobs.service),
+            background=parts.make_background(settings, jobs.service),
+            webhooks=parts.make_webhooks(settings, self._store, jobs.service, security),
             security=security,
             pipeline=pipeline,
             scheduling=scheduling,

@@ -29,6 +29,7 @@ from pileus.cli import (
     status,
     usage,
     version,
+    webhooks,
     worker,
 )
 from pileus.core.errors import ConfigError, PileusError
@@ -64,6 +65,7 @@ app.command("restart")(deployments.restart)
 app.command("logs")(deployments.logs)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("audit")(audit.audit)
 app.command("usage")(usage.usage)
 app.command("backup")(backup.backup)

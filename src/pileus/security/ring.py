@@ -101,6 +101,14 @@ class KeyRing:
         """Raise `KeyRefused` if the key was closed since it was authenticated; for work that begins later."""
         self._check(self._by_id[key_id].key)
 
+    def holder(self, key_id: str) -> Principal:
+        """Who holds the key of that id; for work that begins without the key itself. Raises `KeyRefused`."""
+        entry = self._by_id.get(key_id)
+        if entry is None:
+            raise KeyRefused("This API key is not known here.", "unknown", key_id)
+        self._check(entry.key)
+        return entry.principal
+
     def is_open(self, key: ApiKey) -> bool:
         return _refusal(key, self._clock.wall()) is None
 

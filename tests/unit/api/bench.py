@@ -15,7 +15,9 @@ from fastapi import FastAPI
 from pileus.api.app import create_app
 from pileus.api.server import create_server
 from pileus.api.services import Services
-from pileus.batch.service import BatchService, batch_kind
+from pileus.background.service import BackgroundService
+from pileus.batch.service import BatchService
+from pileus.bootstrap.handlers import kinds
 from pileus.config.settings import Jobs, Settings
 from pileus.core.records import EngineStats
 from pileus.files.service import FileService
@@ -36,6 +38,8 @@ from pileus.store.backup import Backups, Source
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
+from pileus.webhooks.addresses import resolver
+from pileus.webhooks.service import WebhookService
 from unit.api.scripted import ScriptedPipeline
 
 CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("default",))
@@ -72,7 +76,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         directory = ServingDirectory([CLOUDS], _status)
         settings = Settings(data_dir=data_dir)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
-        jobs = JobService(store, [Kind(name=JOB_KIND), batch_kind(settings.batches)], Jobs(), data_dir / "jobs", clock)
+        jobs = JobService(store, [Kind(name=JOB_KIND), *kinds(settings)], Jobs(), data_dir / "jobs", clock)
+        webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
         services = Services(
             settings=settings,
             pipeline=cast(Any, pipeline),
@@ -89,6 +94,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             usage=journal,
             jobs=jobs,
             batches=BatchService(jobs, store, settings.batches, clock),
+            background=BackgroundService(jobs, settings.background, clock),
+            webhooks=webhooks,
             backups=Backups(Source(data_dir=data_dir, version="1.2.3", files=(), models="models"), nullcontext, clock),
             metrics=metrics,
             series=Series(metrics),

@@ -58,7 +58,7 @@ async def test_the_document_describes_every_route_with_its_forms_and_its_permiss
         operation = document["paths"][path]["post"]
         headers = {each["name"]: each["schema"] for each in operation["parameters"] if each["in"] == "header"}
         assert headers["x-pileus-lane"]["enum"] == ["on_demand", "continuous", "batch"]
-        assert set(headers) == {"x-pileus-lane", "x-pileus-priority", "x-pileus-deadline-ms"}
+        assert set(headers) == {"x-pileus-lane", "x-pileus-priority", "x-pileus-deadline-ms", "prefer"}
         assert set(operation["responses"]["default"]["headers"]) == {"retry-after", "retry-after-ms"}
     assert "service_tier" in schemas["ChatRequest"]["properties"]
     assert "service_tier" in schemas["ChatCompletionChunk"]["properties"]

@@ -20,6 +20,7 @@ from pileus.api.openai.answers import (
     tier_of,
     usage_of,
 )
+from pileus.api.openai.background import BACKGROUND_HEADERS, BackgroundRequest, promise, wants_background
 from pileus.api.openai.options import MaxTokens, SharedOptions, TextFormat
 from pileus.api.openai.whole import answer_call
 from pileus.api.route import Call, GuardedRoute
@@ -106,7 +107,10 @@ async def chat(call: Call) -> ASGIApp:
     """Continue a conversation; with `stream: true` as server-sent events."""
     form = await call.read(ChatRequest)
     form.check_choices(call.services.settings.limits.max_n)
-    requests = form.requests(call.head.request_id, wish_of(call, form.service_tier), call.head.traceparent)
+    wish = wish_of(call, form.service_tier)
+    if wants_background(call, form):
+        return await promise(call, form, wish)
+    requests = form.requests(call.head.request_id, wish, call.head.traceparent)
     if not form.stream:
         return await answer_call(call, form, requests)
     pipeline, principal, request = call.services.pipeline, call.principal, requests[0]
@@ -205,8 +209,9 @@ ROUTES = (
         chat,
         permission=Permission.GENERATE,
         takes=ChatRequest,
-        headers=WISH_HEADERS,
+        headers=(*WISH_HEADERS, *BACKGROUND_HEADERS),
         gives=ChatCompletion,
+        promises=BackgroundRequest,
         streams=ChatCompletionChunk,
         tag="OpenAI",
     ),

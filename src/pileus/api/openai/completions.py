@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from starlette.types import ASGIApp
 
 from pileus.api.openai.answers import Completion, CompletionChoice, Usage, completion_logprobs, tier_of, usage_of
+from pileus.api.openai.background import BACKGROUND_HEADERS, BackgroundRequest, promise, wants_background
 from pileus.api.openai.merged import start_all
 from pileus.api.openai.options import SharedOptions
 from pileus.api.openai.whole import answer_call
@@ -85,7 +86,10 @@ async def complete(call: Call) -> ASGIApp:
     """Continue a text; with `stream: true` as server-sent events."""
     form = await call.read(CompletionRequest)
     form.check_choices(call.services.settings.limits.max_n)
-    requests = form.requests(call.head.request_id, wish_of(call, form.service_tier), call.head.traceparent)
+    wish = wish_of(call, form.service_tier)
+    if wants_background(call, form):
+        return await promise(call, form, wish)
+    requests = form.requests(call.head.request_id, wish, call.head.traceparent)
     if not form.stream:
         return await answer_call(call, form, requests)
     wire = CompletionWire(form, requests[0].lane)
@@ -179,8 +183,9 @@ ROUTES = (
         complete,
         permission=Permission.GENERATE,
         takes=CompletionRequest,
-        headers=WISH_HEADERS,
+        headers=(*WISH_HEADERS, *BACKGROUND_HEADERS),
         gives=Completion,
+        promises=BackgroundRequest,
         streams=Completion,
         tag="OpenAI",
     ),

@@ -48,6 +48,9 @@ class SharedOptions(WireForm):
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    background: bool | None = Field(
+        default=None, description="Answer 202 at once, and with what to ask for at `/v1/background/{id}` later."
+    )
     service_tier: Tier | None = Field(
         default=None,
         description="How urgent: `default` is the lane `on_demand`, `priority` is `continuous`, `flex` is `batch`; "

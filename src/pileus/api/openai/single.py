@@ -1,4 +1,5 @@
-"""The endpoints that make a model speak, for requests that do not come over HTTP: the lines of batches."""
+"""The endpoints that make a model speak, for requests whose answer nobody waits for at a connection: the lines of
+batches, and background requests."""
 
 from typing import Final
 
@@ -10,9 +11,10 @@ from pileus.api.openai.chat import ChatRequest
 from pileus.api.openai.completions import CompletionRequest
 from pileus.api.openai.whole import Whole, answer
 from pileus.api.wishes import Tier, Wish
+from pileus.background.records import BackgroundSpec
 from pileus.batch.endpoint import Answered, Asked
 from pileus.config.settings import Limits
-from pileus.core.errors import InvalidRequest
+from pileus.core.errors import InvalidRequest, PileusError
 from pileus.core.records import GenerationRequest, Lane, Principal
 from pileus.fleet.directory import Directory
 from pileus.gateway.pipeline import Pipeline
@@ -42,10 +44,11 @@ async def run(
     request_id: str,
     wish: Wish,
     limits: Limits,
+    traceparent: str | None = None,
 ) -> Whole:
     """Answer a body as the route at that path would."""
     form = read_form(path, body, limits)
-    return await answer(form, pipeline, principal, form.requests(request_id, wish))
+    return await answer(form, pipeline, principal, form.requests(request_id, wish, traceparent))
 
 
 class LineEndpoint:
@@ -59,6 +62,8 @@ class LineEndpoint:
 
     def check(self, body: bytes) -> Asked:
         form = read_form(self._path, body, self._limits)
+        if form.background:
+            raise InvalidRequest("`background` is for requests by themselves: a batch's lines are", param="background")
         _check_tier(form.service_tier)
         deployment = self._directory.resolve(form.model).name
         return Asked(deployment, _text(form.requests("", Wish(Lane.BATCH, 0, None))[0]))
@@ -78,6 +83,30 @@ class LineEndpoint:
     def refusal(self, error: Exception) -> tuple[int, bytes]:
         status, body = error_answer(error)
         return status, encode(body)
+
+
+class BackgroundSpeaker:
+    """Meets `background.handler.Speaker`."""
+
+    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+
+    async def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> bytes:
+        whole = await run(
+            spec.endpoint,
+            bytes(spec.body),
+            pipeline=self._pipeline,
+            principal=principal,
+            request_id=spec.request_id,
+            wish=Wish(spec.lane, spec.priority, left_s if left_s < self._limits.request_timeout_s else None),
+            limits=self._limits,
+            traceparent=spec.traceparent,
+        )
+        return encode(whole.content)
+
+    def refusal(self, error: PileusError) -> bytes:
+        return encode(error_answer(error)[1])
 
 
 def line_endpoints(pipeline: Pipeline, directory: Directory, limits: Limits) -> dict[str, LineEndpoint]:

@@ -1,0 +1,1 @@
+"""Single requests that are answered while nobody waits: one job for each, which outlives every process."""
