@@ -21,7 +21,7 @@ from pileus.batch.records import (
 from pileus.store.job_table import Job, JobState, Wish
 
 
-class Status(StrEnum):
+class BatchStatus(StrEnum):
     """OpenAI's eight."""
 
     VALIDATING = "validating"
@@ -35,15 +35,15 @@ class Status(StrEnum):
 
 
 _ENDED: Final = {
-    JobState.SUCCEEDED: Status.COMPLETED,
-    JobState.FAILED: Status.FAILED,
-    JobState.CANCELLED: Status.CANCELLED,
-    JobState.EXPIRED: Status.EXPIRED,
+    JobState.SUCCEEDED: BatchStatus.COMPLETED,
+    JobState.FAILED: BatchStatus.FAILED,
+    JobState.CANCELLED: BatchStatus.CANCELLED,
+    JobState.EXPIRED: BatchStatus.EXPIRED,
 }
 _PHASES: Final = {
-    Phase.VALIDATING: Status.VALIDATING,
-    Phase.IN_PROGRESS: Status.IN_PROGRESS,
-    Phase.FINALIZING: Status.FINALIZING,
+    Phase.VALIDATING: BatchStatus.VALIDATING,
+    Phase.IN_PROGRESS: BatchStatus.IN_PROGRESS,
+    Phase.FINALIZING: BatchStatus.FINALIZING,
 }
 
 
@@ -51,7 +51,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     """A batch at this moment."""
 
     job: Job
-    status: Status
+    status: BatchStatus
     spec: BatchSpec
     checkpoint: BatchCheckpoint
     counts: Counts
@@ -60,7 +60,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     output_file_id: str | None
     error_file_id: str | None
 
-    def ended_at(self, status: Status) -> float | None:
+    def ended_at(self, status: BatchStatus) -> float | None:
         """When it came to that end, if it did."""
         return self.job.finished_at if self.status is status else None
 
@@ -69,7 +69,7 @@ def view(job: Job) -> BatchView:
     checkpoint, result = decode_checkpoint(job.checkpoint), decode_result(job.result)
     status = _status(job, checkpoint)
     problems = checkpoint.problems
-    if status is Status.FAILED and not problems:
+    if status is BatchStatus.FAILED and not problems:
         problems = (LineProblem(job.error_code or "failed", job.error),)
     return BatchView(
         job=job,
@@ -94,10 +94,10 @@ def result_files(job: Job, result: BatchResult) -> list[tuple[str, str, ResultFi
     return found
 
 
-def _status(job: Job, checkpoint: BatchCheckpoint) -> Status:
+def _status(job: Job, checkpoint: BatchCheckpoint) -> BatchStatus:
     if job.state in _ENDED:
         return _ENDED[job.state]
-    return Status.CANCELLING if job.wish is Wish.CANCEL else _PHASES[checkpoint.phase]
+    return BatchStatus.CANCELLING if job.wish is Wish.CANCEL else _PHASES[checkpoint.phase]
 
 
 def _file_id(job: Job, name: str, file: ResultFile | None) -> str | None:

@@ -11,7 +11,7 @@ from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.batch.records import LineProblem, TokenSums
 from pileus.batch.service import BatchWish
-from pileus.batch.view import BatchView, Status
+from pileus.batch.view import BatchView, BatchStatus
 from pileus.security.permission import Permission
 
 _DEFAULT_LIMIT: Final = 20
@@ -90,7 +90,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     errors: BatchErrors | None
     input_file_id: str
     completion_window: str
-    status: Status
+    status: BatchStatus
     output_file_id: str | None
     error_file_id: str | None
     created_at: int
@@ -165,11 +165,11 @@ def _batch(seen: BatchView) -> Batch:
         in_progress_at=_seconds(checkpoint.in_progress_at),
         expires_at=_seconds(job.due_at),
         finalizing_at=_seconds(checkpoint.finalizing_at),
-        completed_at=_seconds(seen.ended_at(Status.COMPLETED)),
-        failed_at=_seconds(seen.ended_at(Status.FAILED)),
-        expired_at=_seconds(seen.ended_at(Status.EXPIRED)),
+        completed_at=_seconds(seen.ended_at(BatchStatus.COMPLETED)),
+        failed_at=_seconds(seen.ended_at(BatchStatus.FAILED)),
+        expired_at=_seconds(seen.ended_at(BatchStatus.EXPIRED)),
         cancelling_at=_seconds(checkpoint.cancelling_at),
-        cancelled_at=_seconds(seen.ended_at(Status.CANCELLED)),
+        cancelled_at=_seconds(seen.ended_at(BatchStatus.CANCELLED)),
         request_counts=BatchRequestCounts(seen.counts.total, seen.counts.completed, seen.counts.failed),
         usage=_usage(seen.usage),
         metadata=spec.metadata,
