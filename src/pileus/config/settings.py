@@ -22,10 +22,12 @@ from pydantic_core import PydanticCustomError
 # A name travels in URLs, metrics labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 URL_PATTERN = r"^https?://[^\s]+$"
+BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._-]*)*/?$"
 # What a text that does not match is told.
 PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits and `.`, `_`, `:`, `-`, which begins with a letter or digit",
     URL_PATTERN: "an address that begins with http:// or https://",
+    BUCKET_PATTERN: "an address such as s3://bucket/prefix",
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -118,9 +120,8 @@ class Models(Section):
 class Files(Section):
     """What people store here: inputs and results of batches, data for training."""
 
-    blobs: str | None = Field(
+    blobs: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] | None = Field(
         default=None,
-        min_length=1,
         description="Where contents are kept, e.g. `s3://bucket/prefix`; when absent, in the data folder. Keys for S3 "
         "come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`).",
     )

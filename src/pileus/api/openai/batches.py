@@ -11,7 +11,7 @@ from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.batch.records import LineProblem, TokenSums
 from pileus.batch.service import BatchWish
-from pileus.batch.view import BatchView, BatchStatus
+from pileus.batch.view import BatchStatus, BatchView
 from pileus.security.permission import Permission
 
 _DEFAULT_LIMIT: Final = 20
