@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.power import TOLD, Disk, Event, lay, record
+from faults.power import SECTOR, TOLD, Disk, Event, lay, record
 from faults.power_writer import recovered
 
 Measured = Callable[[str], None]
@@ -81,8 +81,8 @@ def test_22_a_power_cut_after_any_event_loses_nothing_that_was_acknowledged(
 @pytest.mark.slow
 @pytest.mark.fault(22, "the same, longer, with any subset of what was not synced", "what was acknowledged is there")
 def test_22_whatever_part_of_what_was_not_synced_survives(shim: Path, tmp_path: Path, measured: Measured) -> None:
-    cuts = Cuts(record(shim, tmp_path / "data", [60, 20, 20]), tmp_path)
-    cuts.check(Disk(), subsets=4, torn_every=512)
+    cuts = Cuts(record(shim, tmp_path / "data", [20, 6]), tmp_path)
+    cuts.check(Disk(), subsets=3, torn_every=SECTOR)
     measured(cuts.told())
 
 

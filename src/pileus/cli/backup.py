@@ -6,8 +6,9 @@ only while no server owns it.
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,14 +47,19 @@ def backup(
         raise OperatorError(f"{archive} exists: name a new file")
 
     from pileus.bootstrap.local import open_archive
+    from pileus.store.restore import sync_folder
 
     draft = archive.with_name(f"{archive.name}.part")
     try:
         with Bars(patience_s=_PATIENCE_S) as bars:
-            with _of_folder(config, data, models) if data else _of_server(url, models) as (total, pieces):
+            with ExitStack() as stack:
+                with _awaited(bars):
+                    making = _of_folder(config, data, models) if data else _of_server(url, models)
+                    total, pieces = stack.enter_context(making)
                 _write(draft, pieces, total, bars)
             manifest = open_archive(draft).check(bars)
         draft.rename(archive)
+        sync_folder(archive.parent)
     finally:
         draft.unlink(missing_ok=True)
     size = archive.stat().st_size
@@ -84,6 +90,18 @@ def restore(
     else:
         _warn(manifest)
         output.line(f"{folder} is restored. Start it with `pileus up --data {folder}`.")
+
+
+@contextmanager
+def _awaited(bars: Bars) -> Iterator[None]:
+    """Show that the database is being copied, where that takes long: nothing comes before its end."""
+    bars("preparing", 0, 0)
+    timer = Timer(_PATIENCE_S, bars, ("preparing", 0, 0))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class Restore:
                 _sync_folders(entry)
                 entry.rename(data_dir / entry.name)
             work.rmdir()
-            _sync(data_dir)
+            sync_folder(data_dir)
         except OSError as error:
             raise cannot_write(data_dir, error) from None
         return manifest
@@ -164,10 +164,11 @@ def _sync_folders(entry: Path) -> None:
     if entry.is_dir():
         for below in entry.iterdir():
             _sync_folders(below)
-        _sync(entry)
+        sync_folder(entry)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in it to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

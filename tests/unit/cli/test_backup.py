@@ -1,10 +1,14 @@
 """`pileus backup` and `pileus restore`, against a scripted server and against folders."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pileus.cli.progress import Bars
 from pileus.security.service import Security
+from pileus.store.backup import prepare
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
 from pileus.testing.clock import ManualClock
 from unit.cli.conftest import Pileus, Stub
@@ -48,6 +52,29 @@ def test_a_file_that_exists_is_not_overwritten(pileus: Pileus, data: Path, tmp_p
     assert ran.status == 1
     assert "exists" in ran.err
     assert archive.read_text() == "precious"
+
+
+def test_a_copy_that_takes_long_shows_that_it_goes_on(
+    pileus: Pileus, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = threading.Event()
+
+    class Watched(Bars):
+        def __call__(self, stage: str, done: int, total: int) -> None:
+            super().__call__(stage, done, total)
+            if self._drawing:
+                drawn.set()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert drawn.wait(10)
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr("pileus.cli.backup._PATIENCE_S", 0.05)
+    monkeypatch.setattr("pileus.cli.backup.Bars", Watched)
+    monkeypatch.setattr("pileus.store.backup.prepare", slow)
+    ran = pileus("backup", str(tmp_path / "monday.tar"), "--data", str(data))
+    assert ran.status == 0
+    assert ran.err.startswith("Preparing ...\n")
 
 
 def test_what_the_server_refuses_is_told_and_leaves_no_file(pileus: Pileus, stub: Stub, tmp_path: Path) -> None:
