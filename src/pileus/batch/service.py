@@ -59,7 +59,9 @@ class BatchService:
             self._jobs.submit_in(tx, job)
             return job
 
-        return view(await self._store.write(work))
+        created = view(await self._store.write(work))
+        self._jobs.wake(KIND)
+        return created
 
     async def get(self, principal: Principal, batch_id: str) -> BatchView:
         """Raises `NotFound`, also for another tenant's."""

@@ -37,7 +37,7 @@ class JobsPart:
         self._socket = sockets / JOBS_SOCKET
         self._desk = Desk(self.service, settings.jobs.lease_s, clock)
         starter = LocalWorkers(settings, self._socket, sockets / SCHEDULING_SOCKET, folder)
-        self._processes = WorkerProcesses(self.service, self._desk, store, starter)
+        self._processes = WorkerProcesses(self.service, self._desk, starter)
 
     async def serve(self) -> asyncio.Server:
         """Let workers come."""

@@ -13,23 +13,26 @@ from pileus.core.errors import PileusError, Unavailable
 from pileus.gateway.forwarding.channel import Channel
 from pileus.jobs import wire
 from pileus.jobs.machine import LeaseLost
-from pileus.jobs.service import JobService, Progress
+from pileus.jobs.service import JobService
+from pileus.jobs.told import Progress
 from pileus.observability.events import get_log
 from pileus.store.job_table import Job
 
 IDLE_S = 300.0  # a worker that had nothing to do for so long ends
 _TICK_S = 1.0
 _LAST_WRITES_S = 1.0
-_LOST = "the worker process was lost"
+_LAST_GRACE_S = 10.0  # for a handler that was cut off to be gone
 
 log = get_log(__name__)
 
 
-class Held(Struct, frozen=True):
+class Held(Struct):
     """A lease that a worker has."""
 
     id: str
     fence: int
+    asked_at: float | None = None  # since when something is asked of it
+    is_dropped: bool = False
 
 
 class WorkerSeat:
@@ -59,13 +62,15 @@ class Desk:
     """For one event loop."""
 
     def __init__(self, jobs: JobService, lease_s: float, clock: Clock) -> None:
-        self.on_silent: list[Callable[[int], None]] = []  # called with the process id of one that must be ended
+        self.on_ready: list[Callable[[int], None]] = []  # called with the process id of one that takes jobs
+        self.on_lost: list[Callable[[int], None]] = []  # called with the process id of one that must be ended
         self._jobs = jobs
         self._lease_s = lease_s
         self._now = clock.monotonic
         self._seats: list[WorkerSeat] = []
         self._empty = asyncio.Event()
         self._empty.set()
+        self._stopping = False
         self._assigning: set[str] = set()
         self._again: set[str] = set()  # kinds to look at once more
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,18 +90,42 @@ class Desk:
             self._begin(self._assign(kind))
 
     async def run(self) -> None:
-        """Notice workers that are silent, and let go of those that have nothing to do; until cancelled."""
+        """Notice workers that are silent or do not do what is asked, and let go of those that have nothing to do; until
+        cancelled."""
+        looked_at = self._now()
         while True:
             await asyncio.sleep(_TICK_S)
             now = self._now()
+            if now - looked_at > _TICK_S + self._lease_s / 2:  # it was this process that was away
+                for seat in self._seats:
+                    seat.heard_at = now
+            looked_at = now
             for seat in tuple(self._seats):
-                if now - seat.heard_at > self._lease_s:
-                    self._give_up(seat)
-                elif not seat.held and now - seat.busy_at > IDLE_S:
-                    self._stop(seat)
+                self._look_at(seat, now)
+
+    def _look_at(self, seat: WorkerSeat, now: float) -> None:
+        if now - seat.heard_at > self._lease_s:
+            self._give_up(seat, f"it was silent for {self._lease_s:.0f} s")
+        elif not seat.held and now - seat.busy_at > IDLE_S:
+            self._stop(seat)
+        for held in tuple(seat.held.values()):
+            self._press(seat, held, now)
+
+    def _press(self, seat: WorkerSeat, held: Held, now: float) -> None:
+        """Have it do what was asked of it."""
+        if held.asked_at is None:
+            return
+        overdue_s = now - held.asked_at - self._jobs.kinds[seat.kind].grace_s
+        if overdue_s > _LAST_GRACE_S:
+            self._give_up(seat, "a handler did not do what was asked of it, nor end")
+        elif overdue_s > 0 and not held.is_dropped:
+            held.is_dropped = True
+            self._jobs.tell(held.id, "warning", "the handler did not do what was asked of it; it is cut off")
+            seat.channel.send(wire.Drop(held.id, held.fence))
 
     async def stop(self, grace_s: float) -> None:
         """Have every worker give back what it has; return when all are gone, or after that long."""
+        self._stopping = True
         for seat in self._seats:
             self._stop(seat)
         if self._seats:
@@ -112,8 +141,7 @@ class Desk:
         seat.heard_at = self._now()
         if isinstance(frame, wire.Hello):
             seat.kind, seat.pid = frame.kind, frame.pid
-            log.info("job_worker_ready", kind=frame.kind, pid=frame.pid)
-            self.assign(frame.kind)
+            self._on_ready(seat)
         elif isinstance(frame, wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail):
             self._begin(self._record(seat, frame))
         elif isinstance(frame, wire.Progress | wire.Line):
@@ -127,10 +155,18 @@ class Desk:
         if seat.held:
             log.warning("job_worker_lost", kind=seat.kind, pid=seat.pid, jobs=len(seat.held), reason=reason)
         for held in seat.held.values():
-            self._begin(self._lose(held))
+            self._begin(self._lose(held, reason))
         seat.held.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _on_ready(self, seat: WorkerSeat) -> None:
+        log.info("job_worker_ready", kind=seat.kind, pid=seat.pid)
+        for listener in self.on_ready:
+            listener(seat.pid)
+        if self._stopping:
+            self._stop(seat)
+        self.assign(seat.kind)
 
     def _connect(self) -> "Channel[wire.FromWorker]":
         channel: Channel[wire.FromWorker] = Channel(wire.decode_from_worker)
@@ -155,7 +191,7 @@ class Desk:
             self._again.discard(kind)
 
     def _give(self, seat: WorkerSeat, job: Job) -> None:
-        held = Held(job.id, job.fence)
+        held = Held(job.id, job.fence, self._now() if job.wish else None)
         if seat not in self._seats or seat.stopping:
             self._begin(self._return(held))
             return
@@ -210,9 +246,10 @@ class Desk:
         else:
             self._jobs.progress(frame.job, Progress(frame.fence, frame.stage, frame.done, frame.total))
 
-    async def _lose(self, held: Held) -> None:
+    async def _lose(self, held: Held, reason: str) -> None:
         """A lease whose holder is gone. It is tried until it is on record: the job would wait for ever."""
-        await self._insist(lambda: self._jobs.fail(held.id, held.fence, "worker_lost", _LOST, retry=True))
+        told = f"the worker process was lost: {reason}"
+        await self._insist(lambda: self._jobs.fail(held.id, held.fence, "worker_lost", told, retry=True))
 
     async def _return(self, held: Held) -> None:
         """A lease that nobody got."""
@@ -233,6 +270,7 @@ class Desk:
         for seat in self._seats:
             held = seat.held.get(job.id)
             if held is not None and held.fence == job.fence:
+                held.asked_at = self._now() if job.wish else None
                 seat.channel.send(wire.Wished(job.id, job.fence, job.wish))
 
     def _stop(self, seat: WorkerSeat) -> None:
@@ -240,11 +278,11 @@ class Desk:
             seat.stopping = True
             seat.channel.send(wire.Stop())
 
-    def _give_up(self, seat: WorkerSeat) -> None:
-        log.error("job_worker_silent", kind=seat.kind, pid=seat.pid)
-        for listener in self.on_silent:
+    def _give_up(self, seat: WorkerSeat, reason: str) -> None:
+        log.error("job_worker_given_up", kind=seat.kind, pid=seat.pid, reason=reason)
+        for listener in self.on_lost:
             listener(seat.pid)
-        seat.channel.close("it was silent for too long")
+        seat.channel.close(reason)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -18,6 +18,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     places: int = 1  # jobs that one worker process has at the same time
     closes: bool = False  # cancelled or expired, its handler runs (once more) to keep what is finished
     retries: int | None = None  # failures in a row that are borne; None is the setting's
+    grace_s: float = 300.0  # in which its handler does what was asked of it; then it is cut off
     keep_s: float | None = None  # after its end; None is the setting's
     on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends it, however it ends
 
@@ -33,7 +34,8 @@ class JobFailed(PileusError):
 
 
 class Context(Protocol):
-    """One lease of a job, as its handler has it."""
+    """One lease of a job, as its handler has it. A handler that does not do what is asked of it within its kind's
+    `grace_s` is cancelled; if it goes on in spite of that, its process is killed."""
 
     job: Job  # as it was leased: `spec`, `checkpoint`, `fence`
     folder: Path  # the job's own; exists, and stays until the job is forgotten. An earlier holder may still write there

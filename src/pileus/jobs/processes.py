@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from typing import Protocol
 
+from pileus.core.errors import Unavailable
 from pileus.jobs.desk import Desk
 from pileus.jobs.service import JobService
 from pileus.observability.events import get_log
-from pileus.store.job_table import JobState, JobTable
-from pileus.store.port import Store
 
+START_S = 120.0  # who takes no jobs by then is ended
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
 _STEADY_S = 10.0  # who ran so long did not fail at its start
 
@@ -31,22 +31,26 @@ class WorkerHandle(Protocol):
 class WorkerStarter(Protocol):
     """Starts worker processes."""
 
-    async def start(self, kind: str) -> WorkerHandle: ...
+    async def start(self, kind: str) -> WorkerHandle:
+        """Raises `OSError` where no process is to be had."""
+        ...
 
 
 class WorkerProcesses:
     """One for each kind that has work. For one event loop."""
 
-    def __init__(self, jobs: JobService, desk: Desk, store: Store, starter: WorkerStarter) -> None:
+    def __init__(self, jobs: JobService, desk: Desk, starter: WorkerStarter) -> None:
+        self._jobs = jobs
         self._desk = desk
-        self._store = store
         self._starter = starter
-        self._table = JobTable()
         self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._waits: dict[str, float] = {}  # before the next start of a kind whose last ones ended early
         self._handles: dict[int, WorkerHandle] = {}
+        self._ready: set[int] = set()
         self._stopping = asyncio.Event()
         jobs.on_queued.append(self._look)
-        desk.on_silent.append(self._kill)
+        desk.on_ready.append(self._ready.add)
+        desk.on_lost.append(self._kill)
 
     async def stop(self, grace_s: float) -> None:
         """Let each give back what it has, and make it end after that long."""
@@ -58,42 +62,57 @@ class WorkerProcesses:
             await asyncio.wait(self._keeping.values())
 
     def _look(self, kind: str) -> None:
-        """Keep a worker for that kind, if it has work."""
+        """That kind has work: it needs a worker."""
         if kind not in self._keeping and not self._stopping.is_set():
             task = self._keeping[kind] = asyncio.create_task(self._keep(kind))
             task.add_done_callback(lambda _: self._keeping.pop(kind, None))
 
     async def _keep(self, kind: str) -> None:
+        """One life of a worker, and the wait before the next, which begins with the next look."""
         loop = asyncio.get_running_loop()
-        wait_s = _FIRST_WAIT_S
-        while not self._stopping.is_set() and await self._has_work(kind):
-            began = loop.time()
-            try:
-                status: int | str = await self._live(kind)
-            except OSError as error:  # no process is to be had at present
-                status = error.strerror or str(error)
-            if status == 0 or self._stopping.is_set():
-                continue
-            log.error("job_worker_ended", kind=kind, status=status)
-            wait_s = _FIRST_WAIT_S if loop.time() - began > _STEADY_S else min(2 * wait_s, _LONGEST_WAIT_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait_s)
+        began = loop.time()
+        trouble = await self._live(kind)
+        if self._stopping.is_set():
+            return
+        if trouble:
+            with contextlib.suppress(Unavailable):  # the next start that fails tells again
+                await self._jobs.not_begun(kind, trouble)
+        if loop.time() - began > _STEADY_S:
+            self._waits.pop(kind, None)
+        wait_s = self._waits.get(kind, _FIRST_WAIT_S)
+        self._waits[kind] = min(2 * wait_s, _LONGEST_WAIT_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait_s)
 
-    async def _has_work(self, kind: str) -> bool:
-        states = (JobState.QUEUED, JobState.RUNNING)
-        return await self._store.read(lambda tx: self._table.count(tx, kind, states)) > 0
-
-    async def _live(self, kind: str) -> int:
-        """One life of a worker process; its exit status."""
-        handle = await self._starter.start(kind)
-        self._handles[handle.pid] = handle
-        log.info("job_worker_started", kind=kind, pid=handle.pid)
+    async def _live(self, kind: str) -> str:
+        """One life of a worker process; says why, where it ended without having taken jobs."""
         try:
-            if self._stopping.is_set():  # it was asked for while this one began
-                handle.kill()
-            return await handle.wait()
+            handle = await self._starter.start(kind)
+        except OSError as error:
+            log.error("job_worker_not_started", kind=kind, reason=str(error))
+            return f"no worker process can be started: {error.strerror or error}"
+        pid = handle.pid
+        self._handles[pid] = handle
+        log.info("job_worker_started", kind=kind, pid=pid)
+        timer = asyncio.get_running_loop().call_later(START_S, self._kill_unless_ready, pid)
+        if self._stopping.is_set():  # it was asked for while this one began
+            handle.kill()
+        try:
+            status = await handle.wait()
+            if status and not self._stopping.is_set():
+                log.error("job_worker_ended", kind=kind, pid=pid, status=status)
+            is_lame = pid not in self._ready
         finally:
-            del self._handles[handle.pid]
+            timer.cancel()
+            del self._handles[pid]
+            self._ready.discard(pid)
+        return (
+            f"its worker process ended before it took jobs, with status {status}; the log says why" if is_lame else ""
+        )
+
+    def _kill_unless_ready(self, pid: int) -> None:
+        if pid not in self._ready:
+            self._kill(pid)
 
     def _kill(self, pid: int) -> None:
         if pid in self._handles:

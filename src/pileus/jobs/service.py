@@ -1,46 +1,36 @@
-"""Every job of this Pileus, as its owner keeps it: each change is one transaction, by the rules of `machine`."""
+"""Every job of this Pileus, as its owner keeps it, by the rules of `machine`."""
 
 import asyncio
-from collections import defaultdict
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
-from msgspec import Struct, structs
+from msgspec import structs
 from sqlalchemy import Connection
 
 from pileus.config.settings import Jobs
 from pileus.core.clock import Clock
-from pileus.core.errors import InvalidRequest, NotFound, Unavailable
+from pileus.core.errors import InvalidRequest, Unavailable
 from pileus.core.ids import new_id
-from pileus.core.records import PRIORITY_LIMIT, AuditEvent, Principal
+from pileus.core.records import PRIORITY_LIMIT, Principal
 from pileus.jobs import machine
 from pileus.jobs.handler import Kind
+from pileus.jobs.machine import LeaseLost
+from pileus.jobs.recording import Recorder, not_found
+from pileus.jobs.told import LINE_LIMIT, Progress, Told
 from pileus.observability.events import get_log
 from pileus.store.job_table import ENDED, Job, JobLine, JobLineTable, JobState, JobTable
 from pileus.store.port import Store
-from pileus.store.tables import AuditTable
 
-LINES_KEPT = 1000  # of each job
-_LINE_LIMIT = 2000  # characters
-_LINES_WAITING = 10_000  # of all jobs, between two writes
 _TICK_S = 0.5
+_END_AT_ONCE = 500  # jobs whose time is over
+_FORGET_S = 60.0  # between two looks for what is old
 _FORGET_AT_ONCE = 500
 _CLOCK_TOLERANCE_S = 60.0
 
 log = get_log(__name__)
-
-Change = Callable[[Job], Job]
-
-
-class Progress(Struct, frozen=True):
-    """How far a lease is, as last told."""
-
-    fence: int
-    stage: str
-    done: int
-    total: int
 
 
 class JobService:
@@ -50,16 +40,18 @@ class JobService:
         self.kinds: Mapping[str, Kind] = {kind.name: kind for kind in kinds}
         self.on_queued: list[Callable[[str], None]] = []  # called with a kind that may have work
         self.on_wished: list[Callable[[Job], None]] = []  # called with a running job of which something is asked
+        self._recorder = Recorder(store, self.kinds, clock)
+        self._recorder.on_changed.append(self._on_changed)
         # Called with a job that ends, in the transaction that ends it, and so in the store's thread.
-        self.on_ended: list[Callable[[Connection, Job], None]] = []
+        self.on_ended: list[Callable[[Connection, Job], None]] = self._recorder.on_ended
+        self._told = Told(store, clock)
         self._store = store
         self._settings = settings
         self._folder = folder
         self._clock = clock
-        self._table, self._lines, self._audit = JobTable(), JobLineTable(), AuditTable()
-        self._progress: dict[str, Progress] = {}
-        self._told: defaultdict[str, list[tuple[float, str, str]]] = defaultdict(list)
-        self._told_count = 0
+        self._table, self._lines = JobTable(), JobLineTable()
+        self._offset = clock.wall() - clock.monotonic()
+        self._forget_at = clock.monotonic()
 
     # --- for everybody ------------------------------------------------------------------------------------------------
 
@@ -109,15 +101,20 @@ class JobService:
         )
 
     def submit_in(self, tx: Connection, job: Job) -> None:
-        """Submit a draft together with other changes. It begins with the next look at the store."""
+        """Submit a draft together with other changes. It begins within a tick, or with `wake` after the commit."""
         self._table.insert(tx, job)
+
+    def wake(self, kind: str) -> None:
+        """That kind may have work."""
+        for listener in self.on_queued:
+            listener(kind)
 
     async def get(self, job_id: str, tenant: str | None) -> Job:
         """Raises `NotFound`, also for another tenant's; `None` sees all."""
         job = await self._store.read(lambda tx: self._table.get(tx, job_id))
         if job is None or tenant not in (None, job.tenant):
-            raise _not_found(job_id)
-        return self._shown(job)
+            raise not_found(job_id)
+        return self._told.shown(job)
 
     async def latest(
         self,
@@ -130,7 +127,7 @@ class JobService:
     ) -> list[Job]:
         """The latest first, from the first before that sequence number on; `None` sees all tenants'."""
         query = partial(self._table.latest, tenant=tenant, kind=kind, state=state, before=before, limit=limit)
-        return [self._shown(job) for job in await self._store.read(query)]
+        return [self._told.shown(job) for job in await self._store.read(query)]
 
     async def lines(self, job_id: str, after: int | None, limit: int) -> list[JobLine]:
         """What the job told: from the first line after that sequence number on, or the last lines."""
@@ -146,7 +143,7 @@ class JobService:
         """Go on with a job that was paused, or that failed. Raises as `pause`."""
 
         def change(tx: Connection, job: Job) -> Job:
-            return machine.resumed(job, needs_met=self._needs_met(tx, job))
+            return machine.resumed(job, needs_met=self._recorder.needs_met(tx, job))
 
         return await self._act("job.resume", job_id, by, tenant, change)
 
@@ -160,16 +157,7 @@ class JobService:
 
     async def forget(self, job_id: str, by: Principal, tenant: str | None) -> None:
         """Delete a job that has ended, with what it has left. Raises as `pause`."""
-        event = self._event("job.forget", job_id, by)
-
-        def work(tx: Connection) -> None:
-            job = self._find(tx, job_id, tenant)
-            if not job.ended:
-                raise machine.NotPossible(f"The job {job_id} cannot be deleted: it is {job.state}. Cancel it first.")
-            self._audit.insert(tx, [event])
-            self._table.forget(tx, [job_id])
-
-        await self._store.write(work)
+        await self._recorder.forget(job_id, by, tenant)
         await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
 
     async def count_open(self, kind: str, tenant: str) -> int:
@@ -180,12 +168,12 @@ class JobService:
     # --- for the desk -------------------------------------------------------------------------------------------------
 
     async def lease(self, kind: str, limit: int) -> list[Job]:
-        """As many of a kind as there are and may be, the most urgent first."""
+        """As many of a kind as there are and may be, the most urgent first, and no tenant's all before another's."""
+        self._told.troubles.pop(kind, None)  # somebody asks for them
 
         def work(tx: Connection) -> list[Job]:
             now = self._clock.wall()
-            latest_ready = now + machine.LONGEST_BACKOFF_S + _CLOCK_TOLERANCE_S
-            jobs = [machine.leased(job, now) for job in self._table.next(tx, kind, now, latest_ready, limit)]
+            jobs = [machine.leased(job, now) for job in self._table.next(tx, kind, now, _latest_ready(now), limit)]
             for job in jobs:
                 self._table.put(tx, job)
             return jobs
@@ -194,47 +182,71 @@ class JobService:
 
     async def checkpoint(self, job_id: str, fence: int, body: bytes, stage: str, done: int, total: int) -> None:
         """Raises `LeaseLost`."""
-        self._progress.pop(job_id, None)
-        await self._change(job_id, lambda job: machine.checkpointed(job, fence, body, stage, done, total))
+        await self._recorder.change(job_id, lambda job: machine.checkpointed(job, fence, body, stage, done, total))
+        self._told.progress.pop(job_id, None)
 
     async def finish(self, job_id: str, fence: int, result: bytes) -> None:
         """Raises `LeaseLost`."""
-        await self._change(job_id, lambda job: machine.finished(job, fence, result, self._clock.wall()))
+        await self._recorder.change(job_id, lambda job: machine.finished(job, fence, result, self._clock.wall()))
 
     async def give_back(self, job_id: str, fence: int) -> None:
         """Raises `LeaseLost`."""
-        await self._change(job_id, lambda job: machine.yielded(job, fence))
+        await self._recorder.change(job_id, lambda job: machine.yielded(job, fence))
 
     async def fail(self, job_id: str, fence: int, code: str, error: str, *, retry: bool) -> None:
         """Raises `LeaseLost`."""
+        error = error[:LINE_LIMIT]
 
         def change(job: Job) -> Job:
-            own = self.kinds[job.kind].retries
-            retries = (self._settings.retries if own is None else own) if retry else 0
-            return machine.failed(job, fence, code, error, self._clock.wall(), retries)
+            return machine.failed(job, fence, code, error, self._clock.wall(), self._retries(job) if retry else 0)
 
-        await self._change(job_id, change)
+        try:
+            await self._recorder.change(job_id, change)
+        except (LeaseLost, Unavailable):
+            raise
+        except Exception as own:  # the kind's own account of the end went wrong: then the job may not end
+            log.error("job_not_ended", job=job_id, exc_info=own)
+            error = f"{error} (and its end cannot be put on record: {type(own).__name__}: {own})"[:LINE_LIMIT]
+            await self._recorder.change(
+                job_id, lambda job: machine.failed(job, fence, code, error, self._clock.wall(), sys.maxsize)
+            )
         self.tell(job_id, "error", error)
 
+    async def not_begun(self, kind: str, reason: str) -> None:
+        """No worker for that kind could be started. Its jobs wait and show why, but for those that wait only to end."""
+        self._told.troubles[kind] = reason[:LINE_LIMIT]
+
+        def change(job: Job) -> Job:
+            return machine.not_begun(job, "worker_not_started", reason, self._clock.wall(), self._retries(job))
+
+        await self._recorder.change_each(await self._store.read(lambda tx: self._table.closing(tx, kind)), change)
+
     def progress(self, job_id: str, progress: Progress) -> None:
-        self._progress[job_id] = progress
+        self._told.progress[job_id] = progress
 
     def tell(self, job_id: str, level: str, text: str) -> None:
         """A line of the job's log; it is written soon."""
-        if self._told_count < _LINES_WAITING:
-            self._told_count += 1
-            self._told[job_id].append((self._clock.wall(), level, text[:_LINE_LIMIT]))
+        self._told.line(job_id, level, text)
+
+    async def write_lines(self) -> None:
+        """Write what was told up to now. Raises `Unavailable`."""
+        await self._told.write()
 
     # --- the owner's life ---------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take over: what was leased under an earlier owner is queued again. Blocks."""
+        """Take over: what was leased under an earlier owner is queued again, and folders of jobs that are forgotten are
+        deleted. Blocks."""
 
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> set[str]:
             for job in self._table.in_state(tx, [JobState.RUNNING]):
                 self._table.put(tx, machine.yielded(job, job.fence))
+            return self._table.ids(tx)
 
-        self._store.write_blocking(work)
+        known = self._store.write_blocking(work)
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            if folder.name not in known:
+                rmtree(folder, ignore_errors=True)
 
     def folder(self, job_id: str) -> Path:
         """The job's own."""
@@ -245,172 +257,94 @@ class JobService:
         while True:
             await asyncio.sleep(_TICK_S)
             try:
-                await self._tick()
+                await self.tick()
             except Unavailable as error:  # the next tick tries again
                 log.warning("jobs.not_written", reason=error.message)
-            for kind in self.kinds:
-                self._queued(kind)
 
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
+        """Where nothing is to be done, this writes nothing and reads with one statement more than there are kinds."""
+        await self._follow_clock()
         now = self._clock.wall()
-        for job in await self._store.read(lambda tx: self._table.due(tx, now)):
-            closes = self._closes(job)
-            await self._change(job.id, lambda job, closes=closes: _expired(job, now, closes=closes))  # type: ignore[misc]
+        due, kinds = await self._store.read(partial(self._look, now))
+        for kind in kinds:
+            self.wake(kind)
+        await self._recorder.change_each(due, lambda job: machine.expired(job, now, closes=self._closes(job)))
         await self.write_lines()
-        forgotten = await self._store.write(self._forget) if await self._store.read(self._is_there_old) else []
-        for job_id in forgotten:
-            await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
+        if self._clock.monotonic() >= self._forget_at:
+            await self._forget()
 
-    async def write_lines(self) -> None:
-        """Write what was told up to now."""
-        told, self._told = self._told, defaultdict(list)
-        self._told_count = 0
-        if not told:
+    def _look(self, now: float, tx: Connection) -> tuple[list[str], list[str]]:
+        """The jobs whose time is over, and the kinds that have work."""
+        ready = [kind for kind in self.kinds if self._table.has_ready(tx, kind, now, _latest_ready(now))]
+        return self._table.due(tx, now, _END_AT_ONCE), ready
+
+    async def _follow_clock(self) -> None:
+        """Where the clock was set, take deadlines along: they were meant as so much time."""
+        offset = self._clock.wall() - self._clock.monotonic()
+        by_s, self._offset = offset - self._offset, offset
+        if abs(by_s) <= _CLOCK_TOLERANCE_S:
             return
-
-        def work(tx: Connection) -> None:
-            for job_id, lines in told.items():
-                self._lines.insert(tx, job_id, lines, LINES_KEPT)
-
+        log.warning("jobs.clock_set", by_s=round(by_s))
         try:
-            await self._store.write(work)
+            await self._store.write(lambda tx: self._table.shift(tx, by_s))
         except Unavailable:
-            for job_id, lines in told.items():
-                self._told[job_id][:0] = lines
+            self._offset -= by_s
             raise
 
-    def _is_there_old(self, tx: Connection) -> bool:
-        return any(self._old(tx, 1))
+    async def _forget(self) -> None:
+        """Delete what ended long ago, with its folders."""
+        old = await self._store.read(self._old)
+        if old:
+            await self._store.write(lambda tx: self._table.forget(tx, old))
+            for job_id in old:
+                await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
+        if len(old) < _FORGET_AT_ONCE:  # else there may be more
+            self._forget_at = self._clock.monotonic() + _FORGET_S
 
-    def _forget(self, tx: Connection) -> list[str]:
-        ids = self._old(tx, _FORGET_AT_ONCE)
-        self._table.forget(tx, ids)
-        return ids
-
-    def _old(self, tx: Connection, limit: int) -> list[str]:
+    def _old(self, tx: Connection) -> list[str]:
         now = self._clock.wall()
         found: list[str] = []
         for kind in self.kinds.values():
             keep_s = self._settings.keep_s if kind.keep_s is None else kind.keep_s
-            found += self._table.ended_before(tx, kind.name, now - keep_s, limit)
+            found += self._table.ended_before(tx, kind.name, now - keep_s, _FORGET_AT_ONCE - len(found))
         return found
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
     async def _submit(self, job: Job) -> Job:
+        await self._follow_clock()  # before this one's deadline is on record
+
         def work(tx: Connection) -> Job:
-            met = self._needs_met(tx, job)
+            met = self._recorder.needs_met(tx, job)
             return self._table.insert(tx, job if met else structs.replace(job, state=JobState.WAITING))
 
         stored = await self._store.write(work)
-        self._queued(job.kind)
+        self.wake(job.kind)
         return stored
 
-    def _needs_met(self, tx: Connection, job: Job) -> bool:
-        """Whether the jobs that it needs have succeeded. Raises `InvalidRequest` for one that will not."""
-        needed = [(need, self._table.get(tx, need)) for need in job.needs]
-        for need, found in needed:
-            if found is None or found.tenant != job.tenant:
-                raise InvalidRequest(f"There is no job {need!r}.", param="needs")
-            if found.ended and found.state != JobState.SUCCEEDED:
-                raise InvalidRequest(f"The job {need!r} has {found.state}.", param="needs")
-        return all(found.ended for _, found in needed if found is not None)
-
     async def _act(
-        self,
-        action: str,
-        job_id: str,
-        by: Principal,
-        tenant: str | None,
-        change: Callable[[Connection, Job], Job],
+        self, action: str, job_id: str, by: Principal, tenant: str | None, change: Callable[[Connection, Job], Job]
     ) -> Job:
-        """What somebody does to a job, on record in the audit."""
-        event = self._event(action, job_id, by)
+        return self._told.shown(await self._recorder.act(action, job_id, by, tenant, change))
 
-        def work(tx: Connection) -> tuple[Job, Job]:
-            job = self._find(tx, job_id, tenant)
-            self._audit.insert(tx, [event])
-            return job, self._put(tx, job, change(tx, job))
-
-        return self._spread(*await self._store.write(work))
-
-    def _event(self, action: str, job_id: str, by: Principal) -> AuditEvent:
-        now = self._clock.wall()
-        return AuditEvent(at=now, actor=by.key_id, tenant=by.tenant, action=action, target=job_id)
-
-    def _find(self, tx: Connection, job_id: str, tenant: str | None) -> Job:
-        job = self._table.get(tx, job_id)
-        if job is None or tenant not in (None, job.tenant):
-            raise _not_found(job_id)
-        return job
-
-    async def _change(self, job_id: str, change: Change) -> Job:
-        def work(tx: Connection) -> tuple[Job, Job]:
-            job = self._table.get(tx, job_id)
-            if job is None:
-                raise machine.LeaseLost
-            return job, self._put(tx, job, change(job))
-
-        return self._spread(*await self._store.write(work))
-
-    def _put(self, tx: Connection, old: Job, new: Job) -> Job:
-        if new == old:
-            return old
-        if new.ended:
-            new = structs.replace(new, blobs=())
-        self._table.put(tx, new)
-        if new.ended and not old.ended:
-            self._end(tx, new)
-        return new
-
-    def _end(self, tx: Connection, job: Job) -> None:
-        """All that follows from a job's end, in the same transaction."""
-        kind = self.kinds.get(job.kind)
-        if kind is not None and kind.on_ended is not None:
-            kind.on_ended(tx, job)
-        for listener in self.on_ended:
-            listener(tx, job)
-        for waiting in self._table.in_state(tx, [JobState.WAITING]):
-            if job.id in waiting.needs:
-                self._put(tx, waiting, self._after_need(tx, waiting, job))
-
-    def _after_need(self, tx: Connection, waiting: Job, need: Job) -> Job:
-        if need.state != JobState.SUCCEEDED:
-            return machine.need_failed(waiting, need.id, self._clock.wall())
-        others = [self._table.get(tx, other) for other in waiting.needs]
-        met = all(other is not None and other.state == JobState.SUCCEEDED for other in others)
-        return machine.needs_met(waiting) if met else waiting
-
-    def _spread(self, old: Job, new: Job) -> Job:
-        """Tell the listeners of a change that is on record."""
-        if new.ended or new.state != JobState.RUNNING:
-            self._progress.pop(new.id, None)
-        if new.state == JobState.RUNNING and new.wish != old.wish:
+    def _on_changed(self, old: Job, new: Job) -> None:
+        if new.state != JobState.RUNNING:
+            self._told.progress.pop(new.id, None)
+        elif new.wish != old.wish:
             for listener in self.on_wished:
                 listener(new)
         if new.state == JobState.QUEUED:
-            self._queued(new.kind)
-        return self._shown(new)
+            self.wake(new.kind)
 
-    def _queued(self, kind: str) -> None:
-        for listener in self.on_queued:
-            listener(kind)
+    def _retries(self, job: Job) -> int:
+        kind = self.kinds.get(job.kind)
+        return self._settings.retries if kind is None or kind.retries is None else kind.retries
 
     def _closes(self, job: Job) -> bool:
         kind = self.kinds.get(job.kind)
         return kind is not None and kind.closes
 
-    def _shown(self, job: Job) -> Job:
-        """With the progress that was told since its last checkpoint."""
-        told = self._progress.get(job.id)
-        if told is None or told.fence != job.fence or job.state != JobState.RUNNING:
-            return job
-        return structs.replace(job, stage=told.stage, done=told.done, total=told.total)
 
-
-def _expired(job: Job, now: float, *, closes: bool) -> Job:
-    return job if job.ended else machine.expired(job, now, closes=closes)
-
-
-def _not_found(job_id: str) -> NotFound:
-    return NotFound(f"There is no job {job_id!r}.")
+def _latest_ready(now: float) -> float:
+    """Later than any `ready_at` that can be meant."""
+    return now + machine.LONGEST_BACKOFF_S + _CLOCK_TOLERANCE_S

@@ -99,12 +99,19 @@ class Refused(Struct, frozen=True, array_like=True, tag=19):
     message: str
 
 
+class Drop(Struct, frozen=True, array_like=True, tag=21):
+    """Cut that handler off: it had time to do what was asked of it."""
+
+    job: str
+    fence: int
+
+
 class Stop(Struct, frozen=True, array_like=True, tag=20):
     """Give back what you have, and end."""
 
 
 FromWorker = Hello | Beat | Checkpoint | Progress | Line | Finish | Yield | Fail
-FromOwner = Lease | Wished | Done | Refused | Stop
+FromOwner = Lease | Wished | Done | Refused | Stop | Drop
 
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_from_owner = msgspec.msgpack.Decoder(FromOwner).decode

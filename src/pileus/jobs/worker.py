@@ -17,6 +17,7 @@ from pileus.observability.events import get_log
 from pileus.store.job_table import Job, Wish
 
 _TRY_AGAIN_S = 1.0
+_LAST_GRACE_S = 5.0  # for handlers, once the owner is gone
 
 log = get_log(__name__)
 
@@ -46,8 +47,10 @@ class JobWorker:
         stopping = asyncio.create_task(self._stop())
         ends: set[asyncio.Future[Any]] = {self.lost, stopping}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (beating, stopping, *self._tasks):
+        ending = {beating, stopping, *self._tasks}
+        for task in ending:
             task.cancel()
+        await asyncio.wait(ending, timeout=_LAST_GRACE_S)
         self._channel.finish()
 
     def stop(self) -> None:
@@ -68,6 +71,10 @@ class JobWorker:
             lease = self._leases.get(frame.job)
             if lease is not None and lease.job.fence == frame.fence and not self._stopping.is_set():
                 lease.ask(frame.wish)
+        elif isinstance(frame, wire.Drop):
+            lease = self._leases.get(frame.job)
+            if lease is not None and lease.job.fence == frame.fence:
+                lease.drop()
         elif isinstance(frame, wire.Stop):
             self.stop()
         else:
@@ -127,9 +134,7 @@ class JobWorker:
             await asyncio.wait(self._tasks)
 
     def _begin(self, job: Job) -> None:
-        folder = self._folder / job.id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lease = self._leases[job.id] = Lease(self, job, folder)
+        lease = self._leases[job.id] = Lease(self, job, self._folder / job.id)
         if self._stopping.is_set():
             lease.ask(Wish.PAUSE)
         task = asyncio.create_task(self._work(lease))
@@ -156,9 +161,14 @@ class JobWorker:
         """The handler's end, whatever it is, as a frame."""
         job = lease.job
         try:
-            outcome = await self._handler(lease)
+            lease.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            outcome = await lease.run(self._handler)
         except LeaseLost:
             raise
+        except asyncio.CancelledError:
+            if not lease.is_dropped:
+                raise
+            return _dropped(lease)
         except JobFailed as error:
             return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=False)
         except PileusError as error:
@@ -179,7 +189,9 @@ class Lease:
         self.job = job
         self.folder = folder
         self._worker = worker
+        self.is_dropped = False
         self._wish = job.wish
+        self._handling: asyncio.Task[bytes | Yielded] | None = None
         self._asked = asyncio.Event()
         if job.wish:
             self._asked.set()
@@ -196,6 +208,16 @@ class Lease:
         else:
             self._asked.clear()
 
+    async def run(self, handler: Handler) -> bytes | Yielded:
+        """What the handler gives. Raises what it raises."""
+        self._handling = asyncio.ensure_future(handler(self))
+        return await self._handling
+
+    def drop(self) -> None:
+        """Cut the handler off. No-op where nothing is asked of it any more."""
+        if self._wish and self._handling is not None:
+            self.is_dropped = self._handling.cancel()
+
     async def wished(self) -> Wish:
         await self._asked.wait()
         return self._wish
@@ -208,3 +230,11 @@ class Lease:
 
     def log(self, text: str, level: str = "info") -> None:
         self._worker.send(wire.Line(self.job.id, self.job.fence, level, text))
+
+
+def _dropped(lease: Lease) -> wire.Yield | wire.Fail:
+    """The end of a handler that did not do what was asked of it: a pause goes on from the last checkpoint."""
+    job = lease.job
+    if lease.wish == Wish.PAUSE:
+        return wire.Yield(0, job.id, job.fence)
+    return wire.Fail(0, job.id, job.fence, "cut_off", "it did not do in time what was asked of it", retry=False)

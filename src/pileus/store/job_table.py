@@ -1,10 +1,23 @@
 """The statements of jobs and their logs. Every method runs inside a transaction that the caller opened."""
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from pileus.store import schema
 
@@ -75,6 +88,14 @@ class JobLine(Struct, frozen=True):
     text: str
 
 
+class _Head(NamedTuple):
+    """A job that goes before all others of its tenant and priority."""
+
+    priority: int
+    tenant: str
+    sequence: int
+
+
 class JobTable:
     """Jobs by id, and in the order of their submission."""
 
@@ -98,32 +119,63 @@ class JobTable:
         tx.execute(update(table).where(table.c.id == job.id).values(values))
 
     def next(self, tx: Connection, kind: str, now: float, latest_ready: float, limit: int) -> list[Job]:
-        """Queued jobs of a kind whose turn it is, the most urgent first. One whose `ready_at` lies after
-        `latest_ready` cannot be meant: the clock was set back."""
+        """Queued jobs of a kind whose turn it is, the most urgent first, and among equally urgent ones those of the
+        tenant that would have the fewest at work. One whose `ready_at` lies after `latest_ready` cannot be meant: the
+        clock was set back."""
         table = schema.job
-        is_ready = (table.c.ready_at <= now) | (table.c.ready_at > latest_ready)
-        query = (
-            select(table)
-            .where(table.c.state == JobState.QUEUED, table.c.kind == kind, is_ready)
-            .order_by(table.c.priority.desc(), table.c.sequence)
-            .limit(limit)
-        )
-        return _jobs(tx, query)
+        ready = _ready(kind, now, latest_ready)
+        heads = self._heads(tx, *ready)
+        at_work = self._at_work(tx, kind)
+        chosen: list[int] = []
+        while heads and len(chosen) < limit:
+            head = min(heads, key=lambda head: (-head.priority, at_work[head.tenant], head.sequence))
+            heads.remove(head)
+            chosen.append(head.sequence)
+            at_work[head.tenant] += 1
+            same = table.c.priority == head.priority, table.c.tenant == head.tenant
+            heads += self._heads(tx, *ready, *same, table.c.sequence > head.sequence)
+        found = {job.sequence: job for job in _jobs(tx, select(table).where(table.c.sequence.in_(chosen)))}
+        return [found[sequence] for sequence in chosen]
+
+    def has_ready(self, tx: Connection, kind: str, now: float, latest_ready: float) -> bool:
+        """Whether `next` would find one."""
+        query = select(schema.job.c.sequence).where(*_ready(kind, now, latest_ready)).limit(1)
+        return tx.execute(query).first() is not None
+
+    def closing(self, tx: Connection, kind: str) -> list[str]:
+        """Ids of queued jobs of a kind that wait for a worker only to end."""
+        table = schema.job
+        asked = table.c.wish.in_((Wish.CANCEL, Wish.EXPIRE))
+        query = select(table.c.id).where(table.c.state == JobState.QUEUED, table.c.kind == kind, asked)
+        return [*tx.execute(query).scalars()]
 
     def in_state(self, tx: Connection, states: Sequence[JobState]) -> list[Job]:
         """By submission."""
         table = schema.job
         return _jobs(tx, select(table).where(table.c.state.in_(states)).order_by(table.c.sequence))
 
-    def due(self, tx: Connection, now: float) -> list[Job]:
-        """Jobs whose time is over and who have not been told."""
+    def needing(self, tx: Connection, job_id: str) -> list[Job]:
+        """Jobs that may yet begin and need that one, by submission."""
         table = schema.job
-        query = select(table).where(
+        begins = table.c.state.in_((JobState.WAITING, JobState.PAUSED))
+        query = select(table).where(begins, table.c.needs.contains(job_id)).order_by(table.c.sequence)
+        return [job for job in _jobs(tx, query) if job_id in job.needs]
+
+    def due(self, tx: Connection, now: float, limit: int) -> list[str]:
+        """Ids of jobs whose time is over and who have not been told."""
+        table = schema.job
+        query = select(table.c.id).where(
             table.c.due_at <= now,
-            table.c.state.not_in(ENDED),
+            table.c.finished_at.is_(None),
             table.c.wish.not_in((Wish.CANCEL, Wish.EXPIRE)),
         )
-        return _jobs(tx, query)
+        return [*tx.execute(query.limit(limit)).scalars()]
+
+    def shift(self, tx: Connection, by_s: float) -> None:
+        """The clock was set by so much: what lies ahead of a job is as far ahead as it was."""
+        table = schema.job
+        times = {"due_at": table.c.due_at + by_s, "ready_at": table.c.ready_at + by_s}
+        tx.execute(update(table).where(table.c.finished_at.is_(None)).values(times))
 
     def latest(
         self,
@@ -142,30 +194,50 @@ class JobTable:
             query = query if value is None else query.where(column == value)
         return _jobs(tx, query if before is None else query.where(table.c.sequence < before))
 
-    def count(self, tx: Connection, kind: str, states: Sequence[JobState], tenant: str | None = None) -> int:
-        """Of all tenants, or of one."""
+    def count(self, tx: Connection, kind: str, states: Sequence[JobState], tenant: str) -> int:
         table = schema.job
-        query = select(func.count()).where(table.c.kind == kind, table.c.state.in_(states))
-        return tx.execute(query if tenant is None else query.where(table.c.tenant == tenant)).scalar_one()
+        query = select(func.count()).where(table.c.kind == kind, table.c.state.in_(states), table.c.tenant == tenant)
+        return tx.execute(query).scalar_one()
 
     def ended_before(self, tx: Connection, kind: str, at: float, limit: int) -> list[str]:
-        """Ids of jobs of a kind that ended before then."""
-        table = schema.job
+        """Ids of jobs of a kind that ended before then, but for those that another needs which may yet begin."""
+        table, other = schema.job, schema.job.alias()
+        begins = other.c.state.not_in((JobState.SUCCEEDED, JobState.CANCELLED, JobState.EXPIRED))
+        is_needed = exists().where(begins, other.c.needs != "", other.c.needs.contains(table.c.id))
         query = select(table.c.id).where(table.c.kind == kind, table.c.state.in_(ENDED), table.c.finished_at < at)
-        return [*tx.execute(query.limit(limit)).scalars()]
+        return [*tx.execute(query.where(~is_needed).limit(limit)).scalars()]
+
+    def ids(self, tx: Connection) -> set[str]:
+        """Of all jobs."""
+        return {*tx.execute(select(schema.job.c.id)).scalars()}
 
     def forget(self, tx: Connection, ids: Sequence[str]) -> None:
         """Delete them, with their logs."""
         tx.execute(delete(schema.job_line).where(schema.job_line.c.job_id.in_(ids)))
         tx.execute(delete(schema.job).where(schema.job.c.id.in_(ids)))
 
+    def _heads(self, tx: Connection, *which: ColumnElement[bool]) -> list["_Head"]:
+        """The first of each tenant and priority."""
+        table = schema.job
+        query = select(table.c.priority, table.c.tenant, func.min(table.c.sequence)).where(*which)
+        return [_Head(*row) for row in tx.execute(query.group_by(table.c.priority, table.c.tenant))]
+
+    def _at_work(self, tx: Connection, kind: str) -> Counter[str]:
+        """How many each tenant has."""
+        table = schema.job
+        query = select(table.c.tenant, func.count()).where(table.c.state == JobState.RUNNING, table.c.kind == kind)
+        return Counter({row.tenant: row[1] for row in tx.execute(query.group_by(table.c.tenant))})
+
 
 class JobLineTable:
     """What jobs told, bounded for each."""
 
     def insert(self, tx: Connection, job_id: str, lines: Sequence[tuple[float, str, str]], keep: int) -> None:
-        """Lines as (at, level, text); of all of the job's lines the last `keep` stay."""
+        """Lines as (at, level, text); of all of the job's lines the last `keep` stay. No-op for a job that is
+        forgotten."""
         table = schema.job_line
+        if tx.execute(select(schema.job.c.sequence).where(schema.job.c.id == job_id)).first() is None:
+            return
         tx.execute(
             insert(table),
             [{"job_id": job_id, "at": at, "level": level, "text": text} for at, level, text in lines],
@@ -190,6 +262,12 @@ class JobLineTable:
 
 
 _FIXED = ("sequence", "id", "kind", "tenant", "key_id", "spec", "needs", "priority", "created_at", "due_at")
+
+
+def _ready(kind: str, now: float, latest_ready: float) -> tuple[ColumnElement[bool], ...]:
+    table = schema.job
+    in_time = (table.c.ready_at <= now) | (table.c.ready_at > latest_ready)
+    return table.c.state == JobState.QUEUED, table.c.kind == kind, in_time
 
 
 def _values(job: Job) -> dict[str, object]:

@@ -143,7 +143,7 @@ upload_part = Table(
     Index("ix_upload_part_upload_id", "upload_id"),
 )
 
-# What `jobs` knows of a job; `jobs.records` says what each column means.
+# What `jobs` knows of a job; `store.job_table.Job` says what each column means.
 job = Table(
     "job",
     metadata,
@@ -173,7 +173,8 @@ job = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Index("ix_job_tenant_kind", "tenant", "kind", "sequence"),
-    Index("ix_job_state", "state"),
+    Index("ix_job_state", "state", "kind", "priority", "tenant", "sequence", "ready_at"),
+    Index("ix_job_due_at", "due_at", sqlite_where=text("finished_at IS NULL")),
     sqlite_autoincrement=True,
 )
 

@@ -78,6 +78,7 @@ class PureOwner:
         self._offset = self.clock.at - self.clock.passed
 
     def submit(self, job: Job) -> None:
+        self._follow_clock()
         met = self._needs_met(job)
         self.jobs[job.id] = structs.replace(
             job, sequence=len(self.jobs) + 1, state=JobState.QUEUED if met else JobState.WAITING
@@ -133,9 +134,19 @@ class PureOwner:
     def not_begun(self, kind: str) -> None:
         for job in tuple(self.jobs.values()):
             if job.kind == kind:
-                self._put(machine.not_begun(self.jobs[job.id], "y", "no worker", self.clock.at, retries_of(job)))
+                self._put(
+                    machine.not_begun(
+                        self.jobs[job.id], "worker_not_started", "no worker", self.clock.at, retries_of(job)
+                    )
+                )
 
     def tick(self) -> None:
+        self._follow_clock()
+        for job in tuple(self.jobs.values()):
+            if job.due_at is not None and job.due_at <= self.clock.at and not job.ended and job.wish not in LAST:
+                self._put(machine.expired(self.jobs[job.id], self.clock.at, closes=KINDS[job.kind].closes))
+
+    def _follow_clock(self) -> None:
         offset = self.clock.at - self.clock.passed
         by_s, self._offset = offset - self._offset, offset
         if abs(by_s) > CLOCK_TOLERANCE_S:
@@ -143,9 +154,6 @@ class PureOwner:
                 if not job.ended:
                     due_at = None if job.due_at is None else job.due_at + by_s
                     self.jobs[job.id] = structs.replace(job, due_at=due_at, ready_at=job.ready_at + by_s)
-        for job in tuple(self.jobs.values()):
-            if job.due_at is not None and job.due_at <= self.clock.at and not job.ended and job.wish not in LAST:
-                self._put(machine.expired(self.jobs[job.id], self.clock.at, closes=KINDS[job.kind].closes))
 
     def restart(self) -> None:
         self._offset = self.clock.at - self.clock.passed

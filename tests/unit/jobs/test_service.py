@@ -129,7 +129,7 @@ async def test_a_silent_worker_loses_its_jobs(tmp_path: Path) -> None:
         return b"{}"
 
     async with open_house(tmp_path, lease_s=0.3) as house:
-        house.desk.on_silent.append(silent.put_nowait)
+        house.desk.on_lost.append(silent.put_nowait)
         job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
         async with house.worker(handler, beat_s=100), asyncio.timeout(10):
             assert await silent.get() == os.getpid()

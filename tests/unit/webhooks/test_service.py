@@ -38,7 +38,7 @@ class Desk(Struct, frozen=True):
         if state is JobState.CANCELLED:
             return await self.jobs.cancel(job.id, by, None)
         if state is JobState.EXPIRED:
-            await self.jobs._tick()
+            await self.jobs.tick()
             return await self.jobs.get(job.id, None)
         [leased] = await self.jobs.lease(kind, 1)
         if state is JobState.SUCCEEDED:

@@ -94,7 +94,8 @@ def _jobs() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_job_tenant_kind", "job", ["tenant", "kind", "sequence"])
-    op.create_index("ix_job_state", "job", ["state"])
+    op.create_index("ix_job_state", "job", ["state", "kind", "priority", "tenant", "sequence", "ready_at"])
+    op.create_index("ix_job_due_at", "job", ["due_at"], sqlite_where=sa.text("finished_at IS NULL"))
     op.create_table(
         "job_line",
         sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
