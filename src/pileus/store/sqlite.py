@@ -9,8 +9,10 @@ off; each begins with `BEGIN IMMEDIATE` (a reader's with `BEGIN`), so that DDL i
 import asyncio
 import os
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +39,19 @@ WRITE_WAIT_S = 10.0  # a blocking write waits no longer, whatever the disk does
 class SqliteStore:
     """See `store.port.Store`."""
 
-    def __init__(self, lock: OwnerLock, path: Path, busy_s: float, waiting_limit: int, dropped_bytes: int) -> None:
-        self.dropped_bytes = dropped_bytes  # of a write that was under way at the last, unclean end
+    def __init__(self, lock: OwnerLock, path: Path, busy_s: float, waiting_limit: int) -> None:
+        """Raises `OSError`, `sqlite3.Error` and `DBAPIError`."""
+        self._closed = False
         self._lock = lock
+        self._keeper = wal.Keeper(path, busy_s)
         self._readers = _engine(f"{path.as_uri()}?mode=ro", "BEGIN", busy_s, QueuePool)
-        engine = _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool)
-
-        def connect() -> Connection:
-            wal.secure(path)
-            return engine.connect()
-
-        self._writer = Writer(connect, waiting_limit)
+        self._writing = _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool)
+        try:
+            self.dropped_bytes = _prepare(path, self._writing, self._keeper)  # of what an unclean end left in part
+        except BaseException:
+            self._keeper.close()
+            raise
+        self._writer = Writer(self._writing.connect, waiting_limit)
 
     @classmethod
     def open(cls, data_dir: Path, *, busy_s: float = BUSY_S, waiting_limit: int = WAITING_LIMIT) -> "SqliteStore":
@@ -59,11 +63,12 @@ class SqliteStore:
         lock = OwnerLock.take(data_dir)
         path = data_dir.resolve() / DATABASE_FILE
         try:
-            dropped_bytes = _prepare(path, busy_s)
+            with _told_to_operator(path):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                return cls(lock, path, busy_s, waiting_limit)
         except BaseException:
             lock.release()
             raise
-        return cls(lock, path, busy_s, waiting_limit, dropped_bytes)
 
     def submit(self, work: Work[Result]) -> Future[Result]:
         return self._writer.submit(work)
@@ -91,26 +96,41 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish the writes that wait, then give the folder up. Harmless when done twice."""
+        if self._closed:
+            return
+        self._closed = True
         self._writer.close()
         self._readers.dispose()
+        with suppress(DBAPIError), self._writing.connect():  # the last to leave writes the log into the database
+            self._keeper.close()
+        self._keeper.close()
         self._lock.release()
 
 
-def _prepare(path: Path, busy_s: float) -> int:
-    """Recover what the last owner left and migrate it; how many bytes of an unfinished write were dropped."""
+@contextmanager
+def _told_to_operator(path: Path) -> Iterator[None]:
+    """What the disk or the database says, in one line."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        wal.secure(path)
-        with _engine(str(path), "BEGIN IMMEDIATE", busy_s, NullPool).connect() as connection:
-            dropped = _recover(connection, path)
-            migrate(connection)
-            return dropped
+        yield
     except OSError as error:
         raise cannot_write(path.parent, error) from None
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
         raise OperatorError(
-            f"cannot open {path}: {error.orig}; free space or restore a backup, or use another folder with --data"
+            f"cannot open {path}: {reason}; free space or restore a backup, or use another folder with --data"
         ) from None
+
+
+def _prepare(path: Path, writing: Engine, keeper: wal.Keeper) -> int:
+    """Recover what the last owner left and migrate it; how many bytes of an unfinished write were dropped."""
+    keeper.attach()
+    with writing.connect() as connection:
+        with connection.begin():  # so that nobody else writes
+            wal.secure(path)
+        dropped = _recover(connection, path)
+        migrate(connection)
+        keeper.attach()  # a database that is new has a log only now
+        return dropped
 
 
 def _recover(connection: Connection, path: Path) -> int:

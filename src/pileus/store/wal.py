@@ -1,12 +1,17 @@
 """SQLite's write-ahead log, between the connections that use it.
 
 After a sync that failed the kernel may hold what it should have brought to the disk for written, and the next sync says
-nothing of it. Whoever recovers the log then reads frames that a power cut would take away, and what is written behind
-them goes with them. So the log is written anew, as it reads, before anybody recovers it: what was read is then on the
-disk.
+nothing of it. Whoever then recovers the log from its file reads frames that a power cut would take away, and what is
+written behind them goes with them. Two things see to it that nobody builds on such frames:
+
+- While the store is open, a `Keeper` keeps the log's index in memory, in which a commit is only after its sync. So a
+  connection that follows one that was given up does not recover the log, but writes over what is in doubt.
+- Before the first owner of a new process builds on the log it found, it writes it anew as it reads (`secure`): what was
+  recovered is then on the disk.
 """
 
 import os
+import sqlite3
 import struct
 from pathlib import Path
 
@@ -18,6 +23,22 @@ _PIECE = 1024 * 1024  # bytes
 
 def path_of(database: Path) -> Path:
     return database.with_name(f"{database.name}-wal")
+
+
+class Keeper:
+    """A connection that only reads, and stays. While it is there no other is the last, so none that is given up writes
+    the log into the database on its way out."""
+
+    def __init__(self, database: Path, busy_s: float) -> None:
+        uri = f"{database.as_uri()}?mode=ro"
+        self._connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+
+    def attach(self) -> None:
+        """Take part in the log, if the database has one."""
+        self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def secure(database: Path) -> None:

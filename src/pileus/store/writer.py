@@ -89,10 +89,10 @@ class Writer:
     def _commit(self, units: Sequence[_Unit]) -> None:
         try:
             outcomes = self._transact(units)
-        except (DBAPIError, OSError) as error:
+        except DBAPIError as error:
             self._give_up_connection()
             reason = unavailable("write to", error)
-            log.error("store.write_failed", reason=reason.message, refused=len(units))
+            log.error("store.write_failed", reason=str(error.orig), refused=len(units))
             for unit in units:
                 unit.future.set_exception(reason)
             return
@@ -136,7 +136,6 @@ def _attempt(connection: Connection, work: Work[Any]) -> tuple[Any, Exception | 
     return None, failure
 
 
-def unavailable(doing: str, error: DBAPIError | OSError) -> Unavailable:
+def unavailable(doing: str, error: DBAPIError) -> Unavailable:
     """What a caller is told when the database fails; the reason is SQLite's own, e.g. `database or disk is full`."""
-    reason = error.strerror if isinstance(error, OSError) else error.orig
-    return Unavailable(f"Pileus cannot {doing} its store: {reason}.", retry_after_s=RETRY_AFTER_S)
+    return Unavailable(f"Pileus cannot {doing} its store: {error.orig}.", retry_after_s=RETRY_AFTER_S)

@@ -202,6 +202,18 @@ def test_closing_finishes_what_waits_and_then_refuses(store: SqliteStore) -> Non
         store.submit(lambda tx: None)
 
 
+def test_after_a_clean_end_everything_is_in_the_one_file(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    store.write_blocking(lambda tx: put("x", tx))
+    assert actions(store) == ["x"]
+    store.close()
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["owner.lock", DATABASE_FILE]
+    reopened = SqliteStore.open(tmp_path)
+    assert actions(reopened) == ["x"]
+    reopened.close()
+
+
 def test_a_folder_with_odd_characters_works(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "a b%20c?mode=ro#ü")
     store.write_blocking(lambda tx: put("x", tx))
