@@ -123,8 +123,8 @@ def _told_to_operator(path: Path) -> Iterator[None]:
 
 def _prepare(path: Path, writing: Engine, keeper: wal.Keeper) -> int:
     """Recover what the last owner left and migrate it; how many bytes of an unfinished write were dropped."""
-    keeper.attach()
-    with writing.connect() as connection:
+    with writing.connect() as connection:  # a first start that was cut off is rolled back here
+        keeper.attach()
         with connection.begin():  # so that nobody else writes
             wal.secure(path)
         dropped = _recover(connection, path)
