@@ -51,13 +51,16 @@ class Recorder:
         return self._spread(*await self._store.write(work))
 
     async def forget(self, job_id: str, by: Principal, tenant: str | None) -> None:
-        """Delete a job that has ended, on record in the audit. Raises `NotFound`, or `NotPossible` before its end."""
+        """Delete a job that has ended, on record in the audit. Raises `NotFound`, or `NotPossible` before its end
+        and while another needs it."""
         event = self._event("job.forget", job_id, by)
 
         def work(tx: Connection) -> None:
             job = self._find(tx, job_id, tenant)
             if not job.ended:
                 raise machine.NotPossible(f"The job {job_id} cannot be deleted: it is {job.state}. Cancel it first.")
+            if needing := self._table.needing(tx, job_id):
+                raise machine.NotPossible(f"The job {job_id} cannot be deleted: the job {needing[0].id} needs it.")
             self._audit.insert(tx, [event])
             self._table.forget(tx, [job_id])
 

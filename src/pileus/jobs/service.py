@@ -143,7 +143,8 @@ class JobService:
         """Go on with a job that was paused, or that failed. Raises as `pause`."""
 
         def change(tx: Connection, job: Job) -> Job:
-            return machine.resumed(job, needs_met=self._recorder.needs_met(tx, job))
+            met = job.started_at is not None or self._recorder.needs_met(tx, job)
+            return machine.resumed(job, needs_met=met)
 
         return await self._act("job.resume", job_id, by, tenant, change)
 
@@ -156,7 +157,7 @@ class JobService:
         return await self._act("job.cancel", job_id, by, tenant, change)
 
     async def forget(self, job_id: str, by: Principal, tenant: str | None) -> None:
-        """Delete a job that has ended, with what it has left. Raises as `pause`."""
+        """Delete a job that has ended and that no other needs, with what it has left. Raises as `pause`."""
         await self._recorder.forget(job_id, by, tenant)
         await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
 

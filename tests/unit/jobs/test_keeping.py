@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, event
 from pileus.core.errors import Unavailable
 from pileus.core.records import Principal
 from pileus.jobs.handler import Kind
+from pileus.jobs.machine import NotPossible
 from pileus.jobs.told import LINE_LIMIT, LINES_KEPT
 from pileus.store.job_table import Job, JobState
 from unit.jobs.house import KIND, SOMEBODY
@@ -108,6 +109,19 @@ async def test_a_job_that_another_may_yet_need_is_not_forgotten(tmp_path: Path) 
     await keeper.jobs.tick()
     assert [job.id for job in await keeper.jobs.latest(None)] == [waiting.id]
     keeper.store.close()
+
+
+async def test_a_job_that_another_needs_is_not_deleted_on_demand_either(keeper: Keeper) -> None:
+    needs = [(await keeper.jobs.submit(KIND, SOMEBODY, b"{}")).id for _ in range(2)]
+    waiting = await keeper.jobs.submit(KIND, SOMEBODY, b"{}", needs=needs)
+    await keeper.finish()
+    with pytest.raises(NotPossible, match=waiting.id):
+        await keeper.jobs.forget(needs[0], SOMEBODY, "acme")
+    await keeper.finish()
+    await keeper.jobs.forget(needs[0], SOMEBODY, "acme")
+    [begun] = await keeper.jobs.lease(KIND, 1)
+    await keeper.jobs.fail(begun.id, begun.fence, "x", "it failed", retry=False)
+    assert (await keeper.jobs.resume(begun.id, SOMEBODY, "acme")).state == JobState.QUEUED
 
 
 async def test_a_folder_whose_job_is_forgotten_goes_at_the_next_start(keeper: Keeper) -> None:
