@@ -8,10 +8,12 @@ from typing import Any
 from pileus.cli.tables import CUSTOM_ID, rows
 
 COLUMN = "answer"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute, or open
 
 
 def save_answers(table: Path, answers: Path, target: Path) -> None:
-    """The rows of a CSV file with one more column, which is empty where there is no answer. Written whole or not."""
+    """The rows of a CSV file with one more column, which is empty where there is no answer. Written whole or not. An
+    answer that a spreadsheet would take for a formula gets an apostrophe in front."""
     texts = _texts(answers)
     draft = target.with_name(f"{target.name}.part")
     with draft.open("w", encoding="utf-8", newline="") as file:
@@ -19,8 +21,12 @@ def save_answers(table: Path, answers: Path, target: Path) -> None:
         for number, row in enumerate(rows(table), start=1):
             if number == 1:
                 writer.writerow([*row, COLUMN])
-            writer.writerow([*row.values(), texts.get(CUSTOM_ID.format(number), "")])
+            writer.writerow([*row.values(), _plain(texts.get(CUSTOM_ID.format(number), ""))])
     draft.rename(target)
+
+
+def _plain(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _texts(answers: Path) -> dict[str, str]:

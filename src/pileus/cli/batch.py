@@ -129,6 +129,8 @@ def _prepared(file: Path, template: str | None, system: str | None, body: dict[s
         lines = Path(folder) / f"{file.stem}.jsonl"
         with lines.open("w", encoding="utf-8") as written:
             written.writelines(batch_lines(file, template, system, body))
+        if not lines.stat().st_size:
+            raise OperatorError(f"{file} has no rows")
         yield lines
 
 
@@ -203,28 +205,44 @@ def _tell(client: Client, batch: dict[str, Any], file: Path, out: Path | None, *
         raise OperatorError(_why(batch))
     answers = out or file.with_name(f"{file.stem}.results{'.csv' if as_table else '.jsonl'}")
     errors = answers.with_name(f"{answers.stem}.errors.jsonl")
-    for file_id, target in ((batch["output_file_id"], answers), (batch["error_file_id"], errors)):
-        if file_id is not None and not (as_table and target is answers):
-            client.save(f"/v1/files/{file_id}/content", target)
-    if as_table and batch["output_file_id"] is not None:
-        with tempfile.TemporaryDirectory(prefix="pileus-") as folder:
-            downloaded = Path(folder) / "answers.jsonl"
-            client.save(f"/v1/files/{batch['output_file_id']}/content", downloaded)
-            save_answers(file, downloaded, answers)
+    for target in (answers, errors):
+        target.unlink(missing_ok=True)  # of another run
+    if batch["output_file_id"] is not None:
+        _save_answers(client, batch["output_file_id"], file if as_table else None, answers)
+    if batch["error_file_id"] is not None:
+        client.save(f"/v1/files/{batch['error_file_id']}/content", errors)
     if json:
         output.json(batch)
     counts = batch["request_counts"]
-    failed = f", {counts['failed']} failed: {errors}" if batch["error_file_id"] else ""
-    output.note(f"{batch['status']}: {counts['completed']} of {counts['total']} answered: {answers}{failed}")
-    if failed or batch["status"] != "completed":
+    answered = f"{counts['completed']} of {counts['total']} answered"
+    saved = [f"{told}: {target}" for told, target in ((answered, answers), (f"{counts['failed']} failed", errors))]
+    there = [told for told, target in zip(saved, (answers, errors), strict=True) if target.exists()] or [answered]
+    output.note(f"{batch['status']}: {', '.join(there)}")
+    if errors.exists() or batch["status"] != "completed":
         raise typer.Exit(1)
 
 
+def _save_answers(client: Client, file_id: str, table: Path | None, target: Path) -> None:
+    """As they are, or as one more column of a table."""
+    if table is None:
+        client.save(f"/v1/files/{file_id}/content", target)
+        return
+    with tempfile.TemporaryDirectory(prefix="pileus-") as folder:
+        downloaded = Path(folder) / "answers.jsonl"
+        client.save(f"/v1/files/{file_id}/content", downloaded)
+        save_answers(table, downloaded, target)
+
+
 def _why(batch: dict[str, Any]) -> str:
+    counts = batch["request_counts"]
     problems = (batch["errors"] or {}).get("data") or []
     lines = [f"line {each['line']}: {each['message']}" if each["line"] else each["message"] for each in problems]
     more = [f"... and {len(lines) - _ERRORS_SHOWN} more"] if len(lines) > _ERRORS_SHOWN else []
-    return "\n".join([f"{batch['id']} failed, and nothing was run:", *lines[:_ERRORS_SHOWN], *more])
+    if not counts["total"]:
+        return "\n".join([f"{batch['id']} failed, and nothing was run:", *lines[:_ERRORS_SHOWN], *more])
+    done = counts["completed"] + counts["failed"]
+    head = f"{batch['id']} failed after {done} of {counts['total']} lines; `pileus jobs resume {batch['id']}` goes on:"
+    return "\n".join([head, *lines[:_ERRORS_SHOWN], *more])
 
 
 def _option(text: str) -> tuple[str, Any]:

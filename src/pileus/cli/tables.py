@@ -15,7 +15,7 @@ CUSTOM_ID = "row-{}"
 
 def batch_lines(path: Path, template: str, system: str | None, body: Mapping[str, Any]) -> Iterator[str]:
     """A chat request for each row: `template` with `{column}` filled in as the user's turn, after `system` if there is
-    one. `body` holds the other fields. Raises `OperatorError` for a table that cannot be read so."""
+    one. `body` holds the other fields. Raises `OperatorError` for a template or a table that cannot be read so."""
     head = [{"role": "system", "content": system}] if system else []
     for number, row in enumerate(rows(path, _fields(template)), start=1):
         messages = [*head, {"role": "user", "content": _fill(template, row)}]
@@ -48,7 +48,10 @@ def rows(path: Path, wanted: Iterable[str] = ()) -> Iterator[dict[str, str]]:
 
 
 def _fields(template: str) -> list[str]:
-    return [name for name in _FIELD.findall(template) if name]
+    found = list(_FIELD.finditer(template))
+    if any(each[1] == "" for each in found):
+        raise OperatorError("the template has {} without a column's name: write {{}} for braces that shall stay")
+    return [each[1] for each in found if each[1] is not None]
 
 
 def _fill(template: str, row: Mapping[str, str]) -> str:

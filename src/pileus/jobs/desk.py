@@ -245,6 +245,8 @@ class Desk:
             self._jobs.tell(frame.job, frame.level, frame.text)
         else:
             self._jobs.progress(frame.job, Progress(frame.fence, frame.stage, frame.done, frame.total))
+            if held.asked_at is not None:
+                held.asked_at = self._now()  # it is at it
 
     async def _lose(self, held: Held, reason: str) -> None:
         """A lease whose holder is gone. It is tried until it is on record: the job would wait for ever."""

@@ -62,9 +62,10 @@ def check(job: Job, fence: int) -> None:
 
 
 def checkpointed(job: Job, fence: int, body: bytes, stage: str, done: int, total: int) -> Job:
-    """It got further, for good."""
+    """It is so far, for good. With another checkpoint than the one before it got further."""
     check(job, fence)
-    return structs.replace(job, checkpoint=body, failures=0, stage=stage, done=done, total=total)
+    failures = job.failures if body == job.checkpoint else 0
+    return structs.replace(job, checkpoint=body, failures=failures, stage=stage, done=done, total=total)
 
 
 def finished(job: Job, fence: int, result: bytes, now: float) -> Job:
@@ -81,11 +82,12 @@ def yielded(job: Job, fence: int) -> Job:
     return structs.replace(job, state=JobState.QUEUED)
 
 
-def failed(job: Job, fence: int, code: str, error: str, now: float, retries: int) -> Job:
-    """It did not get through; after `retries` failures in a row it is not tried again, with 0 not once."""
+def failed(job: Job, fence: int, code: str, error: str, now: float, retries: int, *, closes: bool) -> Job:
+    """It did not get through; after `retries` failures in a row it is not tried again, with 0 not once. Nor is one that
+    is to end and has nothing to keep."""
     check(job, fence)
     job = structs.replace(job, failures=job.failures + 1, error_code=code, error=error)
-    if job.failures > retries:
+    if job.failures > retries or (job.wish in _LAST_WISHES and not closes):
         state = JobState.FAILED if job.wish not in _LAST_WISHES else _ENDS[job.wish]
         return structs.replace(job, state=state, wish=Wish.NONE, finished_at=now)
     job = structs.replace(job, ready_at=now + backoff_s(job.failures))

@@ -199,7 +199,8 @@ class JobService:
         error = error[:LINE_LIMIT]
 
         def change(job: Job) -> Job:
-            return machine.failed(job, fence, code, error, self._clock.wall(), self._retries(job) if retry else 0)
+            retries = self._retries(job) if retry else 0
+            return machine.failed(job, fence, code, error, self._clock.wall(), retries, closes=self._closes(job))
 
         try:
             await self._recorder.change(job_id, change)
@@ -209,7 +210,8 @@ class JobService:
             log.error("job_not_ended", job=job_id, exc_info=own)
             error = f"{error} (and its end cannot be put on record: {type(own).__name__}: {own})"[:LINE_LIMIT]
             await self._recorder.change(
-                job_id, lambda job: machine.failed(job, fence, code, error, self._clock.wall(), sys.maxsize)
+                job_id,
+                lambda job: machine.failed(job, fence, code, error, self._clock.wall(), sys.maxsize, closes=True),
             )
         self.tell(job_id, "error", error)
 

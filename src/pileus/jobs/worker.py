@@ -233,8 +233,9 @@ class Lease:
 
 
 def _dropped(lease: Lease) -> wire.Yield | wire.Fail:
-    """The end of a handler that did not do what was asked of it: a pause goes on from the last checkpoint."""
+    """The end of a handler that did not do what was asked of it: a pause goes on from the last checkpoint, and what is
+    to close is tried again, for what is finished would be lost."""
     job = lease.job
     if lease.wish == Wish.PAUSE:
         return wire.Yield(0, job.id, job.fence)
-    return wire.Fail(0, job.id, job.fence, "cut_off", "it did not do in time what was asked of it", retry=False)
+    return wire.Fail(0, job.id, job.fence, "cut_off", "it did not do in time what was asked of it", retry=True)

@@ -67,3 +67,19 @@ def test_answers_come_back_beside_their_rows(tmp_path: Path) -> None:
         {"text": "b", "answer": ""},
         {"text": "c", "answer": "answer 3"},
     ]
+
+
+def test_braces_without_a_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"write \{\{\}\} for braces"):
+        list(batch_lines(table(tmp_path, "text\na\n"), "Like {} for {text}", None, {}))
+    [line] = batch_lines(table(tmp_path, "text\na\n"), "Like {{}} for {text}", None, {})
+    assert json.loads(line)["body"]["messages"][0]["content"] == "Like {} for a"
+
+
+@pytest.mark.parametrize("text", ["=1+1", '=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_an_answer_that_a_spreadsheet_would_compute_stays_a_text(tmp_path: Path, text: str) -> None:
+    path, answers = table(tmp_path, "text\na\n"), tmp_path / "answers.jsonl"
+    body = {"choices": [{"message": {"content": text}}]}
+    answers.write_text(json.dumps({"custom_id": "row-1", "response": {"body": body}}) + "\n")
+    save_answers(path, answers, tmp_path / "out.csv")
+    assert [row["answer"] for row in rows(tmp_path / "out.csv")] == [f"'{text}"]

@@ -118,7 +118,7 @@ class PureOwner:
     def fail(self, job_id: str, fence: int, *, retry: bool) -> None:
         job = self.jobs[job_id]
         retries = retries_of(job) if retry else 0
-        self._put(machine.failed(job, fence, "x", "it failed", self.clock.at, retries))
+        self._put(machine.failed(job, fence, "x", "it failed", self.clock.at, retries, closes=KINDS[job.kind].closes))
 
     def pause(self, job_id: str) -> None:
         self._put(machine.paused(self.jobs[job_id]))
@@ -327,7 +327,8 @@ class History:
         known, job = self._known[job_id], self._owner.jobs[job_id]
         known.failures += 1
         retries = retries_of(job)
-        if known.failures > retries:
+        has_nothing_to_keep = known.last_wish and not KINDS[job.kind].closes
+        if known.failures > retries or has_nothing_to_keep:
             known.holder = 0
             assert job.state == ENDS.get(known.last_wish, JobState.FAILED), "it is tried for ever"
             return
