@@ -238,6 +238,46 @@ def test_a_job_at_work_shows_rate_and_time_left_and_its_log_follows(owner: Visit
     page.unroute_all(behavior="ignoreErrors")
 
 
+def test_a_list_that_comes_late_does_not_undo_the_choice(owner: Visit) -> None:
+    page, held = owner.page, list[Route]()
+    expect(row(page, "broken")).to_be_visible()
+    page.route("**/v1/jobs?limit=50", lambda route: held.append(route))
+    with page.expect_request("**/v1/jobs?limit=50"):
+        pass  # the look of this second; the next one waits for it
+    page.get_by_label("State").select_option("Failed")
+    expect(row(page, "resting")).to_have_count(0)
+    page.evaluate(
+        """() => {
+          const body = document.querySelector(".jobs tbody");
+          window.most = 0;
+          const note = () => (window.most = Math.max(window.most, body.childElementCount));
+          new MutationObserver(note).observe(body, { childList: true, subtree: true, characterData: true });
+        }"""
+    )
+    with page.expect_response(re.compile(r"state=failed")):  # of the next look
+        held[0].continue_()
+    expect(row(page, "broken")).to_be_visible()
+    assert page.evaluate("window.most") <= 1
+    page.unroute_all()
+
+
+def test_two_looks_at_once_show_a_line_once(owner: Visit) -> None:
+    page, held = owner.page, list[Route]()
+    first_lines = "**/v1/jobs/job_broken/logs?limit=200"
+    page.route(first_lines, lambda route: held.append(route))
+    with page.expect_request(first_lines):
+        page.get_by_role("button", name="Details of job_broken").click()
+    with page.expect_request(first_lines):
+        pass  # the look of the next second
+    with page.expect_request("**/v1/jobs/job_broken/logs?after=*"):
+        for route in held:
+            route.continue_()
+    log = details(page).get_by_role("region", name="Log")
+    expect(log).to_contain_text("error: the end")
+    assert len(log.inner_text().splitlines()) == 200
+    page.unroute_all()
+
+
 def begin_batch(admin: httpx.Client) -> str:
     """A batch that takes a while; its id."""
     body = {"model": "slow", "max_tokens": 4, "messages": [{"role": "user", "content": "Why is the sky blue?"}]}

@@ -34,11 +34,16 @@ def test_a_long_stage_tells_its_pace_now_and_then(capsys: pytest.CaptureFixture[
         bars("lines", 6280, 20_000, "paused")
         time[0] = 90.0
         bars("lines", 6280, 20_000, "paused")
+        time[0] = 100.0
+        bars("lines", 6280, 20_000)
+        time[0] = 120.0
+        bars("lines", 6580, 20_000)
     assert capsys.readouterr().err.splitlines() == [
         "Lines ...",
         "Lines ... 5,600/20,000, 20/s, 12m 00s left",
         "Lines ... 6,200/20,000, 20/s, 11m 30s left",
         "Lines ... 6,280/20,000, paused",
+        "Lines ... 6,580/20,000, 15/s, 14m 54s left",
     ]
 
 
