@@ -28,8 +28,11 @@ class RawWorker:
         await asyncio.get_running_loop().create_unix_connection(lambda: self.channel, str(house.socket))
         self.channel.send(wire.Hello(KIND, 1))
 
+    async def hear(self) -> wire.FromOwner:
+        return await asyncio.wait_for(self.heard.get(), 10)
+
     async def lease(self) -> wire.Lease:
-        frame = await self.heard.get()
+        frame = await self.hear()
         assert isinstance(frame, wire.Lease)
         return frame
 
@@ -53,8 +56,8 @@ async def test_a_result_that_is_told_twice_counts_once(tmp_path: Path) -> None:
         fence = (await worker.lease()).job.fence
         for number in (1, 2):
             worker.channel.send(wire.Finish(number, job.id, fence, b"%d" % number))
-        assert await worker.heard.get() == wire.Done(1)
-        refused = await worker.heard.get()
+        assert await worker.hear() == wire.Done(1)
+        refused = await worker.hear()
         assert isinstance(refused, wire.Refused)
         assert (refused.number, refused.code) == (2, "lease_lost")
         worker.channel.finish()
@@ -87,12 +90,12 @@ async def test_a_worker_that_comes_while_all_is_stopped_gets_no_jobs(tmp_path: P
         job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
         lease = await first.lease()
         stopping = asyncio.create_task(house.desk.stop(5.0))
-        assert await first.heard.get() == wire.Stop()
+        assert await first.hear() == wire.Stop()
         late = RawWorker()
         await late.connect(house)
-        assert await late.heard.get() == wire.Stop()
+        assert await late.hear() == wire.Stop()
         first.channel.send(wire.Yield(1, job.id, lease.job.fence))
-        assert await first.heard.get() == wire.Done(1)
+        assert await first.hear() == wire.Done(1)
         for worker in (late, first):
             worker.channel.finish()
         await stopping
@@ -138,12 +141,14 @@ async def test_a_process_whose_handler_cannot_even_be_cut_off_is_given_up(
     async with open_house(tmp_path, Kind(name=KIND, grace_s=0.0)) as house:
         house.desk.on_lost.append(lambda _pid: lost.set())
         job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
-        async with house.worker(handler), asyncio.timeout(10):
-            await house.until(job.id, JobState.RUNNING)
-            await house.jobs.pause(job.id, SOMEBODY, "acme")
-            await lost.wait()
-            assert (await house.until(job.id, JobState.PAUSED)).error_code == "worker_lost"
-            let_go.set()
+        async with house.worker(handler):
+            try:
+                await house.until(job.id, JobState.RUNNING)
+                await house.jobs.pause(job.id, SOMEBODY, "acme")
+                await asyncio.wait_for(lost.wait(), 10)
+                assert (await house.until(job.id, JobState.PAUSED)).error_code == "worker_lost"
+            finally:
+                let_go.set()
 
 
 async def test_a_wish_that_is_taken_back_cuts_nobody_off(tmp_path: Path) -> None:
@@ -153,11 +158,11 @@ async def test_a_wish_that_is_taken_back_cuts_nobody_off(tmp_path: Path) -> None
         await worker.connect(house)
         fence = (await worker.lease()).job.fence
         await house.jobs.pause(job.id, SOMEBODY, "acme")
-        assert await worker.heard.get() == wire.Wished(job.id, fence, Wish.PAUSE)
+        assert await worker.hear() == wire.Wished(job.id, fence, Wish.PAUSE)
         [seat] = house.desk._seats
         assert seat.held[job.id].asked_at is not None
         await house.jobs.resume(job.id, SOMEBODY, "acme")
-        assert await worker.heard.get() == wire.Wished(job.id, fence, Wish.NONE)
+        assert await worker.hear() == wire.Wished(job.id, fence, Wish.NONE)
         assert seat.held[job.id].asked_at is None
         worker.channel.finish()
 
