@@ -88,6 +88,8 @@ def test_a_url_is_read_as_it_will_be_used(text: str, host: str, port: int) -> No
         "https://example.com\\@127.0.0.1/",
         "https://example.com/\r\nx: y",
         "https://exam ple.com/",
+        "https://example.com/a b",
+        "https://example.com/a\\b",
         "https://\u2460.com/",
         "https://example.com:0/",
         "https://example.com:65536/",

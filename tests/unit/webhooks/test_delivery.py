@@ -132,7 +132,7 @@ async def test_another_address_of_the_name_is_tried_where_one_is_not_to_be_reach
     [
         b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
         b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n",
-        b"HTTP/1.1 302 There\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 307 There\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n",
         b"no HTTP at all\r\n\r\n",
         b"",
     ],
