@@ -89,6 +89,7 @@ async def list_jobs(call: Call) -> ASGIApp:
         state=_state(call),
         before=call.whole_number("before", 0, 0, _LAST_SEQUENCE) or None,
         limit=limit + 1,
+        results=False,
     )
     return JsonAnswer(JobList([_view(job, call.principal) for job in jobs[:limit]], len(jobs) > limit))
 

@@ -13,6 +13,7 @@ from pileus.core.clock import Clock
 from pileus.core.errors import DeadlineExceeded, Overloaded, PileusError
 from pileus.core.records import Principal
 from pileus.jobs.handler import YIELDED, Context, JobFailed, Yielded
+from pileus.store.blobs import Blobs, read_whole
 from pileus.store.job_table import Wish
 
 GRACE_S: Final = 10.0  # for an answer that is being made, when its worker has to end
@@ -23,7 +24,9 @@ _LONGEST_WAIT_S: Final = 30.0
 class Speaker(Protocol):
     """The endpoints, for requests that do not come over HTTP. Wire forms live above."""
 
-    def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> Coroutine[Any, Any, bytes]:
+    def answer(
+        self, spec: BackgroundSpec, body: bytes, principal: Principal, left_s: float
+    ) -> Coroutine[Any, Any, bytes]:
         """The JSON object that the endpoint would give. Raises what the pipeline raises."""
         ...
 
@@ -36,9 +39,16 @@ class BackgroundHandler:
     """Meets `jobs.handler.Handler`."""
 
     def __init__(
-        self, speaker: Speaker, principal: Callable[[str], Principal], clock: Clock, *, grace_s: float = GRACE_S
+        self,
+        speaker: Speaker,
+        blobs: Blobs,
+        principal: Callable[[str], Principal],
+        clock: Clock,
+        *,
+        grace_s: float = GRACE_S,
     ) -> None:
         self._speaker = speaker
+        self._blobs = blobs
         self._principal = principal  # of a key's id; raises where the key is closed
         self._clock = clock
         self._grace_s = grace_s
@@ -91,8 +101,8 @@ class BackgroundHandler:
                 raise JobFailed(error.message, code=error.code) from None
 
     async def _answer(self, spec: BackgroundSpec, key_id: str, left_s: float) -> bytes:
-        principal = self._principal(key_id)
-        answering = asyncio.create_task(self._speaker.answer(spec, principal, left_s))
+        body = await read_whole(self._blobs, spec.blob) if spec.blob else bytes(spec.body)
+        answering = asyncio.create_task(self._speaker.answer(spec, body, self._principal(key_id), left_s))
         self._answering[key_id].add(answering)
         try:
             return await answering

@@ -71,12 +71,13 @@ async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitSt
 async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
     from pileus.api.openai.single import BackgroundSpeaker
     from pileus.background.handler import BackgroundHandler
+    from pileus.bootstrap.contents import open_blobs
     from pileus.bootstrap.member import expire_keys, join
 
     member = await join(settings, scheduling)
     stack.push_async_callback(member.owner.close)
     speaker = BackgroundSpeaker(member.pipeline, settings.limits)
-    handler = BackgroundHandler(speaker, member.ring.holder, SystemClock())
+    handler = BackgroundHandler(speaker, open_blobs(settings), member.ring.holder, SystemClock())
     member.ring.on_closed.append(lambda key_id, _: handler.close_key(key_id))
     expiring = asyncio.create_task(expire_keys(member.ring))
     stack.callback(expiring.cancel)

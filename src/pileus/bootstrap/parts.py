@@ -178,8 +178,9 @@ def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "B
 def make_background(settings: "Settings", jobs: "JobService") -> "BackgroundService":
     """What is answered while nobody waits."""
     from pileus.background.service import BackgroundService
+    from pileus.bootstrap.contents import open_blobs
 
-    return BackgroundService(jobs, settings.background, SystemClock())
+    return BackgroundService(jobs, open_blobs(settings), settings.background, SystemClock())
 
 
 def make_webhooks(settings: "Settings", store: "Store", jobs: "JobService", security: "Security") -> "WebhookService":

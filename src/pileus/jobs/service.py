@@ -124,10 +124,12 @@ class JobService:
         state: JobState | None = None,
         before: int | None = None,
         limit: int = 100,
+        results: bool = True,
     ) -> list[Job]:
-        """The latest first, from the first before that sequence number on; `None` sees all tenants'."""
+        """The latest first, from the first before that sequence number on; `None` sees all tenants'. Results may be
+        large: leave them out where nobody looks at them."""
         query = partial(self._table.latest, tenant=tenant, kind=kind, state=state, before=before, limit=limit)
-        return [self._told.shown(job) for job in await self._store.read(query)]
+        return [self._told.shown(job) for job in await self._store.read(partial(query, results=results))]
 
     async def lines(self, job_id: str, after: int | None, limit: int) -> list[JobLine]:
         """What the job told: from the first line after that sequence number on, or the last lines."""

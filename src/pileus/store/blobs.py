@@ -71,3 +71,8 @@ class Blobs(Protocol):
         """Remove what writers that died left unfinished, if it was last written before this wall-clock time. A service
         that keeps such things where nobody can list them has a rule of its own for their end."""
         ...
+
+
+async def read_whole(blobs: Blobs, key: str) -> bytes:
+    """All of a content that is known to be small. Raises `NotFound`."""
+    return b"".join([piece async for piece in blobs.read(key)])

@@ -186,10 +186,13 @@ class JobTable:
         state: JobState | None = None,
         before: int | None = None,
         limit: int = 100,
+        results: bool = True,
     ) -> list[Job]:
-        """The latest first, from the first before that sequence number on."""
+        """The latest first, from the first before that sequence number on. Results may be large: leave them out where
+        nobody looks at them."""
         table = schema.job
-        query = select(table).order_by(table.c.sequence.desc()).limit(limit)
+        columns = [column for column in table.columns if results or column.name != "result"]
+        query = select(*columns).order_by(table.c.sequence.desc()).limit(limit)
         for column, value in ((table.c.tenant, tenant), (table.c.kind, kind), (table.c.state, state)):
             query = query if value is None else query.where(column == value)
         return _jobs(tx, query if before is None else query.where(table.c.sequence < before))

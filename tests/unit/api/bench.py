@@ -94,7 +94,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             usage=journal,
             jobs=jobs,
             batches=BatchService(jobs, store, settings.batches, clock),
-            background=BackgroundService(jobs, settings.background, clock),
+            background=BackgroundService(jobs, LocalBlobs(data_dir / "blobs"), settings.background, clock),
             webhooks=webhooks,
             backups=Backups(Source(data_dir=data_dir, version="1.2.3", files=(), models="models"), nullcontext, clock),
             metrics=metrics,

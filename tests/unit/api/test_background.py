@@ -8,8 +8,11 @@ from msgspec import Raw
 from msgspec.json import decode, encode
 
 from pileus.background.records import BackgroundSpec, Refusal
+from pileus.core.errors import NotFound
 from pileus.core.records import Lane
+from pileus.store.blobs import read_whole
 from pileus.store.job_table import Job
+from pileus.store.local_blobs import LocalBlobs
 from unit.api.bench import Bench
 
 CHAT = "/v1/chat/completions"
@@ -139,3 +142,29 @@ async def test_the_document_has_the_promise(admin: httpx.AsyncClient) -> None:
     promise = paths[CHAT]["post"]["responses"]["202"]["content"]["application/json"]["schema"]
     assert promise == paths["/v1/background/{id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert list(paths["/v1/webhooks/{webhook_id}/test"]["post"]["responses"]) == ["202", "default"]
+
+
+async def test_a_large_body_is_kept_as_a_content_for_as_long_as_it_is_needed(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    content = encode(question(background=True, messages=[{"role": "user", "content": "word " * 50_000}]))
+    told = (await client.post(CHAT, content=content, headers={"content-type": "application/json"})).json()
+    job = await leased(bench)
+    spec = decode(job.spec, type=BackgroundSpec)
+    assert (spec.body, job.blobs) == (Raw(b"null"), (spec.blob,))
+    blobs = LocalBlobs(bench.services.settings.data_dir / "blobs")
+    assert await read_whole(blobs, spec.blob) == content
+    await bench.services.jobs.finish(job.id, job.fence, b"{}")
+    assert (await client.delete(f"/v1/background/{told['id']}")).is_success
+    with pytest.raises(NotFound):
+        await read_whole(blobs, spec.blob)
+
+
+async def test_a_list_loads_no_answers(bench: Bench, client: httpx.AsyncClient) -> None:
+    await promised(client)
+    job = await leased(bench)
+    await bench.services.jobs.finish(job.id, job.fence, b'{"answer":1}')
+    [listed] = await bench.services.jobs.latest("default", kind="background", results=False)
+    assert listed.result == b""
+    assert (await client.get("/v1/background")).json()["data"][0]["status"] == "completed"
+    assert (await client.get(f"/v1/background/{job.id}")).json()["response"] == {"answer": 1}

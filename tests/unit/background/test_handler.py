@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from msgspec import Raw
 from msgspec.json import decode, encode
+from msgspec.structs import replace
 
 from pileus.background.handler import BackgroundHandler
 from pileus.background.records import BackgroundSpec, Refusal
@@ -17,6 +18,7 @@ from pileus.core.records import Lane, Principal
 from pileus.jobs.handler import YIELDED, Context, JobFailed
 from pileus.store.job_table import Job, Wish
 from pileus.testing.clock import ManualClock
+from unit.batch.bench import MemoryBlobs
 
 WHO = Principal("key_1", "acme", "user", frozenset())
 SPEC = BackgroundSpec(
@@ -34,16 +36,9 @@ PATIENCE_S = 10.0
 class Lease:
     """See `jobs.handler.Context`."""
 
-    def __init__(self, due_at: float = 100.0) -> None:
-        self.job = Job(
-            id="bg_1",
-            kind="background",
-            tenant="acme",
-            key_id="key_1",
-            spec=encode(SPEC),
-            created_at=0.0,
-            due_at=due_at,
-        )
+    def __init__(self, due_at: float = 100.0, spec: BackgroundSpec = SPEC) -> None:
+        who = {"tenant": "acme", "key_id": "key_1"}
+        self.job = Job(id="bg_1", kind="background", spec=encode(spec), created_at=0.0, due_at=due_at, **who)
         self.folder = Path()
         self.wish = Wish.NONE
         self.kept: list[bytes] = []
@@ -69,13 +64,13 @@ class Speaker:
     """Gives what the script has, one thing for each time that it is asked; waits at an event."""
 
     def __init__(self, *script: bytes | PileusError | asyncio.Event) -> None:
-        self.asked: list[tuple[BackgroundSpec, Principal, float]] = []
+        self.asked: list[tuple[BackgroundSpec, bytes, Principal, float]] = []
         self.began = asyncio.Event()
         self.cancelled = 0
         self._script = list(script)
 
-    async def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> bytes:
-        self.asked.append((spec, principal, left_s))
+    async def answer(self, spec: BackgroundSpec, body: bytes, principal: Principal, left_s: float) -> bytes:
+        self.asked.append((spec, body, principal, left_s))
         self.began.set()
         step = self._script.pop(0)
         if isinstance(step, asyncio.Event):
@@ -100,8 +95,9 @@ async def working(
     principal: Callable[[str], Principal] = lambda _: WHO,
     grace_s: float = 0.0,
     at: float = 0.0,
+    blobs: MemoryBlobs | None = None,
 ) -> AsyncIterator[tuple[BackgroundHandler, "asyncio.Task[object]"]]:
-    handler = BackgroundHandler(speaker, principal, ManualClock(at), grace_s=grace_s)
+    handler = BackgroundHandler(speaker, blobs or MemoryBlobs(), principal, ManualClock(at), grace_s=grace_s)
 
     async def work() -> object:
         return await handler(cast(Context, lease))
@@ -116,7 +112,16 @@ async def test_the_answer_is_the_jobs_result() -> None:
     speaker, lease = Speaker(b'{"answer":1}'), Lease()
     async with working(speaker, lease, at=40.0) as (_, task):
         assert await task == b'{"answer":1}'
-    assert speaker.asked == [(SPEC, WHO, 60.0)]
+    assert speaker.asked == [(SPEC, b"{}", WHO, 60.0)]
+
+
+async def test_a_large_body_is_fetched_from_where_it_is() -> None:
+    blobs, speaker = MemoryBlobs(), Speaker(b"{}")
+    blobs.contents["background/bg_1"] = body = b"[%s]" % (b"1," * 5000)
+    lease = Lease(spec=replace(SPEC, body=Raw(b"null"), blob="background/bg_1"))
+    async with working(speaker, lease, blobs=blobs) as (_, task):
+        assert await task == b"{}"
+    assert speaker.asked[0][1] == body
 
 
 async def test_where_the_service_is_the_reason_it_is_asked_again() -> None:

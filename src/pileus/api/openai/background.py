@@ -98,14 +98,13 @@ async def promise(call: Call, form: SharedOptions, wish: Wish) -> ASGIApp:
     call.services.ring.check(call.principal.key_id)  # it may have been closed while the body came in
     spec = BackgroundSpec(
         endpoint=call.scope["path"],
-        body=Raw(call.content),
         model=form.model,
         request_id=call.head.request_id,
         traceparent=call.head.traceparent,
         lane=wish.lane,
         priority=wish.priority,
     )
-    job = await call.owned.background.submit(call.principal, spec, wish.deadline_s)
+    job = await call.owned.background.submit(call.principal, spec, call.content, wish.deadline_s)
     headers = [(b"location", f"{_PATH}/{job.id}".encode())]
     if _prefers_async(call.head.prefer):
         headers.append((b"preference-applied", _ASYNC))

@@ -92,10 +92,10 @@ class BackgroundSpeaker:
         self._pipeline = pipeline
         self._limits = limits
 
-    async def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> bytes:
+    async def answer(self, spec: BackgroundSpec, body: bytes, principal: Principal, left_s: float) -> bytes:
         whole = await run(
             spec.endpoint,
-            bytes(spec.body),
+            body,
             pipeline=self._pipeline,
             principal=principal,
             request_id=spec.request_id,
