@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.files_server import files_server
-from acceptance.process import Server, greeting, started
+from acceptance.process import Server, greeting, running_server, started
 from faults.watched_batch import WatchedBatch
 
 CONFIG = """
@@ -50,6 +50,22 @@ def test_a_batch_whose_worker_is_killed_has_one_result_for_each_line(
 def test_20_000_lines_outlive_100_kills(tmp_path: Path, measured: Callable[[str], None]) -> None:
     with files_server(tmp_path, config=config(0.01, 64)) as server:
         measured(endure(server, lines=20_000, kills=100, apart=200, within_s=300.0))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(14, "2,000 lines on the real engine, worker or replica killed 10 times", "each committed once")
+def test_2_000_lines_on_the_real_engine_outlive_10_kills(
+    tmp_path: Path, smollm2_path: Path, test_models_dir: Path, measured: Callable[[str], None]
+) -> None:
+    (tmp_path / "models").symlink_to(test_models_dir)
+    lines, kills = 2_000, 10
+    with running_server(tmp_path) as server, closing(WatchedBatch(server, lines, "default")) as batch:
+        known: dict[int, bytes] = {}
+        killed = batch.kill_often(kills, seed=15, apart=150, known=known, replicas=0.3)
+        batch.until_ended(600.0)
+        batch.check(known, exact=False)
+    assert killed == kills
+    measured(f"{kills} kills, {len(known)} of {lines} lines committed before the last, none of them changed")
 
 
 @pytest.mark.fault(15, "results written while the owner is frozen, then their writer killed", "recovered by length")

@@ -22,14 +22,14 @@ _LOOK_S = 0.005
 
 
 class WatchedBatch:
-    """To be closed. Each line's prompt and answer have lengths that no other line's have both, so that its bills are
-    known; the model must be the fake one."""
+    """To be closed. On the fake model each line's prompt and answer have lengths that no other line's have both, so
+    that its bills are known; on another the lines are short."""
 
-    def __init__(self, server: Server, lines: int) -> None:
+    def __init__(self, server: Server, lines: int, model: str = "fake") -> None:
         self.lines = lines
         self._key = server.admin_key
         self._client = self._connect(server)
-        content = "\n".join([json.dumps(_line(place)) for place in range(lines)]).encode()
+        content = "\n".join([json.dumps(_line(place, model)) for place in range(lines)]).encode()
         stored = self._client.files.create(file=("in.jsonl", content), purpose="batch")
         self.id = self._client.batches.create(
             input_file_id=stored.id, endpoint="/v1/completions", completion_window="24h"
@@ -94,8 +94,13 @@ class WatchedBatch:
         """Processes that run it."""
         return [pid for pid in self.server.children() if b"job-worker" in _command(pid)]
 
-    def kill(self) -> None:
-        for pid in self.workers():
+    def replicas(self) -> list[int]:
+        """Processes that answer its lines."""
+        return [pid for pid in self.server.children() if b"pileus\0worker" in _command(pid)]
+
+    def kill(self, pids: Sequence[int] = ()) -> None:
+        """These, or its workers."""
+        for pid in pids or self.workers():
             os.kill(pid, signal.SIGKILL)
 
     def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
@@ -113,9 +118,10 @@ class WatchedBatch:
         counts = self.checkpoint().counts
         return counts.completed + counts.failed
 
-    def kill_often(self, times: int, seed: int, apart: int, known: dict[int, bytes]) -> int:
+    def kill_often(self, times: int, seed: int, apart: int, known: dict[int, bytes], replicas: float = 0.0) -> int:
         """Kill its worker so often, or until it has ended: mostly when up to `apart` more lines are committed, and now
-        and then before it gets so far. How often that was. Adds to `known` what was committed before each kill."""
+        and then before it gets so far. How often that was. Adds to `known` what was committed before each kill. With
+        that probability it is a replica that is killed."""
         chance = random.Random(seed)
         for kill in range(times):
             self.until(lambda: self.workers() or self.ended())
@@ -126,7 +132,7 @@ class WatchedBatch:
             if self.ended():
                 return kill
             known.update(self.committed())
-            self.kill()
+            self.kill(self.replicas() if chance.random() < replicas else ())
         return times
 
     def ended(self) -> bool:
@@ -171,9 +177,11 @@ def _tokens(place: int) -> tuple[int, int]:
     return place % 1000 + 1, place // 1000 + 2
 
 
-def _line(place: int) -> dict[str, Any]:
+def _line(place: int, model: str) -> dict[str, Any]:
     prompt, answer = _tokens(place)
-    body = {"model": "fake", "prompt": "x" * prompt, "max_tokens": answer, "seed": place}
+    body = {"model": model, "prompt": "x" * prompt, "max_tokens": answer, "seed": place}
+    if model != "fake":
+        body |= {"prompt": f"Count on from {place}:", "max_tokens": 8, "ignore_eos": True}
     return {"custom_id": f"line-{place}", "method": "POST", "url": "/v1/completions", "body": body}
 
 
