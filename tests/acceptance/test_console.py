@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Page, Route, expect
 from acceptance.browser import CHROMIUM, Visit, chromium, visit
 from acceptance.process import Server
 from pileus.batch.records import Phase as BatchPhase
+from pileus.bootstrap.handlers import kinds
+from pileus.config.settings import Settings
 from pileus.core.records import Lane
 from pileus.fleet.lifecycle import Phase
 from pileus.fleet.timeline import EventKind
@@ -400,11 +402,12 @@ def test_every_state_event_cause_and_stage_of_the_fleet_has_its_words() -> None:
         assert {f"{key}.{each.value}" for each in enum} <= words
 
 
-def test_every_state_wish_and_stage_of_a_job_has_its_words() -> None:
+def test_every_kind_state_wish_and_stage_of_a_job_has_its_words() -> None:
     words = set(re.findall(r'^  "([^"]+)":', (FILES / "js/locales/en.js").read_text(), re.MULTILINE))
     assert {f"job.state.{state}" for state in JobState} <= words
     assert {f"job.wish.{wish}" for wish in Wish if wish} <= words
     assert {f"job.stage.{phase}" for phase in BatchPhase} <= words
+    assert {f"job.kind.{kind.name}" for kind in kinds(Settings())} <= words
     listed = re.search(r"const STATES = \[(.*?)\]", (FILES / "js/views/jobs.js").read_text(), re.DOTALL)
     assert listed is not None
     assert re.findall(r'"(\w+)"', listed[1]) == list(JobState)
