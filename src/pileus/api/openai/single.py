@@ -99,7 +99,7 @@ class BackgroundSpeaker:
             pipeline=self._pipeline,
             principal=principal,
             request_id=spec.request_id,
-            wish=Wish(spec.lane, spec.priority, left_s if left_s < self._limits.request_timeout_s else None),
+            wish=Wish(spec.lane, spec.priority, left_s),
             limits=self._limits,
             traceparent=spec.traceparent,
         )
