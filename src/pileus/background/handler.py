@@ -10,9 +10,9 @@ from msgspec.json import encode
 
 from pileus.background.records import BackgroundSpec, Refusal, decode_spec
 from pileus.core.clock import Clock
-from pileus.core.errors import DeadlineExceeded, Overloaded, PileusError
+from pileus.core.errors import DeadlineExceeded, InvalidRequest, Overloaded, PileusError
 from pileus.core.records import Principal
-from pileus.jobs.handler import YIELDED, Context, JobFailed, Yielded
+from pileus.jobs.handler import MAX_RESULT_BYTES, YIELDED, Context, JobFailed, Yielded
 from pileus.store.blobs import Blobs, read_whole
 from pileus.store.job_table import Wish
 
@@ -87,12 +87,13 @@ class BackgroundHandler:
         job = context.job
         spec = decode_spec(job.spec)
         assert job.due_at is not None
+        end = self._clock.monotonic() + job.due_at - self._clock.wall()  # the owner's clock may be set meanwhile
         while True:
-            left_s = job.due_at - self._clock.wall()
+            left_s = end - self._clock.monotonic()
             try:
                 if left_s <= 0:
                     raise DeadlineExceeded
-                return await self._answer(spec, job.key_id, left_s)
+                return _checked(await self._answer(spec, job.key_id, left_s))
             except Overloaded as error:
                 context.log(f"waits: {error.message}")
                 await asyncio.sleep(min(max(error.retry_after_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S, left_s))
@@ -113,3 +114,13 @@ class BackgroundHandler:
             self._answering[key_id].discard(answering)
             if not self._answering[key_id]:
                 del self._answering[key_id]
+
+
+def _checked(answer: bytes) -> bytes:
+    """Raises `InvalidRequest` for one that is too large to be kept."""
+    if len(answer) > MAX_RESULT_BYTES:
+        raise InvalidRequest(
+            f"the answer has {len(answer)} bytes, and at most {MAX_RESULT_BYTES} may be kept: ask for fewer logprobs, "
+            "fewer choices or shorter answers"
+        )
+    return answer

@@ -21,6 +21,7 @@ from pileus.store.job_table import Job
 IDLE_S = 300.0  # a worker that had nothing to do for so long ends
 _TICK_S = 1.0
 _LAST_WRITES_S = 1.0
+_LEASED_AT_ONCE_BYTES = 8 << 20  # then the worker reads before it gets more
 _LAST_GRACE_S = 10.0  # for a handler that was cut off to be gone
 
 log = get_log(__name__)
@@ -169,7 +170,7 @@ class Desk:
         self.assign(seat.kind)
 
     def _connect(self) -> "Channel[wire.FromWorker]":
-        channel: Channel[wire.FromWorker] = Channel(wire.decode_from_worker)
+        channel: Channel[wire.FromWorker] = Channel(wire.decode_from_worker, wire.MAX_FRAME_BYTES)
         seat = WorkerSeat(self, channel, self._now())
         channel.listen(seat)
         self._seats.append(seat)
@@ -179,7 +180,10 @@ class Desk:
         try:
             while seat := next((each for each in self._seats if each.kind == kind and self._free(each)), None):
                 self._again.discard(kind)
-                jobs = await self._jobs.lease(kind, self._free(seat))
+                await seat.channel.flows()
+                if seat not in self._seats or not self._free(seat):
+                    continue
+                jobs = await self._jobs.lease(kind, self._free(seat), _LEASED_AT_ONCE_BYTES)
                 for job in jobs:
                     self._give(seat, job)
                 if not jobs and kind not in self._again:

@@ -2,13 +2,17 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from pileus.core.errors import PileusError
 from pileus.store.job_table import Job, Wish
+
+
+MAX_RESULT_BYTES: Final = 48 << 20
+MAX_CHECKPOINT_BYTES: Final = 32 << 20
 
 
 class Kind(Struct, frozen=True, kw_only=True):
@@ -33,6 +37,12 @@ class JobFailed(PileusError):
         self.code = code or self.code
 
 
+class TooLarge(JobFailed):
+    """What the job gives cannot be kept."""
+
+    code = "too_large"
+
+
 class Context(Protocol):
     """One lease of a job, as its handler has it. A handler that does not do what is asked of it within its kind's
     `grace_s` is cancelled; if it goes on in spite of that, its process is killed."""
@@ -51,7 +61,8 @@ class Context(Protocol):
         ...
 
     async def checkpoint(self, body: bytes, stage: str, done: int, total: int) -> None:
-        """Durable when this returns. Raises `LeaseLost`: then nothing that this handler does counts any more."""
+        """Durable when this returns. Raises `LeaseLost`: then nothing that this handler does counts any more,
+        or `TooLarge` for more than `MAX_CHECKPOINT_BYTES`."""
         ...
 
     def progress(self, stage: str, done: int, total: int) -> None:
@@ -69,5 +80,5 @@ class Yielded:
 
 YIELDED = Yielded()
 
-# Gives the result as JSON. `JobFailed` ends the job; any other exception is tried again, after a while.
+# Gives the result as JSON, of at most `MAX_RESULT_BYTES`. `JobFailed` ends the job; any other exception is tried again, after a while.
 Handler = Callable[[Context], Awaitable[bytes | Yielded]]

@@ -170,13 +170,16 @@ class JobService:
 
     # --- for the desk -------------------------------------------------------------------------------------------------
 
-    async def lease(self, kind: str, limit: int) -> list[Job]:
-        """As many of a kind as there are and may be, the most urgent first, and no tenant's all before another's."""
+    async def lease(self, kind: str, limit: int, most_bytes: int = sys.maxsize) -> list[Job]:
+        """As many of a kind as there are and may be, the most urgent first, and no tenant's all before another's.
+        Not more than so many bytes, but for the first."""
         self._told.troubles.pop(kind, None)  # somebody asks for them
+        await self._follow_clock()  # before a holder reckons with its deadline
 
         def work(tx: Connection) -> list[Job]:
             now = self._clock.wall()
-            jobs = [machine.leased(job, now) for job in self._table.next(tx, kind, now, _latest_ready(now), limit)]
+            found = self._table.next(tx, kind, now, _latest_ready(now), limit, most_bytes)
+            jobs = [machine.leased(job, now) for job in found]
             for job in jobs:
                 self._table.put(tx, job)
             return jobs

@@ -2,12 +2,18 @@
 
 Frames as between a gateway process and the owner of scheduling, which run the same code on the same machine. Whatever
 names a job names the fence of its lease too. What has a `number` is answered by `Done` or `Refused` with that number.
+
+A lease carries the job's spec and its checkpoint, so the two together have to fit into a frame.
 """
+
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from pileus.store.job_table import Job, Wish
+
+MAX_FRAME_BYTES: Final = 64 << 20
 
 # --- up: worker -> owner ----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import msgspec
 from pileus.core.errors import PileusError, Unavailable, revive
 from pileus.gateway.forwarding.channel import Channel
 from pileus.jobs import wire
-from pileus.jobs.handler import Handler, JobFailed, Yielded
+from pileus.jobs.handler import MAX_CHECKPOINT_BYTES, MAX_RESULT_BYTES, Handler, JobFailed, TooLarge, Yielded
 from pileus.jobs.machine import LeaseLost
 from pileus.observability.events import get_log
 from pileus.store.job_table import Job, Wish
@@ -31,7 +31,7 @@ class JobWorker:
         self._handler = handler
         self._folder = folder
         self._beat_s = beat_s
-        self._channel: Channel[wire.FromOwner] = Channel(wire.decode_from_owner)
+        self._channel: Channel[wire.FromOwner] = Channel(wire.decode_from_owner, wire.MAX_FRAME_BYTES)
         self._channel.listen(self)
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[None]] = {}
@@ -103,8 +103,11 @@ class JobWorker:
         self._channel.send(frame)
 
     async def enter(self, frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
-        """Have the owner put it on record; as long as the store is away, again and again. Raises `LeaseLost`."""
+        """Have the owner put it on record; as long as the store is away, again and again. Raises `LeaseLost`, or
+        `TooLarge` for what would not fit into a frame."""
+        _check_size(frame)
         while True:
+            await self._channel.flows()
             number = next(self._numbers)
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._answers[number] = answer
@@ -150,7 +153,9 @@ class JobWorker:
             except LeaseLost:
                 raise
             except PileusError as error:  # its result is not taken
-                await self.enter(wire.Fail(0, job.id, job.fence, error.code, error.message, retry=True))
+                await self.enter(
+                    wire.Fail(0, job.id, job.fence, error.code, error.message, retry=not isinstance(error, JobFailed))
+                )
         except LeaseLost:
             log.warning("job_lease_lost", job=job.id, fence=job.fence)
         finally:
@@ -230,6 +235,13 @@ class Lease:
 
     def log(self, text: str, level: str = "info") -> None:
         self._worker.send(wire.Line(self.job.id, self.job.fence, level, text))
+
+
+def _check_size(frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
+    if isinstance(frame, wire.Finish) and len(frame.result) > MAX_RESULT_BYTES:
+        raise TooLarge(f"the result has {len(frame.result)} bytes; at most {MAX_RESULT_BYTES} may be")
+    if isinstance(frame, wire.Checkpoint) and len(frame.body) > MAX_CHECKPOINT_BYTES:
+        raise TooLarge(f"the checkpoint has {len(frame.body)} bytes; at most {MAX_CHECKPOINT_BYTES} may be")
 
 
 def _dropped(lease: Lease) -> wire.Yield | wire.Fail:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import accumulate
 from typing import NamedTuple
 
 from msgspec import Struct, structs
@@ -118,10 +119,12 @@ class JobTable:
         table = schema.job
         tx.execute(update(table).where(table.c.id == job.id).values(values))
 
-    def next(self, tx: Connection, kind: str, now: float, latest_ready: float, limit: int) -> list[Job]:
+    def next(
+        self, tx: Connection, kind: str, now: float, latest_ready: float, limit: int, most_bytes: int
+    ) -> list[Job]:
         """Queued jobs of a kind whose turn it is, the most urgent first, and among equally urgent ones those of the
         tenant that would have the fewest at work. One whose `ready_at` lies after `latest_ready` cannot be meant: the
-        clock was set back."""
+        clock was set back. No more than have so many bytes together, but for the first."""
         table = schema.job
         ready = _ready(kind, now, latest_ready)
         heads = self._heads(tx, *ready)
@@ -134,6 +137,7 @@ class JobTable:
             at_work[head.tenant] += 1
             same = table.c.priority == head.priority, table.c.tenant == head.tenant
             heads += self._heads(tx, *ready, *same, table.c.sequence > head.sequence)
+        chosen = self._within(tx, chosen, most_bytes)
         found = {job.sequence: job for job in _jobs(tx, select(table).where(table.c.sequence.in_(chosen)))}
         return [found[sequence] for sequence in chosen]
 
@@ -224,6 +228,17 @@ class JobTable:
         table = schema.job
         query = select(table.c.priority, table.c.tenant, func.min(table.c.sequence)).where(*which)
         return [_Head(*row) for row in tx.execute(query.group_by(table.c.priority, table.c.tenant))]
+
+    def _within(self, tx: Connection, sequences: Sequence[int], most_bytes: int) -> list[int]:
+        """The first of them, and as many that follow as have no more bytes together."""
+        table = schema.job
+        size = func.length(table.c.spec) + func.length(table.c.checkpoint)
+        query = select(table.c.sequence, size).where(table.c.sequence.in_(sequences))
+        sizes = {row.sequence: row[1] for row in tx.execute(query)}
+        sums = accumulate(sizes[sequence] for sequence in sequences)
+        return [
+            sequence for number, (sequence, sum_) in enumerate(zip(sequences, sums)) if not number or sum_ <= most_bytes
+        ]
 
     def _at_work(self, tx: Connection, kind: str) -> Counter[str]:
         """How many each tenant has."""

@@ -144,6 +144,32 @@ async def test_what_is_the_callers_fault_is_kept_as_it_would_have_been_answered(
     assert len(speaker.asked) == 1
 
 
+async def test_an_answer_that_is_too_large_is_refused_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pileus.background.handler.MAX_RESULT_BYTES", 3)
+    speaker, lease = Speaker(b"{  }"), Lease()
+    async with working(speaker, lease) as (_, task):
+        with pytest.raises(JobFailed, match=r"4 bytes, and at most 3 .* fewer logprobs"):
+            await task
+    assert decode(lease.kept[0], type=Refusal).code == "invalid_value"
+
+
+@pytest.mark.parametrize("by_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_is_set_changes_nothing_about_the_time_that_is_left(by_s: float) -> None:
+    clock = ManualClock(0.0)
+
+    class Setting(Speaker):
+        async def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> bytes:
+            clock.advance(10.0)
+            clock.set_wall(clock.wall() + by_s)
+            return await super().answer(spec, principal, left_s)
+
+    speaker, lease = Setting(Unavailable("nobody is there", retry_after_s=0.0), b"{}"), Lease()
+    handler = BackgroundHandler(speaker, lambda _: WHO, clock)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await handler(cast(Context, lease)) == b"{}"
+    assert [left_s for _, _, left_s in speaker.asked] == [100.0, 90.0]
+
+
 async def test_what_is_too_late_is_not_begun() -> None:
     speaker, lease = Speaker(b"{}"), Lease(due_at=5.0)
     async with working(speaker, lease, at=5.0) as (_, task):

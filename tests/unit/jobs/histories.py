@@ -85,6 +85,7 @@ class PureOwner:
         )
 
     def lease(self, kind: str, limit: int) -> list[Job]:
+        self._follow_clock()
         now = self.clock.at
         running = Counter(
             job.tenant for job in self.jobs.values() if job.kind == kind and job.state == JobState.RUNNING

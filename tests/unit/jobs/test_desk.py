@@ -7,7 +7,7 @@ import pytest
 
 from pileus.gateway.forwarding.channel import Channel
 from pileus.jobs import wire
-from pileus.jobs.handler import YIELDED, Context, Kind, Yielded
+from pileus.jobs.handler import MAX_CHECKPOINT_BYTES, MAX_RESULT_BYTES, YIELDED, Context, Kind, Yielded
 from pileus.jobs.worker import JobWorker
 from pileus.store.job_table import JobState, Wish
 from pileus.testing.clock import ManualClock
@@ -269,3 +269,54 @@ async def test_a_worker_that_is_told_to_stop_gives_back_what_it_has(tmp_path: Pa
         await asyncio.wait_for(running, 10)
         left = await house.jobs.get(job.id, None)
         assert (left.state, left.wish, left.failures) == (JobState.QUEUED, Wish.CANCEL, 0)
+
+
+async def test_a_result_of_the_largest_size_is_kept_and_a_larger_one_fails_its_job_alone(tmp_path: Path) -> None:
+    async def handler(context: Context) -> bytes | Yielded:
+        if context.job.spec == b"hang":
+            return await hang(context)
+        if context.job.spec == b"checkpoint":
+            await context.checkpoint(bytes(MAX_CHECKPOINT_BYTES + 1), "", 0, 0)
+        return bytes(int(context.job.spec))
+
+    async with open_house(tmp_path) as house, house.worker(handler) as worker:
+        innocent = await house.jobs.submit(KIND, SOMEBODY, b"hang")
+        largest = await house.jobs.submit(KIND, SOMEBODY, b"%d" % MAX_RESULT_BYTES)
+        larger = await house.jobs.submit(KIND, SOMEBODY, b"%d" % (MAX_RESULT_BYTES + 1))
+        too_much = await house.jobs.submit(KIND, SOMEBODY, b"checkpoint")
+        assert len((await house.until(largest.id, JobState.SUCCEEDED)).result) == MAX_RESULT_BYTES
+        for job in (larger, too_much):
+            failed = await house.until(job.id, JobState.FAILED)
+            assert (failed.error_code, failed.failures) == ("too_large", 1)
+        assert str(MAX_RESULT_BYTES + 1) in (await house.jobs.get(larger.id, None)).error
+        held = await house.jobs.get(innocent.id, None)
+        assert (held.state, held.fence, worker.lost.done()) == (JobState.RUNNING, 1, False)
+
+
+async def test_a_worker_gets_no_more_large_jobs_than_it_reads(tmp_path: Path) -> None:
+    spec = bytes(4 << 20)
+    async with open_house(tmp_path, Kind(name=KIND, places=64)) as house:
+        ready = asyncio.Event()
+        house.desk.on_ready.append(lambda _pid: ready.set())
+        worker = RawWorker()
+        await worker.connect(house)
+        await ready.wait()
+        assert worker.channel._transport is not None
+        worker.channel._transport.pause_reading()
+        jobs = [await house.jobs.submit(KIND, SOMEBODY, spec) for _ in range(6)]
+        [seat] = house.desk._seats
+        await until(lambda: not seat.channel._flows.is_set())
+        for _ in range(3):
+            house.desk.assign(KIND)
+            await house.store.write(lambda tx: None)
+        assert 1 <= len(seat.held) <= 2
+        worker.channel._transport.resume_reading()
+        assert [(await worker.lease()).job.id for _ in jobs] == [job.id for job in jobs]
+        worker.channel.finish()
+
+
+async def test_large_jobs_are_leased_by_their_bytes(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        jobs = [await house.jobs.submit(KIND, SOMEBODY, bytes(size)) for size in (30, 10, 10, 10)]
+        leased = [[job.id for job in await house.jobs.lease(KIND, 4, most_bytes=20)] for _ in range(3)]
+        assert leased == [[jobs[0].id], [jobs[1].id, jobs[2].id], [jobs[3].id]]

@@ -126,7 +126,8 @@ class FrameBuffer:
     Receive into `room()`, then take `frames(received)`. A payload is a view that is valid until the next call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._most = max_frame_bytes
         self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._start = 0
         self._end = 0
@@ -141,8 +142,8 @@ class FrameBuffer:
         missing = 1
         while self._end - self._start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._view, self._start)
-            if length > MAX_FRAME_BYTES:
-                raise WireError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+            if length > self._most:
+                raise WireError(f"a frame of {length} bytes; at most {self._most} are allowed")
             payload = self._start + _LENGTH.size
             if payload + length > self._end:
                 missing = payload + length - self._end

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from pileus.engines.replica.wire import FrameBuffer, WireError, pack
+from pileus.engines.replica.wire import MAX_FRAME_BYTES, FrameBuffer, WireError, pack
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +32,12 @@ class Listener(Protocol[Frame_contra]):
 class Channel(asyncio.BufferedProtocol, Generic[Frame_contra]):
     """Belongs to the event loop's thread. `send` after the end is a no-op."""
 
-    def __init__(self, decode: Callable[[memoryview], Any]) -> None:
+    def __init__(self, decode: Callable[[memoryview], Any], max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._decode = decode
-        self._inbox = FrameBuffer()
+        self._inbox = FrameBuffer(max_frame_bytes)
+        self._most_unsent = max(_MOST_UNSENT_BYTES, 2 * max_frame_bytes)
+        self._flows = asyncio.Event()  # while little is unsent
+        self._flows.set()
         self._transport: asyncio.Transport | None = None
         self._listener: Listener[Frame_contra] | None = None
         self._reason = "the other process closed the connection"
@@ -47,8 +50,14 @@ class Channel(asyncio.BufferedProtocol, Generic[Frame_contra]):
         if self._transport is None:
             return
         self._transport.write(pack(frame))
-        if self._transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+        if self._transport.get_write_buffer_size() > self._most_unsent:
             self.close("it does not read")
+
+    async def flows(self) -> None:
+        """Return when little is unsent, or at the end of the connection. Who has much to say waits for that, or is
+        taken for one whose other end does not read."""
+        while not self._flows.is_set():
+            await self._flows.wait()
 
     def finish(self) -> None:
         """Close it once what was sent has gone."""
@@ -67,6 +76,12 @@ class Channel(asyncio.BufferedProtocol, Generic[Frame_contra]):
         self._transport = cast(asyncio.Transport, transport)
         self._listener.on_connected()
 
+    def pause_writing(self) -> None:
+        self._flows.clear()
+
+    def resume_writing(self) -> None:
+        self._flows.set()
+
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._inbox.room()
 
@@ -81,5 +96,6 @@ class Channel(asyncio.BufferedProtocol, Generic[Frame_contra]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._flows.set()
         if self._listener is not None:
             self._listener.on_gone(str(exc) if exc else self._reason)
