@@ -7,7 +7,7 @@ import jiter
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
-from pileus.batch.records import LineProblem
+from pileus.batch.records import LineProblem, cut
 from pileus.core.errors import CallerError
 
 CUSTOM_ID_LIMIT: Final = 512  # characters
@@ -90,7 +90,7 @@ class BadLine(CallerError):
         self.code = code
 
     def at(self, number: int) -> LineProblem:
-        return LineProblem(self.code, self.message, number, self.param)
+        return LineProblem(self.code, cut(self.message), number, None if self.param is None else cut(self.param))
 
 
 _decoder = Decoder(LineRequest)

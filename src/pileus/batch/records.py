@@ -8,6 +8,7 @@ from msgspec.json import Decoder
 
 KIND: Final = "batch"
 EXPIRED_CODE: Final = "batch_expired"
+_TOLD: Final = 200  # characters
 
 
 class Phase(StrEnum):
@@ -58,6 +59,11 @@ class LineProblem(Struct, frozen=True, omit_defaults=True):
     message: str
     line: int | None = None  # from 1; None where it is the file
     param: str | None = None
+
+
+def cut(text: str) -> str:
+    """A text that a caller may have made as long as they like, at a length that can be told."""
+    return text if len(text) <= _TOLD else text[: _TOLD - 1] + "\u2026"
 
 
 class Extent(Struct, frozen=True):

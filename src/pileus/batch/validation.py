@@ -11,6 +11,7 @@ from pileus.batch.records import LineProblem
 from pileus.core.errors import CallerError, ModelNotFound
 
 MOST_PROBLEMS: Final = 1000  # that are told
+MOST_TOLD: Final = 200_000  # characters, over all of them: they go into one checkpoint, and into one answer
 
 
 class Validation:
@@ -36,6 +37,7 @@ class Validation:
         self._max_line_bytes = max_line_bytes
         self._reorder = reorder
         self._bytes = 0
+        self._told = 0  # characters
         self._splitter = LineSplitter(max_line_bytes)
         self._plan = Plan([])
         self._keys: list[bytes] = []
@@ -79,8 +81,10 @@ class Validation:
         try:
             self._check(line)
         except BadLine as error:
-            self.problems.append(error.at(line.number))
-            self.given_up = len(self.problems) >= MOST_PROBLEMS
+            problem = error.at(line.number)
+            self.problems.append(problem)
+            self._told += len(problem.message) + len(problem.param or "")
+            self.given_up = len(self.problems) >= MOST_PROBLEMS or self._told >= MOST_TOLD
 
     def _check(self, line: Line) -> None:
         """Raises `BadLine`."""

@@ -97,6 +97,8 @@ class ScriptedEndpoint:
         data = json.loads(body)
         if "text" not in data:
             raise InvalidRequest("`text` is required", param="text")
+        for name in data.keys() - {"text", "model"}:
+            raise InvalidRequest(f"`{name}` is not a field", param=name)
         return Asked(data.get("model", "clouds"), data["text"])
 
     async def answer(self, body: bytes, principal: Principal, request_id: str, deadline_s: float) -> Answered:
@@ -249,9 +251,9 @@ class Desk:
             async with asyncio.timeout(PATIENCE_S):
                 ended = await self.handler(context)
         except Killed:
-            self.job = machine.failed(self.job, fence, "killed", "killed", self.clock.wall(), RETRIES)
+            self.job = machine.failed(self.job, fence, "killed", "killed", self.clock.wall(), RETRIES, closes=True)
         except JobFailed as error:
-            self.job = machine.failed(self.job, fence, error.code, error.message, self.clock.wall(), 0)
+            self.job = machine.failed(self.job, fence, error.code, error.message, self.clock.wall(), 0, closes=True)
         else:
             if isinstance(ended, Yielded):
                 self.job = machine.yielded(self.job, fence)

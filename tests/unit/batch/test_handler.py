@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pileus.batch.records import BatchCheckpoint, Counts, Phase, TokenSums
 from pileus.config.settings import Batches
 from pileus.core.errors import EngineFailed, InvalidRequest, Overloaded, QuotaExceeded
+from pileus.engines.replica.wire import MAX_FRAME_BYTES
 from pileus.store.job_table import JobState, Wish
 from unit.batch.bench import Desk, asks, ids, meanwhile
 
@@ -96,6 +97,21 @@ async def test_an_input_that_is_not_in_order_is_refused_before_anything_runs(tmp
         (2, "invalid_request", "body.text"),
         (3, "duplicate_custom_id", "custom_id"),
     ]
+
+
+@pytest.mark.parametrize("where", ["of the line", "of the body"])
+async def test_however_long_the_names_are_that_a_line_invents_what_is_told_fits_into_a_frame(
+    tmp_path: Path, where: str
+) -> None:
+    lines = asks(*(f"text {number}" for number in range(1000)))
+    for line in lines:
+        (line if where == "of the line" else line["body"])["\u0001" * 1500] = 1
+    desk = Desk(tmp_path, lines)
+    await desk.lease()
+    assert desk.job.state is JobState.FAILED
+    assert len(desk.checkpoint.problems) > 100
+    assert len(desk.job.checkpoint) < MAX_FRAME_BYTES / 4
+    assert len(desk.job.error) < 300
 
 
 async def test_a_batch_of_too_many_lines_is_refused_by_the_line_that_is_one_too_many(tmp_path: Path) -> None:
