@@ -40,7 +40,7 @@ from pileus.store.job_table import Wish
 COMMIT_S: Final = 0.25  # results that come within this are committed together
 _GRACE_S: Final = 10.0  # for lines under way, when the batch is to pause
 _MOST_PENDING_BYTES: Final = 4 << 20  # of results that wait to be committed
-_LEAST_LEFT_S: Final = 1.0
+_LEAST_LEFT_S: Final = 60.0  # for a line: that the batch's time is over is for the owner to say, and it cancels them
 _CLOSING: Final = (Wish.CANCEL, Wish.EXPIRE)
 
 
@@ -83,6 +83,9 @@ class _Lease:
         self._spec = decode_spec(context.job.spec)
         self._state = decode_checkpoint(context.job.checkpoint)
         self._usage = self._state.usage  # with what is not committed yet
+        assert context.job.due_at is not None
+        clock = workplace.clock  # a wall clock that is set moves `due_at` on record, and not here
+        self._ends_at = clock.monotonic() + context.job.due_at - clock.wall()
 
     async def run(self) -> bytes | Yielded:
         if self._state.plan is None and self._context.wish is Wish.CANCEL:
@@ -216,8 +219,7 @@ class _Lease:
             raise JobFailed(f"The key {job.key_id}, which submitted this batch, is not known any more.")
 
         def left_s() -> float:
-            assert job.due_at is not None
-            return max(job.due_at - clock.wall(), _LEAST_LEFT_S)
+            return max(self._ends_at - clock.monotonic(), _LEAST_LEFT_S)
 
         return Asker(job.id, self._workplace.endpoints[self._spec.endpoint], principal, left_s)
 

@@ -78,9 +78,17 @@ async def test_lines_that_begin_alike_run_one_after_another(tmp_path: Path) -> N
 
 async def test_what_is_left_of_the_window_is_the_lines_deadline(tmp_path: Path) -> None:
     desk = Desk(tmp_path, asks("a"))
-    desk.clock.advance(70.0)
+    desk.clock.advance(30.0)
     await desk.lease()
-    assert desk.endpoint.deadlines == [30.0]
+    assert desk.endpoint.deadlines == [70.0]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_a_wall_clock_that_is_set_moves_no_lines_deadline(tmp_path: Path, days: int) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.on_checkpoint = lambda _: desk.clock.set_wall(1000.0 + 86_400.0 * days)
+    await desk.lease()
+    assert set(desk.endpoint.deadlines) == {100.0}
 
 
 async def test_an_input_that_is_not_in_order_is_refused_before_anything_runs(tmp_path: Path) -> None:
