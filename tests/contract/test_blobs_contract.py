@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from obstore.exceptions import BaseError
 
-from object_store import ObjectStore, object_store, weed
+from object_store import BUCKET, ObjectStore, object_store, weed
 from pileus.core.errors import NotFound, Unavailable
 from pileus.store.blobs import PIECE_BYTES, Blobs
 from pileus.store.local_blobs import LocalBlobs
@@ -154,6 +156,23 @@ async def test_keys_are_listed_by_prefix_with_the_time_they_were_written(blobs: 
     assert await listed(blobs, "nothing/") == {}
 
 
+async def test_names_that_can_be_no_keys_are_not_listed(
+    blobs: Blobs, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    await put(blobs, "files/a", b"1")
+    names = [".DS_Store", "files/.nfs0001", "files/a b"]
+    for name in names:
+        if isinstance(blobs, LocalBlobs):
+            (tmp_path / "blobs" / name).write_bytes(b"x")
+        else:
+            service: ObjectStore = request.getfixturevalue("service")
+            place = f"{service.endpoint}/{BUCKET}/{tmp_path.name}"
+            async with httpx.AsyncClient(trust_env=False) as client:
+                (await client.put(f"{place}/{name}", content=b"x")).raise_for_status()
+    assert set(await listed(blobs)) == {"files/a"}
+    assert set(await listed(blobs, "files/")) == {"files/a"}
+
+
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a b", "a\n", "ä", "a\0", "x" * 600]
 )
@@ -189,6 +208,19 @@ async def test_writing_does_not_block_the_event_loop(blobs: Blobs) -> None:
         turns += 1
     assert turns > 100
     await draft.abort()
+
+
+async def test_a_listing_that_breaks_is_unavailable_whatever_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """obstore gives some of its errors the types of the standard library."""
+    for error in (BaseError("x"), PermissionError("x"), FileNotFoundError("x")):
+
+        async def broken(*_: object, error: Exception = error, **__: object) -> AsyncIterator[object]:
+            raise error
+            yield
+
+        monkeypatch.setattr("pileus.store.s3_blobs.obstore.list", broken)
+        with pytest.raises(Unavailable):
+            await listed(S3Blobs("s3://nowhere", endpoint="http://127.0.0.1:9"))
 
 
 async def test_a_service_that_cannot_be_reached_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ def open_blobs(settings: "Settings") -> "Blobs":
         from pileus.store.local_blobs import LocalBlobs
 
         return LocalBlobs(settings.data_dir / BLOBS_FOLDER)
+    from pileus.core.clock import SystemClock
+    from pileus.store.claimed_blobs import ClaimedBlobs
     from pileus.store.s3_blobs import S3Blobs
 
-    return S3Blobs(settings.files.blobs, endpoint=os.environ.get("AWS_ENDPOINT_URL", ""))
+    place = S3Blobs(settings.files.blobs, endpoint=os.environ.get("AWS_ENDPOINT_URL", ""))
+    return ClaimedBlobs(place, settings.data_dir, SystemClock())

@@ -1,4 +1,8 @@
-"""Deletes contents that nobody refers to: soon where this process dropped them, after a day where a crash left them."""
+"""Deletes contents that nobody refers to: soon where this process dropped them, after a day where a crash left them.
+
+Only what has a key of the shapes that Pileus makes is ever searched for, and nothing is deleted in a place that belongs
+to another data folder: its rows know of contents of which there are no rows here.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -8,7 +12,7 @@ from typing import Final
 from pileus.core.clock import Clock
 from pileus.core.errors import PileusError
 from pileus.observability.events import get_log
-from pileus.store.blobs import Blobs
+from pileus.store.blobs import MADE_PREFIXES, Blobs, is_made
 from pileus.store.file_table import unreferenced
 from pileus.store.port import Store
 
@@ -61,8 +65,12 @@ class Sweeper:
     async def sweep(self) -> None:
         """One round."""
         await self._expire()
+        is_due = self._clock.monotonic() >= self._search_at
+        if (is_due or self._dropped) and not await self._blobs.may_delete():
+            self._dropped.clear()  # if the place becomes this folder's, the search finds them
+            return
         await self._delete_dropped()
-        if self._clock.monotonic() >= self._search_at:
+        if is_due:
             await self._search()
             self._search_at = self._clock.monotonic() + _SEARCH_INTERVAL_S
 
@@ -72,17 +80,22 @@ class Sweeper:
             self._dropped -= keys
 
     async def _search(self) -> None:
-        """Look at everything that is stored."""
+        """Look at everything that is stored here."""
         before = self._clock.wall() - CRASHED_AFTER_S
         await self._blobs.discard_drafts(before)
         old: set[str] = set()
-        async for key, written_at in self._blobs.keys():
-            if written_at < before:
-                old.add(key)
+        async for key in self._written(before):
+            old.add(key)
             if len(old) == _KEYS_AT_ONCE:
                 await self._delete_unreferenced(old)
                 old = set()
         await self._delete_unreferenced(old)
+
+    async def _written(self, before: float) -> AsyncIterator[str]:
+        for prefix in MADE_PREFIXES:
+            async for key, written_at in self._blobs.keys(prefix):
+                if written_at < before and is_made(key):
+                    yield key
 
     async def _delete_unreferenced(self, keys: Iterable[str]) -> bool:
         """Whether it came to its end."""

@@ -13,15 +13,29 @@ from msgspec import Struct
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _KEY_LIMIT: Final = 512  # characters
+_ID: Final = "[0-9a-hjkmnp-tv-z]{24}"  # behind the kind; see `core.ids`
+_MADE: Final = re.compile(f"files/file-{_ID}|parts/part_{_ID}|batches/batch_{_ID}/[0-9]+/(output|errors)")
+
+MADE_PREFIXES: Final = ("files/", "parts/", "batches/")
 
 PIECE_BYTES: Final = 1024 * 1024  # most that one piece of what is read has
 
 
 def checked_key(key: str) -> str:
     """Raises `ValueError` for what is no key: no segment begins with a dot, so that none leads elsewhere."""
-    if len(key) > _KEY_LIMIT or _KEY.fullmatch(key) is None:
+    if not is_key(key):
         raise ValueError(f"{key!r} is no key of a blob")
     return key
+
+
+def is_key(name: str) -> bool:
+    """Whether it can be one."""
+    return len(name) <= _KEY_LIMIT and _KEY.fullmatch(name) is not None
+
+
+def is_made(key: str) -> bool:
+    """Whether it has the shape of those that Pileus makes: what has another is somebody else's."""
+    return _MADE.fullmatch(key) is not None
 
 
 class BlobInfo(Struct, frozen=True):
@@ -64,7 +78,12 @@ class Blobs(Protocol):
         ...
 
     def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, float]]:
-        """Keys with the wall-clock time at which they were written."""
+        """Keys with the wall-clock time at which they were written. What lies there under a name that can be no key is
+        left out."""
+        ...
+
+    async def may_delete(self) -> bool:
+        """Whether what lies there is this data folder's. Asked of the place itself, each time."""
         ...
 
     async def discard_drafts(self, before: float) -> None:

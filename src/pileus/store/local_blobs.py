@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 from pileus.core.errors import NotFound, Unavailable
 from pileus.core.ids import new_id
-from pileus.store.blobs import PIECE_BYTES, BlobInfo, checked_key
+from pileus.store.blobs import PIECE_BYTES, BlobInfo, checked_key, is_key
 
 RETRY_AFTER_S: Final = 2.0
 _THREADS: Final = 8
@@ -68,17 +68,21 @@ class LocalBlobs:
             for key_and_time in some:
                 yield key_and_time
 
+    async def may_delete(self) -> bool:
+        """The folder lies in the data folder."""
+        return True
+
     async def discard_drafts(self, before: float) -> None:
         await self._run(lambda: _discard(self._drafts, before))
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, float]]:
-        for folder, names, files in os.walk(self._folder):
+        for folder, names, files in os.walk(self._folder / prefix.rpartition("/")[0]):
             names[:] = [name for name in names if name != _DRAFTS]
             for name in files:
                 path = Path(folder, name)
                 key = path.relative_to(self._folder).as_posix()
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    if key.startswith(prefix):
+                    if key.startswith(prefix) and is_key(key):
                         yield key, path.stat().st_mtime
 
     async def _run(self, work: Callable[[], T]) -> T:

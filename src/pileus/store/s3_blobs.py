@@ -21,7 +21,7 @@ from obstore.store import S3Store
 
 from pileus.core.errors import NotFound, Unavailable
 from pileus.observability.events import get_log
-from pileus.store.blobs import PIECE_BYTES, BlobInfo, checked_key
+from pileus.store.blobs import PIECE_BYTES, BlobInfo, checked_key, is_key
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -73,12 +73,16 @@ class S3Blobs:
 
     async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, float]]:
         try:
-            async for some in obstore.list(self._store):
+            async for some in obstore.list(self._store, prefix=prefix.rpartition("/")[0] or None):
                 for each in some:
-                    if each["path"].startswith(prefix):
+                    if each["path"].startswith(prefix) and is_key(each["path"]):
                         yield each["path"], each["last_modified"].timestamp()
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise _unavailable(error) from error
+
+    async def may_delete(self) -> bool:
+        """Nothing is known of others here; see `store.claimed_blobs`."""
+        return True
 
     async def discard_drafts(self, before: float) -> None:
         """The bucket's lifecycle rule does."""

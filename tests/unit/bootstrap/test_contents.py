@@ -9,8 +9,8 @@ from pileus.bootstrap.contents import open_blobs
 from pileus.config.load import load_settings
 from pileus.config.settings import Files, Settings
 from pileus.core.errors import ConfigError
+from pileus.store.claimed_blobs import ClaimedBlobs
 from pileus.store.local_blobs import LocalBlobs
-from pileus.store.s3_blobs import S3Blobs
 
 
 async def test_contents_are_in_the_data_folder_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ async def test_contents_are_in_the_data_folder_unless_the_settings_say_otherwise
 
 @pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3://my.bucket-1/some/prefix", "s3://b-1/a_b/c.d/"])
 def test_an_address_of_a_bucket_is_s3(tmp_path: Path, url: str) -> None:
-    assert isinstance(open_blobs(Settings(data_dir=tmp_path, files=Files(blobs=url))), S3Blobs)
+    assert isinstance(open_blobs(Settings(data_dir=tmp_path, files=Files(blobs=url))), ClaimedBlobs)
 
 
 @pytest.mark.parametrize(

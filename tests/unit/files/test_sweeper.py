@@ -3,19 +3,23 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from pileus.core.errors import Unavailable
+from pileus.core.ids import new_id
 from pileus.files.service import FileService
 from pileus.store import schema
+from pileus.store.claimed_blobs import ClaimedBlobs
+from pileus.store.file_table import insert_file
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
 from stored import insert_job
-from unit.files.conftest import announced, read, sent, stored
+from unit.files.conftest import LIMITS, announced, read, sent, stored
 
 Kept = Callable[[], Awaitable[set[str]]]
 DAY = 86_400.0
@@ -78,8 +82,8 @@ async def test_what_a_crash_left_goes_after_a_day_and_not_before(
     """A content without a row, and a draft."""
     file = await stored(files)
     part = await sent(files, await announced(files, 3), b"abc")
-    await orphan(blobs, "files/crashed")
-    draft = await blobs.create("files/draft")
+    await orphan(blobs, f"files/{new_id('file', '-')}")
+    draft = await blobs.create(f"files/{new_id('file', '-')}")
     await draft.write(bytes(1024 * 1024))
     everything = await kept()
     assert len(everything) == 4
@@ -179,9 +183,83 @@ async def test_thousands_of_contents_are_looked_at_in_groups(
     monkeypatch.setattr("pileus.files.sweeper._KEYS_AT_ONCE", 7)
     monkeypatch.setattr("pileus.store.file_table._AT_ONCE", 3)
     stays = {(await stored(files)).blob for _ in range(20)}
-    for n in range(25):
-        (tmp_path / "blobs" / "files" / f"orphan-{n}").write_bytes(b"")
+    for _ in range(25):
+        (tmp_path / "blobs" / "files" / new_id("file", "-")).write_bytes(b"")
     for path in (tmp_path / "blobs" / "files").iterdir():
         os.utime(path, (clock.wall() - 2 * DAY,) * 2)
     await files.sweep()
     assert await kept() == stays
+
+
+async def test_what_pileus_did_not_make_is_never_touched(
+    files: FileService, blobs: LocalBlobs, kept: Kept, clock: ManualClock
+) -> None:
+    """The place may turn out to have somebody else's data."""
+    ours = [
+        f"files/{new_id('file', '-')}",
+        f"parts/{new_id('part')}",
+        f"batches/{new_id('batch')}/3/output",
+        f"batches/{new_id('batch')}/12/errors",
+    ]
+    theirs = {
+        "owner",
+        "important.csv",
+        "files/report.pdf",
+        f"files/{new_id('file', '-')}.bak",
+        f"files/{new_id('file', '-')}/x",
+        f"other/{new_id('file', '-')}",
+        f"parts/{new_id('file', '-')}",
+        f"batches/{new_id('batch')}/output",
+        f"batches/{new_id('batch')}/3/input",
+        "batches/2024/3/output",
+    }
+    for key in (*ours, *theirs):
+        await orphan(blobs, key)
+    clock.advance(2 * DAY)
+    await files.sweep()
+    assert await kept() == theirs
+
+
+async def test_names_that_are_no_keys_are_passed_over(
+    files: FileService, kept: Kept, clock: ManualClock, tmp_path: Path
+) -> None:
+    """What a file manager, or a network file system, leaves in the folder."""
+    file = await stored(files)
+    strange = [tmp_path / "blobs" / name for name in (".DS_Store", "files/.nfs0001", "files/a b", "files/ä")]
+    for path in strange:
+        path.write_bytes(b"x")
+    clock.advance(2 * DAY)
+    await files.sweep()
+    assert await kept() == {file.blob}
+    assert all(path.exists() for path in strange)
+
+
+async def test_in_another_data_folders_place_nothing_is_deleted(
+    blobs: LocalBlobs, kept: Kept, clock: ManualClock, tmp_path: Path
+) -> None:
+    """A restored copy knows the same contents, and forgets its rows of them; so does one that shares a bucket."""
+    (tmp_path / "copy").mkdir()
+    with closing(SqliteStore.open(tmp_path / "data")) as store, closing(SqliteStore.open(tmp_path / "copy")) as again:
+        files = FileService(store, ClaimedBlobs(blobs, tmp_path / "data", clock), clock, LIMITS)
+        copy = FileService(again, ClaimedBlobs(blobs, tmp_path / "copy", clock), clock, LIMITS)
+        one, two = await stored(files, expires_s=3600), await stored(files)
+        for file in (one, two):
+            await again.write(lambda tx, file=file: insert_file(tx, file))
+        await orphan(blobs, f"files/{new_id('file', '-')}")
+        before = await kept()
+        await copy.delete("acme", two.id)
+        clock.advance(2 * DAY)
+        for _ in range(2):
+            await copy.sweep()
+        assert await kept() == before
+        with pytest.raises(Unavailable, match="another data folder"):
+            await stored(copy)
+        assert await read(copy, one) == b"content"
+        await files.sweep()
+        assert await kept() == {"owner", two.blob}, "the owner deletes as ever"
+        await blobs.delete("owner")
+        await copy.sweep()
+        assert await kept() == {"owner"}, "whoever takes over finds what is left"
+        clock.advance(60)
+        with pytest.raises(Unavailable, match="another data folder"):
+            await stored(files)
