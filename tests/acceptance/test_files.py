@@ -84,6 +84,16 @@ def test_a_list_has_pages_in_both_orders(client: OpenAI) -> None:
     assert not last.has_more
 
 
+def test_whoever_deletes_while_it_lists_deletes_all(client: OpenAI) -> None:
+    made = {client.files.create(file=b"x", purpose="vision").id for _ in range(250)}
+    gone = set()
+    for file in client.files.list(limit=100, purpose="vision"):
+        client.files.delete(file.id)
+        gone.add(file.id)
+    assert gone >= made
+    assert client.files.list(purpose="vision").data == []
+
+
 def test_a_deleted_file_is_gone(client: OpenAI) -> None:
     made = client.files.create(file=b"x", purpose="batch")
     assert made.expires_at == made.created_at + 30 * 86_400

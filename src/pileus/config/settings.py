@@ -129,6 +129,10 @@ class Files(Section):
     max_tenant_bytes: int = Field(
         default=100 * 1024**3, ge=1024, description="Most that one tenant's files take together."
     )
+    max_tenant_files: Count = Field(
+        default=100_000,
+        description="Most files that one tenant has, with its uploads that are not complete and their parts.",
+    )
 
 
 class Batches(Section):

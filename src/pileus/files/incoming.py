@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from pileus.config.settings import Files as Limits
 from pileus.core.errors import QuotaExceeded, TooLarge
 from pileus.store.blobs import BlobInfo, Blobs
-from pileus.store.file_table import tenant_bytes
+from pileus.store.file_table import Use, tenant_use
 from pileus.store.port import Result, Store, Work
 
 _RETRY_S: Final = 3600.0  # space comes back when somebody deletes something
@@ -20,28 +20,31 @@ class Quota:
     """What a tenant may have, with what is under way at this moment."""
 
     def __init__(self, limits: Limits) -> None:
-        self._most = limits.max_tenant_bytes
+        self._most = Use(limits.max_tenant_bytes, limits.max_tenant_files)
         self._under_way: Counter[str] = Counter()
 
-    def take(self, tenant: str, stored: int, more: int) -> None:
+    def take(self, tenant: str, stored: Use, more: int) -> None:
         """Raises `QuotaExceeded`. A forecast, so that nobody sends gigabytes for nothing; `check` decides."""
         self._under_way[tenant] += more
-        if stored + self._under_way[tenant] > self._most:
-            raise self._exceeded()
+        self._refuse(stored, self._under_way[tenant], 1)
 
     def give_back(self, tenant: str, taken: int) -> None:
         self._under_way[tenant] -= taken
         if not self._under_way[tenant]:
             del self._under_way[tenant]
 
-    def check(self, tx: Connection, tenant: str, more: int) -> None:
+    def check(self, tx: Connection, tenant: str, more_bytes: int, more_files: int = 1) -> None:
         """Raises `QuotaExceeded`; in the transaction that adds it."""
-        if tenant_bytes(tx, tenant) + more > self._most:
-            raise self._exceeded()
+        self._refuse(tenant_use(tx, tenant), more_bytes, more_files)
 
-    def _exceeded(self) -> QuotaExceeded:
-        message = f"The files of this tenant would take more than {self._most} bytes together: delete some."
-        return QuotaExceeded(message, retry_after_s=_RETRY_S)
+    def _refuse(self, stored: Use, more_bytes: int, more_files: int) -> None:
+        if stored.bytes + more_bytes > self._most.bytes:
+            bound = f"take more than {self._most.bytes} bytes together"
+        elif stored.files + more_files > self._most.files:
+            bound = f"be more than {self._most.files}, with parts that are not put together"
+        else:
+            return
+        raise QuotaExceeded(f"The files of this tenant would {bound}: delete some.", retry_after_s=_RETRY_S)
 
 
 class Incoming:
@@ -66,14 +69,14 @@ class Incoming:
         self._blobs = blobs
         self._most = most_bytes
         self._quota = quota
-        self._stored = 0
+        self._stored = Use(0, 0)
         self._drop = drop
         self._is_whole = False
         self._is_kept = False
 
     async def __aenter__(self) -> Self:
         if self._quota is not None:
-            self._stored = await self._store.read(lambda tx: tenant_bytes(tx, self.tenant))
+            self._stored = await self._store.read(lambda tx: tenant_use(tx, self.tenant))
         self._draft = await self._blobs.create(self.key)
         return self
 

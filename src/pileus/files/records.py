@@ -10,6 +10,7 @@ MADE_PURPOSES: Final = ("batch_output", "fine-tune-results")  # of files that on
 
 MOST_UPLOAD_BYTES: Final = 8 * 1024**3
 MOST_PART_BYTES: Final = 64 * 1024**2
+MOST_PARTS: Final = 10_000  # of an upload
 UPLOAD_S: Final = 3600.0  # how long parts are taken
 LEAST_EXPIRY_S: Final = 3600
 MOST_EXPIRY_S: Final = 30 * 86_400

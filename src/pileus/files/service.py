@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -19,10 +20,14 @@ from pileus.store.file_table import (
     delete_expired_files,
     delete_file,
     find_file,
+    forget_gone_files,
     insert_file,
     page_of_files,
+    place_of_file,
 )
 from pileus.store.port import Store
+
+_GONE_S: Final = 86_400.0  # how long the list goes on behind a file that is gone
 
 
 class FileService:
@@ -107,11 +112,11 @@ class FileService:
         self, tenant: str, *, limit: int, after: str = "", newest_first: bool = True, purpose: str = ""
     ) -> tuple[list[StoredFile], bool]:
         """Up to `limit` files from the one behind `after` on, and whether more follow. Raises `NotFound` where there is
-        no file `after`."""
+        no file `after`, and was none within the last day: whoever deletes what it lists goes on behind what is gone."""
         now = self._clock.wall()
 
         def read(tx: Connection) -> list[StoredFile]:
-            last = find_file(tx, tenant, after, now) if after else None
+            last = place_of_file(tx, tenant, after) if after else None
             if after and last is None:
                 raise _not_found(after)
             return page_of_files(tx, tenant, now, limit + 1, after=last, newest_first=newest_first, purpose=purpose)
@@ -149,7 +154,13 @@ class FileService:
         await self._sweeper.sweep()
 
     async def _expire(self) -> None:
-        self.release(await self._store.write(lambda tx: delete_expired_files(tx, self._clock.wall())))
+        now = self._clock.wall()
+
+        def write(tx: Connection) -> list[str]:
+            forget_gone_files(tx, now - _GONE_S)
+            return delete_expired_files(tx, now)
+
+        self.release(await self._store.write(write))
         await self.uploads.expire()
 
 

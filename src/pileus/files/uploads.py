@@ -13,7 +13,7 @@ from pileus.core.clock import Clock
 from pileus.core.errors import InvalidRequest, NotFound, TooLarge
 from pileus.core.ids import new_id
 from pileus.files.incoming import Incoming, Quota
-from pileus.files.records import MOST_PART_BYTES, MOST_UPLOAD_BYTES, UPLOAD_S, checked_filename, expires_at
+from pileus.files.records import MOST_PART_BYTES, MOST_PARTS, MOST_UPLOAD_BYTES, UPLOAD_S, checked_filename, expires_at
 from pileus.store.blobs import Blobs
 from pileus.store.file_table import (
     PENDING,
@@ -28,6 +28,7 @@ from pileus.store.file_table import (
     insert_upload,
     overdue_uploads,
     parts_of,
+    sum_of_parts,
 )
 from pileus.store.port import Store
 
@@ -100,7 +101,10 @@ class Uploads:
         return self._incoming(upload, f"parts/{new_id('part')}", MOST_PART_BYTES)
 
     async def add_part(self, upload: StoredUpload, content: Incoming) -> StoredPart:
-        """Make a part of what came in. Parts may be sent twice, so they may take twice what was announced."""
+        """Make a part of what came in. Parts may be sent twice, so they may take twice what was announced. Raises
+        `InvalidRequest` for an empty one, and for one too many."""
+        if not content.bytes:
+            raise InvalidRequest("`data` should not be empty", param="data")
         info = await content.finish()
         part = StoredPart(
             id=info.key.rpartition("/")[2],
@@ -112,11 +116,14 @@ class Uploads:
 
         def write(tx: Connection) -> None:
             self._pending(tx, upload.tenant, upload.id)
-            before = sum(each.bytes for each in parts_of(tx, upload.id).values())
+            count, before = sum_of_parts(tx, upload.id)
+            if count >= MOST_PARTS:
+                raise InvalidRequest(f"The upload {upload.id!r} has {MOST_PARTS} parts, and may have no more.")
             after = before + part.bytes
             if after > 2 * upload.bytes + MOST_PART_BYTES:
                 raise TooLarge(f"the parts are far more than the {upload.bytes} bytes that were announced")
-            self._quota.check(tx, upload.tenant, max(after, upload.bytes) - max(before, upload.bytes))
+            reserved = max(after, upload.bytes) - max(before, upload.bytes)
+            self._quota.check(tx, upload.tenant, reserved, more_files=1 if count else 0)
             insert_part(tx, part)
 
         await content.keep(write)

@@ -4,10 +4,22 @@ Every function runs inside a transaction that the caller opened (`store.port.Wor
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct, structs
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from pileus.store import schema
 
@@ -57,6 +69,20 @@ class StoredPart(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
+class Place(NamedTuple):
+    """Where a file stands in the list."""
+
+    created_at: float
+    id: str
+
+
+class Use(NamedTuple):
+    """What a tenant has stored."""
+
+    bytes: int
+    files: int  # and parts of pending uploads
+
+
 # --- files ---
 
 
@@ -78,7 +104,7 @@ def find_file(tx: Connection, tenant: str, file_id: str, now: float) -> StoredFi
 
 
 def page_of_files(
-    tx: Connection, tenant: str, now: float, limit: int, *, after: StoredFile | None, newest_first: bool, purpose: str
+    tx: Connection, tenant: str, now: float, limit: int, *, after: Place | None, newest_first: bool, purpose: str
 ) -> list[StoredFile]:
     """Up to so many, in the order of their creation, from the first behind `after` on; an empty purpose is any."""
     table = schema.file
@@ -94,11 +120,22 @@ def page_of_files(
     return [StoredFile(**row) for row in tx.execute(query).mappings()]
 
 
+def place_of_file(tx: Connection, tenant: str, file_id: str) -> Place | None:
+    """Also of one that is gone, until `forget_gone_files`."""
+    tables = (schema.file, schema.gone_file)
+    queries = [
+        select(table.c.created_at, table.c.id).where(table.c.id == file_id, table.c.tenant == tenant)
+        for table in tables
+    ]
+    row = tx.execute(union_all(*queries)).first()
+    return None if row is None else Place(*row)
+
+
 def delete_file(tx: Connection, tenant: str, file_id: str, now: float) -> StoredFile | None:
     """What was deleted, if anything was."""
     found = find_file(tx, tenant, file_id, now)
     if found is not None:
-        tx.execute(delete(schema.file).where(schema.file.c.id == file_id))
+        _delete_files(tx, schema.file.c.id == file_id, now)
     return found
 
 
@@ -108,23 +145,37 @@ def delete_expired_files(tx: Connection, now: float) -> list[str]:
     expired = table.c.expires_at <= now
     keys = list(tx.execute(select(table.c.blob).where(expired)).scalars())
     if keys:
-        tx.execute(delete(table).where(expired))
+        _delete_files(tx, expired, now)
     return keys
 
 
-def tenant_bytes(tx: Connection, tenant: str) -> int:
-    """What its files take, and its pending uploads may: as announced, or more where more came."""
+def forget_gone_files(tx: Connection, before: float) -> None:
+    """Those that went before that time."""
+    tx.execute(delete(schema.gone_file).where(schema.gone_file.c.gone_at < before))
+
+
+def _delete_files(tx: Connection, which: ColumnElement[bool], now: float) -> None:
+    table, gone = schema.file, schema.gone_file
+    rows = select(table.c.id, table.c.tenant, table.c.created_at, literal(now)).where(which)
+    tx.execute(insert(gone).prefix_with("OR REPLACE").from_select(["id", "tenant", "created_at", "gone_at"], rows))
+    tx.execute(delete(table).where(which))
+
+
+def tenant_use(tx: Connection, tenant: str) -> Use:
+    """Of its files, and of its pending uploads: as announced, or more where more came."""
     file, upload, part = schema.file, schema.upload, schema.upload_part
-    stored = tx.execute(select(func.coalesce(func.sum(file.c.bytes), 0)).where(file.c.tenant == tenant)).scalar_one()
-    came = func.coalesce(func.sum(part.c.bytes), 0)
+    size = func.coalesce(func.sum(file.c.bytes), 0)
+    stored, files = tx.execute(select(size, func.count()).where(file.c.tenant == tenant)).one()
     pending = (
-        select(upload.c.bytes, came)
+        select(upload.c.bytes, func.coalesce(func.sum(part.c.bytes), 0), func.count(part.c.upload_id))
         .join(part, part.c.upload_id == upload.c.id, isouter=True)
         .where(upload.c.tenant == tenant, upload.c.status == PENDING)
         .group_by(upload.c.id, upload.c.bytes)
     )
-    reserved = [max(int(announced), int(parts)) for announced, parts in tx.execute(pending)]
-    return int(stored) + sum(reserved)
+    for announced, came, parts in tx.execute(pending):
+        stored += max(announced, came)
+        files += max(1, parts)
+    return Use(int(stored), int(files))
 
 
 def _alive(now: float) -> ColumnElement[bool]:
@@ -154,6 +205,14 @@ def parts_of(tx: Connection, upload_id: str) -> dict[str, StoredPart]:
     table = schema.upload_part
     rows = tx.execute(select(table).where(table.c.upload_id == upload_id)).mappings()
     return {row["id"]: StoredPart(**row) for row in rows}
+
+
+def sum_of_parts(tx: Connection, upload_id: str) -> tuple[int, int]:
+    """How many there are, and their bytes together."""
+    part = schema.upload_part
+    query = select(func.count(), func.coalesce(func.sum(part.c.bytes), 0)).where(part.c.upload_id == upload_id)
+    count, size = tx.execute(query).one()
+    return int(count), int(size)
 
 
 def end_upload(tx: Connection, upload_id: str, status: str, file_id: str | None = None) -> list[str]:

@@ -113,6 +113,20 @@ file = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Index("ix_file_tenant_created_at", "tenant", "created_at"),
+    Index("ix_file_tenant_bytes", "tenant", "bytes"),
+    Index("ix_file_expires_at", "expires_at"),
+    Index("ix_file_blob", "blob"),
+)
+
+# Where a file that is gone stood in the list, for whoever lists on behind it.
+gone_file = Table(
+    "gone_file",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("gone_at", Float, nullable=False),
+    Index("ix_gone_file_gone_at", "gone_at"),
 )
 
 # A file that comes in parts.
@@ -130,6 +144,8 @@ upload = Table(
     Column("expires_at", Float, nullable=False),
     Column("file_expires_s", Float),  # from its completion
     Column("file_id", Text),  # once it is complete
+    Index("ix_upload_tenant_status", "tenant", "status"),
+    Index("ix_upload_expires_at", "expires_at"),
 )
 
 upload_part = Table(
@@ -140,7 +156,8 @@ upload_part = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("blob", Text, nullable=False),
     Column("created_at", Float, nullable=False),
-    Index("ix_upload_part_upload_id", "upload_id"),
+    Index("ix_upload_part_upload_id", "upload_id", "bytes"),
+    Index("ix_upload_part_blob", "blob"),
 )
 
 # What `jobs` knows of a job; `store.job_table.Job` says what each column means.

@@ -13,7 +13,7 @@ from pileus.store.file_table import StoredFile
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
-from unit.files.conftest import LIMITS, read, stored, stream
+from unit.files.conftest import LIMITS, announced, read, sent, stored, stream
 
 Kept = Callable[[], Awaitable[set[str]]]
 
@@ -173,3 +173,47 @@ async def test_a_row_that_cannot_be_written_keeps_its_content_until_it_is_sure(
     assert len(await kept()) == 2
     await files.sweep()
     assert await kept() == {file.blob}
+
+
+async def test_a_list_goes_on_behind_a_file_that_is_gone(files: FileService, clock: ManualClock) -> None:
+    made = [await stored(files, expires_s=3600 if n % 2 else None) for n in range(8)]
+    clock.advance(3600)  # half of them have expired, and are there until the sweeper comes
+    made.sort(key=lambda file: (file.created_at, file.id))
+    lasting = [file for file in made if file.expires_at is None]
+    for after in made:
+        for _ in range(2):
+            behind = [file for file in lasting if file.id > after.id]
+            assert (await files.list("acme", limit=10, after=after.id, newest_first=False))[0] == behind
+            await files.sweep()
+        if after in lasting:
+            await files.delete("acme", after.id)
+            assert (await files.list("acme", limit=10, after=after.id, newest_first=False))[0] == behind
+            lasting.remove(after)
+        with pytest.raises(NotFound, match=after.id):
+            await files.list("other", limit=10, after=after.id)
+    clock.advance(86_401)
+    await files.sweep()
+    with pytest.raises(NotFound):
+        await files.list("acme", limit=10, after=made[0].id)
+
+
+async def test_a_tenant_has_so_many_files_and_no_more(
+    store: SqliteStore, blobs: LocalBlobs, clock: ManualClock, kept: Kept
+) -> None:
+    files = FileService(store, blobs, clock, Limits(max_tenant_files=3))
+    first = await stored(files)
+    upload = await announced(files, 2)
+    await stored(files, tenant="other")
+    parts = [await sent(files, upload, b"a"), await sent(files, upload, b"b")]  # the upload counts until it has parts
+    before = await kept()
+    for ask in (stored(files), announced(files, 0), sent(files, upload, b"c"), stored(files, b"")):
+        with pytest.raises(QuotaExceeded, match="more than 3,"):
+            await ask
+    await files.sweep()
+    assert await kept() == before
+    await files.uploads.complete("acme", upload.id, [part.id for part in parts], None)
+    await stored(files)
+    with pytest.raises(QuotaExceeded):
+        await stored(files)
+    await files.delete("acme", first.id)
+    await stored(files)

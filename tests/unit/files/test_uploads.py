@@ -214,3 +214,20 @@ async def test_an_upload_that_is_cancelled_while_it_is_completed_makes_no_file(
     await files.sweep()
     assert await kept() == set()
     assert (await files.list("acme", limit=1)) == ([], False)
+
+
+async def test_an_upload_has_so_many_parts_and_none_is_empty(
+    files: FileService, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pileus.files.uploads.MOST_PARTS", 3)
+    upload = await announced(files, 3)
+    with pytest.raises(InvalidRequest, match="empty") as refused:
+        await sent(files, upload, b"")
+    assert refused.value.param == "data"
+    parts = [await sent(files, upload, b"x") for _ in range(3)]
+    before = await kept()
+    with pytest.raises(InvalidRequest, match="has 3 parts"):
+        await sent(files, upload, b"x")
+    await files.sweep()
+    assert await kept() == before
+    await files.uploads.complete("acme", upload.id, [part.id for part in parts], None)

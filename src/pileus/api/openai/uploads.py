@@ -11,11 +11,9 @@ from pileus.api.multipart import MultipartForm
 from pileus.api.openai.files import File, file_view
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
-from pileus.files.records import LEAST_EXPIRY_S, MOST_EXPIRY_S, MOST_PART_BYTES, Purpose, checked_filename
+from pileus.files.records import LEAST_EXPIRY_S, MOST_EXPIRY_S, MOST_PART_BYTES, MOST_PARTS, Purpose, checked_filename
 from pileus.security.permission import Permission
 from pileus.store.file_table import StoredFile, StoredUpload
-
-_MOST_PARTS: Final = 10_000
 
 
 class ExpiresAfter(WireForm):
@@ -38,7 +36,7 @@ class UploadWish(WireForm):
 class CompleteWish(WireForm):
     """The parts in their order, and what MD5 says of the whole."""
 
-    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=_MOST_PARTS)]
+    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MOST_PARTS)]
     md5: str | None = None
 
 

@@ -38,6 +38,21 @@ def _files() -> None:
         sa.Column("expires_at", sa.Float),
     )
     op.create_index("ix_file_tenant_created_at", "file", ["tenant", "created_at"])
+    op.create_index("ix_file_tenant_bytes", "file", ["tenant", "bytes"])
+    op.create_index("ix_file_expires_at", "file", ["expires_at"])
+    op.create_index("ix_file_blob", "file", ["blob"])
+    op.create_table(
+        "gone_file",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("tenant", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("gone_at", sa.Float, nullable=False),
+    )
+    op.create_index("ix_gone_file_gone_at", "gone_file", ["gone_at"])
+    _uploads()
+
+
+def _uploads() -> None:
     op.create_table(
         "upload",
         sa.Column("id", sa.Text, primary_key=True),
@@ -52,6 +67,8 @@ def _files() -> None:
         sa.Column("file_expires_s", sa.Float),
         sa.Column("file_id", sa.Text),
     )
+    op.create_index("ix_upload_tenant_status", "upload", ["tenant", "status"])
+    op.create_index("ix_upload_expires_at", "upload", ["expires_at"])
     op.create_table(
         "upload_part",
         sa.Column("id", sa.Text, primary_key=True),
@@ -60,7 +77,8 @@ def _files() -> None:
         sa.Column("blob", sa.Text, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
     )
-    op.create_index("ix_upload_part_upload_id", "upload_part", ["upload_id"])
+    op.create_index("ix_upload_part_upload_id", "upload_part", ["upload_id", "bytes"])
+    op.create_index("ix_upload_part_blob", "upload_part", ["blob"])
 
 
 def _jobs() -> None:
