@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from pileus.core.errors import PileusError
 from pileus.store.job_table import Job, Wish
 
-
 MAX_RESULT_BYTES: Final = 48 << 20
 MAX_CHECKPOINT_BYTES: Final = 32 << 20
 
@@ -80,5 +79,6 @@ class Yielded:
 
 YIELDED = Yielded()
 
-# Gives the result as JSON, of at most `MAX_RESULT_BYTES`. `JobFailed` ends the job; any other exception is tried again, after a while.
+# Gives the result as JSON, of at most `MAX_RESULT_BYTES`. `JobFailed` ends the job; any other exception is tried again,
+# after a while.
 Handler = Callable[[Context], Awaitable[bytes | Yielded]]

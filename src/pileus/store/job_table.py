@@ -236,9 +236,8 @@ class JobTable:
         query = select(table.c.sequence, size).where(table.c.sequence.in_(sequences))
         sizes = {row.sequence: row[1] for row in tx.execute(query)}
         sums = accumulate(sizes[sequence] for sequence in sequences)
-        return [
-            sequence for number, (sequence, sum_) in enumerate(zip(sequences, sums)) if not number or sum_ <= most_bytes
-        ]
+        fitting = [sequence for sequence, so_far in zip(sequences, sums, strict=True) if so_far <= most_bytes]
+        return fitting or list(sequences[:1])
 
     def _at_work(self, tx: Connection, kind: str) -> Counter[str]:
         """How many each tenant has."""
