@@ -164,7 +164,7 @@ async def test_a_clock_that_is_set_changes_nothing_about_the_time_that_is_left(b
             return await super().answer(spec, principal, left_s)
 
     speaker, lease = Setting(Unavailable("nobody is there", retry_after_s=0.0), b"{}"), Lease()
-    handler = BackgroundHandler(speaker, lambda _: WHO, clock)
+    handler = BackgroundHandler(speaker, MemoryBlobs(), lambda _: WHO, clock)
     async with asyncio.timeout(PATIENCE_S):
         assert await handler(cast(Context, lease)) == b"{}"
     assert [left_s for _, _, left_s in speaker.asked] == [100.0, 90.0]
