@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
 from typing import Final
 
 from pileus.batch.answering import expired
 from pileus.batch.intake import Input
 from pileus.batch.journal import Journal, Result
 from pileus.batch.records import ResultFile
+from pileus.core.errors import Unavailable
 from pileus.store.blobs import BlobDraft, Blobs
 
 _GROUP_BYTES: Final = 1 << 20  # read at a time
@@ -15,35 +18,47 @@ _GROUP_LINES: Final = 1024
 
 
 class ResultFiles:
-    """Writes them under keys that begin with `prefix`; what was not committed is gone when the block ends."""
+    """Writes them under keys that begin with `prefix`. What was not committed is gone when the block ends, and all of
+    it where the block fails."""
 
     def __init__(self, blobs: Blobs, prefix: str) -> None:
         self._blobs = blobs
         self._prefix = prefix
         self._drafts: dict[str, BlobDraft] = {}
+        self._committed: list[str] = []  # or nearly: a commit that fails may have left something
 
     async def __aenter__(self) -> "ResultFiles":
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for draft in self._drafts.values():
             await draft.abort()
+        if kind is not None:
+            for name in self._committed:
+                with suppress(Unavailable):  # the sweeper finds it when the batch has ended
+                    await self._blobs.delete(self._key(name))
 
     async def write(self, name: str, content: bytes) -> None:
         """Append to the file of that name, which begins with this."""
         if content:
             draft = self._drafts.get(name)
             if draft is None:
-                draft = self._drafts[name] = await self._blobs.create(f"{self._prefix}/{name}")
+                draft = self._drafts[name] = await self._blobs.create(self._key(name))
             await draft.write(content)
 
     async def commit(self) -> dict[str, ResultFile]:
         """Those that were begun, by name."""
         found = {}
         for name, draft in self._drafts.items():
+            self._committed.append(name)
             info = await draft.commit()
             found[name] = ResultFile(info.key, info.bytes, info.sha256)
         return found
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
 
 
 async def write_results(

@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 
 from pileus.store import schema
+from pileus.store.job_table import ENDED, JobState
 
 PENDING: Final = "pending"  # an upload that takes parts
-_FINISHED: Final = ("succeeded", "failed", "cancelled", "expired")  # jobs that need no blobs any more
+_OVER: Final = (JobState.SUCCEEDED, JobState.CANCELLED, JobState.EXPIRED)  # one that failed can be resumed
 _AT_ONCE: Final = 5000  # values in one statement
 
 
@@ -240,8 +241,9 @@ def forget_uploads(tx: Connection, before: float) -> None:
 
 
 def unreferenced(tx: Connection, keys: Iterable[str]) -> set[str]:
-    """Those of these keys that no file, no part, and no job that is still to be done refers to."""
+    """Those of these keys that no file, no part, and no job that may still be done refers to."""
     left = set(keys) - _job_blobs(tx)
+    left -= _in_the_making(tx, left)
     for column in (schema.file.c.blob, schema.upload_part.c.blob):
         for some in _groups(sorted(left)):
             left.difference_update(tx.execute(select(column).where(column.in_(some))).scalars())
@@ -250,8 +252,19 @@ def unreferenced(tx: Connection, keys: Iterable[str]) -> set[str]:
 
 def _job_blobs(tx: Connection) -> set[str]:
     table = schema.job
-    query = select(table.c.blobs).where(table.c.state.not_in(_FINISHED), table.c.blobs != "")
+    query = select(table.c.blobs).where(table.c.state.not_in(_OVER), table.c.blobs != "")
     return {key for text in tx.execute(query).scalars() for key in text.split(",")}
+
+
+def _in_the_making(tx: Connection, keys: Iterable[str]) -> set[str]:
+    """What batches write, however old it looks, until they end: then their rows are there."""
+    table = schema.job
+    batch_of = {key: key.split("/")[1] for key in keys if key.startswith("batches/")}
+    open_ones: set[str] = set()
+    for some in _groups(sorted(set(batch_of.values()))):
+        query = select(table.c.id).where(table.c.id.in_(some), table.c.state.not_in(ENDED))
+        open_ones.update(tx.execute(query).scalars())
+    return {key for key, batch in batch_of.items() if batch in open_ones}
 
 
 def _groups(keys: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -28,6 +28,7 @@ RETRY_AFTER_S: Final = 2.0
 _THREADS: Final = 8
 _HAND_OVER_BYTES: Final = PIECE_BYTES // 2
 _KEYS_AT_ONCE: Final = 1000
+_MOVES: Final = 10  # that are tried
 _DRAFTS: Final = ".drafts"  # no key begins with a dot
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class LocalBlobs:
 
     async def delete(self, key: str) -> None:
         path = self._folder / checked_key(key)
-        await self._run(lambda: path.unlink(missing_ok=True))
+        await self._run(lambda: _remove(path, self._folder))
 
     async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, float]]:
         found = self._walk(prefix)
@@ -158,11 +159,21 @@ class LocalDraft:
 
     def _publish(self) -> None:
         os.fsync(self._descriptor)
-        _make_folder(self._target.parent)
-        self._draft.rename(self._target)
+        self._move()
         self._is_published = True
         _sync_folder(self._target.parent)
         self._close()
+
+    def _move(self) -> None:
+        """A folder that is empty may be removed by a deletion meanwhile."""
+        for attempt in range(_MOVES):
+            try:
+                _make_folder(self._target.parent)
+                self._draft.rename(self._target)
+                return
+            except FileNotFoundError:
+                if attempt + 1 == _MOVES:
+                    raise
 
     def _give_up(self) -> None:
         self._close()
@@ -173,6 +184,16 @@ class LocalDraft:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _remove(path: Path, root: Path) -> None:
+    """With the folders that are empty then, but for those at the top, which others are about to write to."""
+    path.unlink(missing_ok=True)
+    folder = path.parent
+    with suppress(OSError):  # it is not empty, or is gone
+        while root not in (folder, folder.parent):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _open(path: Path, key: str) -> FileIO:

@@ -87,12 +87,13 @@ def test_a_tenant_has_its_files_and_what_its_pending_uploads_may_become(store: S
 def test_a_blob_is_referred_to_by_files_parts_and_jobs_that_go_on(store: SqliteStore) -> None:
     def jobs(tx: Connection) -> None:
         insert_job(tx, "job_a", "running", "x/1,x/2")
-        insert_job(tx, "job_b", "failed", "x/3")
+        insert_job(tx, "job_b", "succeeded", "x/3")
         insert_job(tx, "job_c", "queued", "")
+        insert_job(tx, "job_d", "failed", "x/5")  # it may be resumed
 
     store.write_blocking(fill)
     store.write_blocking(jobs)
-    keys = ["files/file-1", "parts/part_1", "x/1", "x/2", "x/3", "x/4"]
+    keys = ["files/file-1", "parts/part_1", "x/1", "x/2", "x/3", "x/4", "x/5"]
     assert store.read_blocking(lambda tx: unreferenced(tx, keys)) == {"x/3", "x/4"}
     assert store.read_blocking(lambda tx: unreferenced(tx, [])) == set()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pileus.core.errors import Unavailable
 from pileus.store.local_blobs import LocalBlobs
 
 MIB = 1024 * 1024
@@ -70,3 +71,46 @@ async def test_old_drafts_are_discarded_and_young_ones_are_not(tmp_path: Path) -
     os.utime(old, (1000, 1000))
     await blobs.discard_drafts(1001)
     assert list((tmp_path / ".drafts").iterdir()) == [young]
+
+
+async def test_folders_that_are_empty_go_with_their_last_content(tmp_path: Path) -> None:
+    root = tmp_path / "blobs"
+    blobs = LocalBlobs(root)
+    for key in ("batches/a/1/output", "batches/a/1/errors", "batches/b/1/output", "files/x"):
+        await (await blobs.create(key)).commit()
+    await blobs.delete("batches/a/1/output")
+    assert (root / "batches/a/1/errors").exists()
+    await blobs.delete("batches/a/1/errors")
+    assert sorted(path.name for path in (root / "batches").iterdir()) == ["b"]
+    await blobs.delete("batches/b/1/output")
+    await blobs.delete("files/x")
+    await blobs.delete("files/x")
+    assert sorted(path.name for path in root.iterdir()) == [".drafts", "batches", "files"]
+    assert list((root / "batches").iterdir()) == []
+
+
+async def test_a_content_finds_its_folder_though_deletions_remove_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, real, removed = LocalBlobs(tmp_path), Path.rename, 0
+
+    def late(draft: Path, target: Path) -> Path:
+        nonlocal removed
+        if removed < 3:
+            removed += 1
+            target.parent.rmdir()
+        return real(draft, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    await (await blobs.create("files/x")).commit()
+    assert [key async for key, _ in blobs.keys()] == ["files/x"]  # noqa: SIM118
+    assert removed == 3
+
+
+async def test_a_draft_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    draft = await blobs.create("files/x")
+    await draft.write(bytes(MIB))
+    await blobs.discard_drafts(1e12)
+    with pytest.raises(Unavailable, match="No such file"):
+        await draft.commit()
