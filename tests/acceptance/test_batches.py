@@ -192,14 +192,18 @@ def test_a_cancelled_batch_keeps_what_is_finished(client: OpenAI) -> None:
     while (batch.request_counts is None or batch.request_counts.completed == 0) and time.monotonic() < until:
         time.sleep(0.05)
         batch = client.batches.retrieve(batch.id)
-    assert client.batches.cancel(batch.id).status == "cancelling"
+    batch = client.batches.cancel(batch.id)
+    assert batch.status == "cancelling"
+    assert batch.cancelling_at is not None
     batch = ended(client, batch)
     assert batch.status == "cancelled"
     assert batch.cancelled_at is not None
     assert batch.request_counts is not None
     assert 0 < batch.request_counts.completed < 2010
     assert len(results(client, batch.output_file_id)) == batch.request_counts.completed
-    assert batch.error_file_id is None
+    errors = results(client, batch.error_file_id)
+    assert {each["error"]["code"] for each in errors} == {"batch_cancelled"}
+    assert batch.request_counts.completed + len(errors) == 2010
     with pytest.raises(openai.ConflictError):
         client.batches.cancel(batch.id)
 

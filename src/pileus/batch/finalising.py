@@ -6,7 +6,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
-from pileus.batch.answering import expired
+from pileus.batch.answering import unfinished
+from pileus.batch.ending import LineError
 from pileus.batch.intake import Input
 from pileus.batch.journal import Journal, Result
 from pileus.batch.records import ResultFile
@@ -67,16 +68,21 @@ async def write_results(
     files: ResultFiles,
     *,
     batch_id: str,
-    unfinished: Input | None,
+    source: Input,
+    why_unfinished: LineError,
     progress: Callable[[int], None],
 ) -> dict[str, ResultFile]:
-    """The files `output` and `errors`, where there is something for them. Lines without a result are told as expired
-    where `unfinished` is their source, and left out otherwise."""
+    """The files `output` and `errors`, where there is something for them; each line is in one of them."""
+
+    def failure(place: int, result: Result | None) -> bytes:
+        if result is None:
+            return unfinished(batch_id, place, source.line(place), why_unfinished)
+        return b"" if result.answered else result.content
 
     def read(places: range) -> tuple[bytes, bytes]:
         found = {result.place: result for result in journal.read(places)}
         answers = b"".join([each.content for each in found.values() if each.answered])
-        return answers, b"".join([_failure(batch_id, place, found.get(place), unfinished) for place in places])
+        return answers, b"".join([failure(place, found.get(place)) for place in places])
 
     for places in _groups(journal, lines):
         answers, failures = await asyncio.to_thread(read, places)
@@ -84,12 +90,6 @@ async def write_results(
         await files.write("errors", failures)
         progress(places.stop)
     return await files.commit()
-
-
-def _failure(batch_id: str, place: int, result: Result | None, unfinished: Input | None) -> bytes:
-    if result is not None:
-        return b"" if result.answered else result.content
-    return b"" if unfinished is None else expired(batch_id, place, unfinished.line(place))
 
 
 def _groups(journal: Journal, lines: int) -> Iterator[range]:

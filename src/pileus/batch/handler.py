@@ -2,60 +2,30 @@
 checkpoint is."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import defaultdict
 from typing import Final
 
-from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from pileus.batch.answering import Asker
-from pileus.batch.endpoint import Endpoint
+from pileus.batch.ending import CANCELLED, EXPIRED, Ending, LineError, key_closed
 from pileus.batch.files import is_intact, write_file
 from pileus.batch.finalising import ResultFiles, write_results
-from pileus.batch.intake import Input, take_in
+from pileus.batch.intake import Input, Intake, take_in
 from pileus.batch.journal import Journal
 from pileus.batch.plan import Plan
-from pileus.batch.records import (
-    BatchResult,
-    Counts,
-    Extent,
-    LineProblem,
-    Phase,
-    TokenSums,
-    decode_checkpoint,
-    decode_spec,
-)
-from pileus.batch.runner import Runner
+from pileus.batch.record import Record
+from pileus.batch.records import BatchResult, Counts, Extent, LineProblem, Phase, ResultFile, TokenSums, decode_spec
 from pileus.batch.validation import Validation
-from pileus.config.settings import Batches
-from pileus.core.clock import Clock
+from pileus.batch.waiting import Stopped, Waiting
+from pileus.batch.working import Working
+from pileus.batch.workplace import Workplace
 from pileus.core.errors import NotFound
-from pileus.core.records import Principal
-from pileus.fleet.directory import Directory
 from pileus.jobs.handler import YIELDED, Context, JobFailed, Yielded
-from pileus.store.blobs import Blobs
 from pileus.store.job_table import Wish
 
-COMMIT_S: Final = 0.25  # results that come within this are committed together
-_GRACE_S: Final = 10.0  # for lines under way, when the batch is to pause
-_MOST_PENDING_BYTES: Final = 4 << 20  # of results that wait to be committed
-_LEAST_LEFT_S: Final = 60.0  # for a line: that the batch's time is over is for the owner to say, and it cancels them
 _CLOSING: Final = (Wish.CANCEL, Wish.EXPIRE)
-
-
-class Workplace(Struct, frozen=True, kw_only=True):
-    """What all batches of a worker process have in common."""
-
-    settings: Batches
-    max_line_bytes: int
-    endpoints: Mapping[str, Endpoint]  # by path
-    blobs: Blobs
-    directory: Directory
-    principal: Callable[[str], Principal | None]  # by key id
-    clock: Clock
-    commit_s: float = COMMIT_S
-    grace_s: float = _GRACE_S
+_INTERRUPTING: Final = (Wish.CANCEL, Wish.PAUSE)  # while nothing is done that could be kept
 
 
 class BatchHandler:
@@ -63,55 +33,72 @@ class BatchHandler:
 
     def __init__(self, workplace: Workplace) -> None:
         self._workplace = workplace
+        self._endings: defaultdict[str, set[Ending]] = defaultdict(set)  # of the batches at work, by key id
+
+    def close_key(self, key_id: str, reason: str) -> None:
+        """The batches of that key have lost their right; what is answered is kept."""
+        for ending in tuple(self._endings.get(key_id, ())):
+            ending.come(key_closed(reason))
 
     async def __call__(self, context: Context) -> bytes | Yielded:
-        return await _Lease(self._workplace, context).run()
-
-
-class _Stopped(Exception):
-    """Something was asked of the batch while its input was checked."""
+        ending, key_id = Ending(), context.job.key_id
+        self._endings[key_id].add(ending)
+        try:
+            return await _Lease(self._workplace, context, ending).run()
+        finally:
+            self._endings[key_id].discard(ending)
+            if not self._endings[key_id]:
+                del self._endings[key_id]
 
 
 class _Lease:
     """One lease of one batch."""
 
-    def __init__(self, workplace: Workplace, context: Context) -> None:
+    def __init__(self, workplace: Workplace, context: Context, ending: Ending) -> None:
         self._workplace = workplace
         self._context = context
+        self._ending = ending
         self._folder = context.folder
         self._id, self._fence = context.job.id, context.job.fence
         self._spec = decode_spec(context.job.spec)
-        self._state = decode_checkpoint(context.job.checkpoint)
-        self._usage = self._state.usage  # with what is not committed yet
-        assert context.job.due_at is not None
-        clock = workplace.clock  # a wall clock that is set moves `due_at` on record, and not here
-        self._ends_at = clock.monotonic() + context.job.due_at - clock.wall()
+        self._record = Record(context)
+        self._waiting = Waiting(context, workplace.clock)
+        self._working = Working(workplace, context, self._record, self._waiting, ending)
 
     async def run(self) -> bytes | Yielded:
-        if self._state.plan is None and self._context.wish is Wish.CANCEL:
+        if self._record.state.plan is None and self._context.wish is Wish.CANCEL:
             return await self._nothing()
         try:
             plan = await self._planned()
-        except _Stopped:
+        except Stopped:
             return await self._nothing() if self._context.wish is Wish.CANCEL else YIELDED
-        journal = await asyncio.to_thread(Journal.recover, self._folder, self._fence, len(plan), self._state.segments)
-        assert self._state.input is not None
-        source = Input(self._folder / self._state.input.name, plan)
+        state = self._record.state
+        journal = await asyncio.to_thread(Journal.recover, self._folder, self._fence, len(plan), state.segments)
+        assert state.input is not None
+        source = Input(self._folder / state.input.name, plan)
         try:
-            if self._context.wish is Wish.NONE and journal.done < len(plan):
-                await self._answer(plan, journal, source)
-            if journal.done < len(plan) and self._context.wish not in _CLOSING:
+            if self._context.wish is Wish.NONE and self._ending.reason is None and journal.done < len(plan):
+                await self._working.run(plan, journal, source)
+            if journal.done < len(plan) and self._goes_on:
                 return YIELDED
             return await self._finalise(plan, journal, source)
+        except Stopped:
+            return YIELDED
         finally:
             source.close()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the lines that are left shall run in another lease."""
+        wish = self._context.wish
+        return wish is Wish.PAUSE or (wish is Wish.NONE and self._ending.reason is None)
 
     # --- validating -------------------------------------------------------------------------------------------------
 
     async def _planned(self) -> Plan:
         """The plan that a former lease made, where all is still there; else a new one. Raises `JobFailed` for an input
-        that is not in order, and `_Stopped`."""
-        plan, copy = self._state.plan, self._state.input
+        that is not in order, and `Stopped`."""
+        plan, copy = self._record.state.plan, self._record.state.input
         if plan is not None and copy is not None:
             intact = await asyncio.to_thread(lambda: is_intact(self._folder, plan) and is_intact(self._folder, copy))
             if intact:
@@ -121,6 +108,21 @@ class _Lease:
     async def _validate(self) -> Plan:
         began = self._workplace.clock.monotonic()
         self._context.progress(Phase.VALIDATING, 0, 0)
+        validation, taken = await self._waiting.patiently(self._take_in, _INTERRUPTING)
+        if taken is None:
+            raise Stopped
+        plan = taken.plan
+        if plan is None:
+            await self._record.save(problems=tuple(validation.problems))
+            raise JobFailed(_summary(validation.problems), code="invalid_batch")
+        stored = await self._waiting.patiently(lambda: self._store(plan), _INTERRUPTING)
+        took_s = self._workplace.clock.monotonic() - began
+        self._context.log(f"validated {len(plan)} lines in {took_s:.1f} s")
+        await self._begin(plan, stored, taken.input)
+        return plan
+
+    async def _take_in(self) -> tuple[Validation, Intake | None]:
+        """The input, copied and checked; without it where that was interrupted."""
         validation = self._validation()
         try:
             taken = await take_in(
@@ -129,20 +131,14 @@ class _Lease:
                 self._folder,
                 f"input.{self._fence}",
                 validation,
-                stopped=lambda: self._context.wish in (Wish.CANCEL, Wish.PAUSE),
+                stopped=lambda: self._context.wish in _INTERRUPTING,
             )
         except NotFound:
             raise JobFailed("The content of the input file is gone.", code="invalid_batch") from None
-        if taken is None:
-            raise _Stopped
-        if taken.plan is None:
-            await self._refuse(tuple(validation.problems))
-            raise JobFailed(_summary(validation.problems), code="invalid_batch")
-        stored = await asyncio.to_thread(write_file, self._folder, f"plan.{self._fence}", taken.plan.dump())
-        took_s = self._workplace.clock.monotonic() - began
-        self._context.log(f"validated {len(taken.plan)} lines in {took_s:.1f} s")
-        await self._begin(taken.plan, stored, taken.input)
-        return taken.plan
+        return validation, taken
+
+    async def _store(self, plan: Plan) -> Extent:
+        return await asyncio.to_thread(write_file, self._folder, f"plan.{self._fence}", plan.dump())
 
     def _validation(self) -> Validation:
         settings, endpoint = self._workplace.settings, self._workplace.endpoints.get(self._spec.endpoint)
@@ -158,138 +154,60 @@ class _Lease:
         )
 
     async def _begin(self, plan: Plan, stored: Extent, copy: Extent) -> None:
-        self._state = replace(
-            self._state,
+        state = self._record.state
+        await self._record.save(
             phase=Phase.IN_PROGRESS,
-            in_progress_at=self._state.in_progress_at or self._workplace.clock.wall(),
+            in_progress_at=state.in_progress_at or self._workplace.clock.wall(),
             model=plan.deployments[0] if len(plan.deployments) == 1 else None,
             plan=stored,
             input=copy,
-            counts=replace(self._state.counts, total=len(plan)),
+            counts=replace(state.counts, total=len(plan)),
             problems=(),
         )
-        await self._checkpoint()
-
-    async def _refuse(self, problems: tuple[LineProblem, ...]) -> None:
-        self._state = replace(self._state, problems=problems)
-        await self._checkpoint()
-
-    # --- in progress ------------------------------------------------------------------------------------------------
-
-    async def _answer(self, plan: Plan, journal: Journal, source: Input) -> None:
-        """Until every line has a committed result, or something else is asked."""
-        began, before = self._workplace.clock.monotonic(), journal.done
-        if before:
-            self._context.log(f"goes on: {before} of {len(plan)} lines are done")
-        runner = self._runner(plan, journal, source)
-        running = asyncio.ensure_future(runner.run())
-        committing = asyncio.ensure_future(self._commit_often(journal, running, runner))
-        obeying = asyncio.ensure_future(self._obey(runner))
-        try:
-            await asyncio.gather(running, committing)
-        finally:
-            tasks = (running, committing, obeying)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        took_s = self._workplace.clock.monotonic() - began
-        lines = journal.done - before
-        self._context.log(f"ran {lines} lines in {took_s:.1f} s, {lines / max(took_s, 1e-3):.1f} per second")
-
-    def _runner(self, plan: Plan, journal: Journal, source: Input) -> Runner:
-        asker = self._asker()
-        directory = self._workplace.directory
-
-        async def run_line(place: int) -> None:
-            result, sums = await asker.ask(place, source.line(place))
-            self._usage += sums
-            journal.add(result)
-
-        return Runner(
-            [(deployment, place) for deployment, place in plan.turns() if place not in journal],
-            run_line,
-            slots=lambda name: sum(link.capabilities.slots for link in directory.ready(name)),
-            may_begin=lambda: journal.pending_bytes < _MOST_PENDING_BYTES,
-        )
-
-    def _asker(self) -> Asker:
-        job, clock = self._context.job, self._workplace.clock
-        principal = self._workplace.principal(job.key_id)
-        if principal is None:
-            raise JobFailed(f"The key {job.key_id}, which submitted this batch, is not known any more.")
-
-        def left_s() -> float:
-            return max(self._ends_at - clock.monotonic(), _LEAST_LEFT_S)
-
-        return Asker(job.id, self._workplace.endpoints[self._spec.endpoint], principal, left_s)
-
-    async def _obey(self, runner: Runner) -> None:
-        wish = await self._context.wished()
-        await runner.stop(self._workplace.grace_s if wish is Wish.PAUSE else 0.0)
-
-    async def _commit_often(self, journal: Journal, running: "asyncio.Future[None]", runner: Runner) -> None:
-        """Return when all that ran is committed."""
-        while True:
-            over = running.done()
-            if results := journal.take():
-                usage = self._usage
-                group = await asyncio.to_thread(journal.write, results)
-                await self._commit(journal, group.extent, sum(each.answered for each in results), len(results), usage)
-                journal.committed(group)
-            elif over:
-                return
-            runner.look()
-            await asyncio.wait({running}, timeout=self._workplace.commit_s)
-
-    async def _commit(self, journal: Journal, own: Extent, answered: int, lines: int, usage: TokenSums) -> None:
-        others = tuple(segment for segment in self._state.segments if segment.name != own.name)
-        counts = Counts(self._state.counts.total, journal.answered + answered, journal.failed + lines - answered)
-        self._state = replace(self._state, segments=(*others, own), counts=counts, usage=usage)
-        await self._checkpoint()
 
     # --- finalizing -------------------------------------------------------------------------------------------------
 
     async def _finalise(self, plan: Plan, journal: Journal, source: Input) -> bytes:
-        """The two files, and what the job leaves. Lines that never ran are told as expired; a cancelled batch leaves
-        them out."""
-        now, wish = self._workplace.clock.wall(), self._context.wish
-        cancelling_at = self._state.cancelling_at or (now if wish is Wish.CANCEL else None)
-        self._state = replace(
-            self._state,
+        """The two files, and what the job leaves. Raises `Stopped`."""
+        now, state, cancels = self._workplace.clock.wall(), self._record.state, self._context.wish is Wish.CANCEL
+        await self._record.save(
             phase=Phase.FINALIZING,
-            finalizing_at=self._state.finalizing_at or now,
-            cancelling_at=cancelling_at,
+            finalizing_at=state.finalizing_at or now,
+            cancelling_at=state.cancelling_at or (now if cancels else None),
         )
-        await self._checkpoint()
-        expires = wish is Wish.EXPIRE
+        why = self._why_unfinished()
+        if journal.done < len(plan) and self._context.wish not in _CLOSING:
+            self._context.log(f"ends: {why.message}", "warning")
+        written = await self._waiting.patiently(lambda: self._write(plan, journal, source, why))
+        counts = Counts(len(plan), journal.answered, len(plan) - journal.answered)
+        self._context.log(f"finished: {counts.completed} of {counts.total} lines answered, {counts.failed} failed")
+        usage = self._record.state.usage
+        return encode(
+            BatchResult(output=written.get("output"), errors=written.get("errors"), counts=counts, usage=usage)
+        )
+
+    def _why_unfinished(self) -> LineError:
+        """What is told of lines without a result, if there are any."""
+        if self._context.wish is Wish.CANCEL:
+            return CANCELLED
+        return EXPIRED if self._ending.reason is None else self._ending.reason
+
+    async def _write(self, plan: Plan, journal: Journal, source: Input, why: LineError) -> dict[str, ResultFile]:
         async with ResultFiles(self._workplace.blobs, f"batches/{self._id}/{self._fence}") as files:
-            written = await write_results(
+            return await write_results(
                 journal,
                 len(plan),
                 files,
                 batch_id=self._id,
-                unfinished=source if expires else None,
+                source=source,
+                why_unfinished=why,
                 progress=lambda done: self._context.progress(Phase.FINALIZING, done, len(plan)),
             )
-        failed = journal.failed + (len(plan) - journal.done if expires else 0)
-        counts = Counts(len(plan), journal.answered, failed)
-        self._context.log(f"finished: {counts.completed} of {counts.total} lines answered, {counts.failed} failed")
-        return encode(
-            BatchResult(
-                output=written.get("output"), errors=written.get("errors"), counts=counts, usage=self._state.usage
-            )
-        )
 
     async def _nothing(self) -> bytes:
-        """The result of a batch that ended before anything of it ran."""
-        self._state = replace(self._state, cancelling_at=self._workplace.clock.wall())
-        await self._checkpoint()
-        return encode(BatchResult(output=None, errors=None, counts=self._state.counts, usage=TokenSums()))
-
-    async def _checkpoint(self) -> None:
-        counts = self._state.counts
-        done = counts.completed + counts.failed
-        await self._context.checkpoint(encode(self._state), self._state.phase, done, counts.total)
+        """The result of a batch that was cancelled before its input was checked."""
+        await self._record.save(cancelling_at=self._workplace.clock.wall())
+        return encode(BatchResult(output=None, errors=None, counts=self._record.state.counts, usage=TokenSums()))
 
 
 def _summary(problems: list[LineProblem]) -> str:

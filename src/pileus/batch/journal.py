@@ -1,8 +1,9 @@
 """The results of a batch's lines, in the job's folder.
 
-Each lease appends to a segment of its own. A checkpoint names every segment with the length that counts and the hash of
-so much of it: a result is committed when the checkpoint that covers it is. What a killed process wrote beyond that
-counts for nothing, and what an earlier holder still writes is in a segment of its own that no checkpoint will name.
+Each lease appends to a segment of its own, and begins another after a write that failed. A checkpoint names every
+segment with the length that counts and the hash of so much of it: a result is committed when the checkpoint that covers
+it is. What a killed process wrote beyond that counts for nothing, and what an earlier holder still writes is in a
+segment of its own that no checkpoint will name.
 
 One record is `<place> <mark> <result as JSON>` and a line's end; the mark is `+` for an answer and `-` for a failure.
 """
@@ -10,6 +11,7 @@ One record is `<place> <mark> <result as JSON>` and a line's end; the mark is `+
 import os
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -46,9 +48,11 @@ class Journal:
 
     def __init__(self, folder: Path, fence: int, lines: int) -> None:
         self._folder = folder
-        self._own = f"results.{fence}"
+        self._fence = fence
+        self._number = 0  # of the own segment, in this lease
+        self._own = f"results.{fence}.0"
         self._hash = sha256()
-        self._length = 0  # of the own segment
+        self._length = 0
         self._pending: list[Result] = []
         self.pending_bytes = 0
         self._names: list[str] = []  # of segments
@@ -86,7 +90,8 @@ class Journal:
         return results
 
     def write(self, results: Iterable[Result]) -> "Group":
-        """Append them, durably when this returns. They are not committed yet."""
+        """Append them, durably when this returns. They are not committed yet. After an `OSError` they may be written
+        again: into another segment, for what the failed one holds beyond its committed bytes is not known."""
         parts: list[bytes] = []
         written: list[_Written] = []
         offset = self._length
@@ -98,7 +103,11 @@ class Journal:
             offset += len(result.content)
             parts += (head, result.content)
         data = b"".join(parts)
-        self._append(data)
+        try:
+            self._append(data)
+        except OSError:
+            self._next_segment()
+            raise
         self._length = offset
         self._hash.update(data)
         return Group(Extent(self._own, self._length, self._hash.hexdigest()), tuple(written))
@@ -130,6 +139,16 @@ class Journal:
         """Bytes of its result; 0 where there is none."""
         return self._lengths[place]
 
+    def _next_segment(self) -> None:
+        """Leave the present one as it is, or remove it where nothing in it was written well."""
+        if not self._length:
+            with suppress(OSError):
+                (self._folder / self._own).unlink()
+        self._number += 1
+        self._own = f"results.{self._fence}.{self._number}"
+        self._hash = sha256()
+        self._length = 0
+
     def _append(self, data: bytes) -> None:
         """The segment is made anew with the first: a file of that name can only be of a time that was undone."""
         flags = os.O_WRONLY | (os.O_APPEND if self._length else os.O_CREAT | os.O_TRUNC)
@@ -143,7 +162,7 @@ class Journal:
             sync_folder(self._folder)
 
     def _read_segment(self, segment: Extent) -> None:
-        if segment.name == self._own:
+        if int(segment.name.split(".")[1]) >= self._fence:
             raise _corrupt(segment, "it is that of a lease that is still to come")
         place, digest, left = self._segment(segment.name), sha256(), segment.length
         try:

@@ -7,7 +7,6 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 KIND: Final = "batch"
-EXPIRED_CODE: Final = "batch_expired"
 _TOLD: Final = 200  # characters
 
 

@@ -16,16 +16,18 @@ class _Stream:
 
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
+        self.alone: deque[int] = deque()  # to run again, each when nothing else does
         self.running = 0
 
 
 class Runner:
-    """`run_line` does one line, and raises only what ends all of them. For one event loop."""
+    """`run_line` does one line, and says whether it is to run again, which it does at the end and by itself. It raises
+    only what ends all of them. For one event loop."""
 
     def __init__(
         self,
         turns: Iterable[tuple[str, int]],
-        run_line: Callable[[int], Awaitable[None]],
+        run_line: Callable[[int], Awaitable[bool]],
         *,
         slots: Callable[[str], int],
         may_begin: Callable[[], bool],
@@ -34,8 +36,9 @@ class Runner:
         self._slots = slots  # of a deployment
         self._may_begin = may_begin
         self._streams: dict[str, _Stream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._failure: BaseException | None = None
+        self.exhausted = False  # every line ran to an end of its own
         self._stopped = False
         self._over = asyncio.Event()
         for deployment, place in turns:
@@ -56,8 +59,13 @@ class Runner:
         for deployment, stream in self._streams.items():
             width = min(max(WIDTH * self._slots(deployment), LEAST_WIDTH), MOST_WIDTH)
             while stream.waiting and stream.running < width and not self._stopped and self._may_begin():
-                self._begin(stream)
-        if not self._tasks and (self._stopped or not any(stream.waiting for stream in self._streams.values())):
+                self._begin(stream, stream.waiting.popleft())
+            if stream.alone and not (stream.waiting or stream.running or self._stopped) and self._may_begin():
+                self._begin(stream, stream.alone.popleft())
+        if not self._tasks and (
+            self._stopped or not any(each.waiting or each.alone for each in self._streams.values())
+        ):
+            self.exhausted = self.exhausted or not self._stopped
             self._over.set()
 
     async def stop(self, grace_s: float) -> None:
@@ -76,13 +84,13 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, stream: _Stream) -> None:
+    def _begin(self, stream: _Stream, place: int) -> None:
         stream.running += 1
-        task = asyncio.ensure_future(self._run_line(stream.waiting.popleft()))
+        task = asyncio.ensure_future(self._run_line(place))
         self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._on_ended(stream, ended))
+        task.add_done_callback(lambda ended: self._on_ended(stream, place, ended))
 
-    def _on_ended(self, stream: _Stream, task: "asyncio.Task[None]") -> None:
+    def _on_ended(self, stream: _Stream, place: int, task: "asyncio.Task[bool]") -> None:
         stream.running -= 1
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
@@ -90,4 +98,6 @@ class Runner:
             self._stopped = True
             for other in self._tasks:
                 other.cancel()
+        elif not task.cancelled() and task.result():
+            stream.alone.append(place)
         self.look()

@@ -59,24 +59,27 @@ class BatchService:
             self._jobs.submit_in(tx, job)
             return job
 
-        created = view(await self._store.write(work))
+        created = self._view(await self._store.write(work))
         self._jobs.wake(KIND)
         return created
 
     async def get(self, principal: Principal, batch_id: str) -> BatchView:
         """Raises `NotFound`, also for another tenant's."""
-        return view(await self._job(principal, batch_id))
+        return self._view(await self._job(principal, batch_id))
 
     async def list(self, principal: Principal, limit: int, after: str = "") -> tuple[list[BatchView], bool]:
         """The tenant's latest first, from the one behind `after` on, and whether more follow."""
         before = (await self._job(principal, after)).sequence if after else None
         found = await self._jobs.latest(principal.tenant, kind=KIND, before=before, limit=limit + 1)
-        return [view(job) for job in found[:limit]], len(found) > limit
+        return [self._view(job) for job in found[:limit]], len(found) > limit
 
     async def cancel(self, principal: Principal, batch_id: str) -> BatchView:
         """Have it end, with what is finished by then. Raises `NotFound`, or `NotPossible` where it has ended."""
         await self._job(principal, batch_id)
-        return view(await self._jobs.cancel(batch_id, principal, principal.tenant))
+        return self._view(await self._jobs.cancel(batch_id, principal, principal.tenant))
+
+    def _view(self, job: Job) -> BatchView:
+        return view(job, self._clock.wall())
 
     async def _job(self, principal: Principal, batch_id: str) -> Job:
         job = await self._jobs.get(batch_id, principal.tenant)

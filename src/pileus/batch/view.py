@@ -57,6 +57,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     counts: Counts
     usage: TokenSums
     problems: tuple[LineProblem, ...]
+    cancelling_at: float | None
     output_file_id: str | None
     error_file_id: str | None
 
@@ -65,12 +66,16 @@ class BatchView(Struct, frozen=True, kw_only=True):
         return self.job.finished_at if self.status is status else None
 
 
-def view(job: Job) -> BatchView:
+def view(job: Job, now: float) -> BatchView:
+    """As it is at that time, which stands for when it was cancelled until its worker has put that on record."""
     checkpoint, result = decode_checkpoint(job.checkpoint), decode_result(job.result)
     status = _status(job, checkpoint)
     problems = checkpoint.problems
     if status is BatchStatus.FAILED and not problems:
         problems = (LineProblem(job.error_code or "failed", job.error),)
+    cancelling_at = checkpoint.cancelling_at
+    if cancelling_at is None and status in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
+        cancelling_at = now if job.finished_at is None else job.finished_at
     return BatchView(
         job=job,
         status=status,
@@ -79,6 +84,7 @@ def view(job: Job) -> BatchView:
         counts=checkpoint.counts if result is None else result.counts,
         usage=checkpoint.usage if result is None else result.usage,
         problems=problems,
+        cancelling_at=cancelling_at,
         output_file_id=None if result is None else _file_id(job, "output", result.output),
         error_file_id=None if result is None else _file_id(job, "errors", result.errors),
     )

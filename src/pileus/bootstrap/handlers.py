@@ -43,19 +43,19 @@ async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack:
 
 async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
     from pileus.api.openai.single import line_endpoints
-    from pileus.batch.handler import BatchHandler, Workplace
+    from pileus.batch.handler import BatchHandler
+    from pileus.batch.workplace import Workplace
     from pileus.bootstrap.contents import open_blobs
-    from pileus.bootstrap.member import join
+    from pileus.bootstrap.member import expire_keys, join
 
     member = await join(settings, scheduling)
     stack.push_async_callback(member.owner.close)
     directory = member.owner.directory
 
     def principal(key_id: str) -> "Principal | None":
-        entry = member.ring.get(key_id)
-        return None if entry is None else entry.principal
+        return None if member.ring.get(key_id) is None else member.ring.holder(key_id)
 
-    return BatchHandler(
+    handler = BatchHandler(
         Workplace(
             settings=settings.batches,
             max_line_bytes=settings.server.max_body_bytes,
@@ -66,6 +66,10 @@ async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitSt
             clock=SystemClock(),
         )
     )
+    member.ring.on_closed.append(lambda key_id, refusal: handler.close_key(key_id, refusal.message))
+    expiring = asyncio.create_task(expire_keys(member.ring))
+    stack.callback(expiring.cancel)
+    return handler
 
 
 async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from pileus.batch.endpoint import Answered, Asked
-from pileus.batch.handler import BatchHandler, Workplace
+from pileus.batch.handler import BatchHandler
 from pileus.batch.records import BatchCheckpoint, BatchResult, BatchSpec, decode_checkpoint, decode_result
+from pileus.batch.workplace import Workplace
 from pileus.config.settings import Batches
 from pileus.core.errors import InvalidRequest, NotFound, PileusError
 from pileus.core.records import Principal
@@ -92,6 +93,8 @@ class ScriptedEndpoint:
         self.permits: asyncio.Semaphore | None = None  # each answer takes one
         self.reached = asyncio.Event()  # somebody waits there
         self.deadlines: list[float] = []
+        self.others_running: list[int] = []  # when each was asked for
+        self.on_asked: Callable[[], None] = lambda: None
 
     def check(self, body: bytes) -> Asked:
         data = json.loads(body)
@@ -105,6 +108,8 @@ class ScriptedEndpoint:
         text = json.loads(body)["text"]
         self.asked.append(text)
         self.deadlines.append(deadline_s)
+        self.others_running.append(self.running)
+        self.on_asked()
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -186,6 +191,8 @@ class Desk:
         self.settings = Batches()
         self.commit_s = 0.0
         self.grace_s = 0.0
+        self.principal: Callable[[str], Principal | None] = lambda key_id: Principal(key_id, "t", "user", frozenset())
+        self.at_work: BatchHandler | None = None  # of the latest lease
         self.on_checkpoint: Callable[[BatchCheckpoint], None] = lambda _: None
         content = lines if isinstance(lines, bytes) else b"".join(map(line_of, lines))
         self.blobs.contents["files/in"] = content
@@ -249,7 +256,8 @@ class Desk:
         context = Lease(self, self.job, kill_at=kill_at, heard=heard)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                ended = await self.handler(context)
+                self.at_work = self.handler
+                ended = await self.at_work(context)
         except Killed:
             self.job = machine.failed(self.job, fence, "killed", "killed", self.clock.wall(), RETRIES, closes=True)
         except JobFailed as error:
@@ -269,7 +277,7 @@ class Desk:
                 endpoints={PATH: self.endpoint},
                 blobs=self.blobs,
                 directory=ServingDirectory([], list),
-                principal=lambda key_id: Principal(key_id, "t", "user", frozenset()),
+                principal=self.principal,
                 clock=self.clock,
                 commit_s=self.commit_s,
                 grace_s=self.grace_s,

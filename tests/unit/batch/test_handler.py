@@ -1,6 +1,8 @@
 """A batch's life, lease by lease."""
 
 import asyncio
+import errno
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pileus.batch import journal as journal_module
+from pileus.batch.handler import BatchHandler
 from pileus.batch.records import BatchCheckpoint, Counts, Phase, TokenSums
+from pileus.batch.view import BatchStatus, view
 from pileus.config.settings import Batches
-from pileus.core.errors import EngineFailed, InvalidRequest, Overloaded, QuotaExceeded
+from pileus.core.errors import (
+    EngineFailed,
+    InvalidRequest,
+    Overloaded,
+    Quarantined,
+    QuotaExceeded,
+    Unauthenticated,
+)
+from pileus.core.records import Principal
 from pileus.engines.replica.wire import MAX_FRAME_BYTES
 from pileus.store.job_table import JobState, Wish
 from unit.batch.bench import Desk, asks, ids, meanwhile
@@ -58,11 +71,162 @@ async def test_a_line_waits_while_the_service_is_not_there(tmp_path: Path) -> No
     assert ids(desk.results("output")) == ["a"]
 
 
-async def test_a_line_that_no_budget_is_left_for_fails(tmp_path: Path) -> None:
+async def test_why_a_line_waits_is_told_once_and_another_reason_after_a_minute(tmp_path: Path) -> None:
     desk = Desk(tmp_path, asks("a"))
-    desk.endpoint.refusals = {"a": [QuotaExceeded(retry_after_s=3600.0)]}
+    reasons = ["no replica is ready", "the queue is full", "too many are before it", "too many are before it"]
+    desk.endpoint.refusals = {"a": [Overloaded(reason, retry_after_s=0.0) for reason in reasons]}
+    desk.endpoint.on_asked = lambda: desk.clock.advance(61.0) if len(desk.endpoint.asked) > 2 else None
     await desk.lease()
-    assert ids(desk.results("errors")) == ["a"]
+    assert [told for told in desk.told if told.startswith("waits")] == [
+        "waits: no replica is ready",
+        "waits: too many are before it",
+    ]
+
+
+def no_room() -> QuotaExceeded:
+    return QuotaExceeded("nothing is left", retry_after_s=3600.0)
+
+
+async def test_a_line_that_the_budget_has_no_room_for_does_not_keep_smaller_ones_from_running(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a", "b", "c"))
+    desk.endpoint.refusals = {"b": [no_room()]}
+    await desk.lease()
+    assert desk.job.state is JobState.SUCCEEDED
+    assert ids(desk.results("output")) == ["a", "c"]
+    errors = desk.results("errors")
+    assert [(line["custom_id"], line["error"]["code"]) for line in errors] == [("b", "insufficient_quota")]
+    assert desk.result.counts == Counts(3, 2, 1)
+
+
+async def test_a_budget_that_is_used_up_ends_the_batch_without_trying_each_line(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(200)]
+    desk = Desk(tmp_path, asks(*texts))
+    desk.endpoint.refusals = {text: [no_room()] for text in texts[8:]}
+    await desk.lease()
+    assert desk.job.state is JobState.SUCCEEDED
+    assert ids(desk.results("output")) == texts[:8]
+    errors = desk.results("errors")
+    assert ids(errors) == texts[8:]
+    assert {line["error"]["code"] for line in errors} == {"insufficient_quota"}
+    assert len(desk.endpoint.asked) < 50
+    assert desk.result.counts == Counts(200, 8, 192)
+
+
+async def test_a_key_that_is_closed_ends_its_batches_with_what_is_answered(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+
+    async def close(handler: BatchHandler) -> None:
+        handler.close_key("key_t", "This API key was revoked.")
+
+    await midway(desk, close)
+    assert desk.job.state is JobState.SUCCEEDED
+    assert sorted(desk.endpoint.cancelled) == sorted(desk.endpoint.asked[8:])
+    assert ids(desk.results("output")) == TEXTS[:8]
+    errors = desk.results("errors")
+    assert ids(errors) == TEXTS[8:]
+    assert {line["error"]["code"] for line in errors} == {"key_closed"}
+    assert "revoked" in errors[0]["error"]["message"]
+    assert any("revoked" in told for told in desk.told)
+
+
+async def test_another_key_that_is_closed_changes_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+
+    async def close(handler: BatchHandler) -> None:
+        handler.close_key("key_other", "This API key was revoked.")
+        assert desk.endpoint.gate is not None
+        desk.endpoint.gate.set()
+
+    await midway(desk, close)
+    assert ids(desk.results("output")) == TEXTS
+
+
+async def test_a_key_that_was_closed_before_a_lease_ends_the_batch_in_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks("a", "b"))
+
+    def closed(key_id: str) -> Principal:
+        raise Unauthenticated(f"{key_id} has expired.")
+
+    desk.principal = closed
+    await desk.lease()
+    assert desk.endpoint.asked == []
+    assert {line["error"]["code"] for line in desk.results("errors")} == {"key_closed"}
+    assert desk.result.counts == Counts(2, 0, 2)
+
+
+async def test_a_line_that_is_refused_for_its_key_ends_the_batch(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    desk.endpoint.refusals = {TEXTS[0]: [Unauthenticated("This API key was revoked.")]}
+    await desk.lease()
+    assert len(desk.endpoint.asked) < len(TEXTS)
+    assert ids([*desk.results("output"), *desk.results("errors")]).count(TEXTS[0]) == 1
+    assert {line["error"]["code"] for line in desk.results("errors")} == {"key_closed"}
+
+
+async def test_a_line_that_replicas_were_lost_with_runs_again_at_the_end_and_by_itself(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    lost = "2 replicas were lost"
+    desk.endpoint.refusals = {
+        TEXTS[0]: [Quarantined(lost) for _ in range(9)],
+        TEXTS[1]: [Quarantined(lost)],
+        TEXTS[2]: [Quarantined(lost), Quarantined(lost)],
+    }
+    await desk.lease()
+    assert ids(desk.results("errors")) == [TEXTS[0]]
+    assert ids(desk.results("output")) == TEXTS[1:]
+    again = desk.endpoint.asked[len(TEXTS) :]
+    assert sorted(again) == [TEXTS[0], TEXTS[0], TEXTS[1], TEXTS[2], TEXTS[2]]
+    assert desk.endpoint.others_running[len(TEXTS) :] == [0] * 5
+    assert max(desk.endpoint.others_running) > 0
+
+
+@pytest.mark.fault(18, "ENOSPC under a batch's results", "it waits, says so, and goes on by itself")
+async def test_18_a_full_disk_under_the_results_is_waited_for_and_no_line_begins_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    refused: list[int] = []  # lines that had been asked for at each write that failed
+    write_all, loop = journal_module.write_all, asyncio.get_running_loop()
+    desk.endpoint.permits = permits = asyncio.Semaphore(8)
+
+    def permit() -> None:
+        for _ in TEXTS:
+            permits.release()
+
+    def write(descriptor: int, data: bytes) -> None:
+        if desk.checkpoint.counts.completed and len(refused) < 4:
+            refused.append(len(desk.endpoint.asked))
+            if len(refused) == 2:
+                loop.call_soon_threadsafe(permit)
+            write_all(descriptor, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_all(descriptor, data)
+
+    monkeypatch.setattr(journal_module, "write_all", write)
+    await desk.lease()
+    assert desk.job.state is JobState.SUCCEEDED
+    assert ids(desk.results("output")) == TEXTS
+    assert desk.endpoint.asked == TEXTS  # each once
+    assert len(refused) == 4
+    assert refused[1] == refused[-1] < len(TEXTS)
+    assert len([told for told in desk.told if "No space left" in told]) == 1
+    assert len(found_in(tmp_path, "results.*")) == len(desk.checkpoint.segments) == 2
+
+
+async def test_on_a_full_disk_a_batch_can_be_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, asks("a", "b"))
+
+    def write(descriptor: int, data: bytes) -> None:
+        desk.wish(Wish.PAUSE)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(journal_module, "write_all", write)
+        await desk.lease()
+    assert desk.job.state is JobState.PAUSED
+    desk.resume()
+    await desk.lease()
+    assert ids(desk.results("output")) == ["a", "b"]
 
 
 async def test_lines_that_begin_alike_run_one_after_another(tmp_path: Path) -> None:
@@ -172,6 +336,15 @@ async def test_lines_that_do_not_end_within_the_grace_are_run_again_after_a_paus
 
 async def wish_midway(desk: Desk, wish: Wish) -> None:
     """Ask for it once eight lines are committed and others are under way."""
+
+    async def ask(_: BatchHandler) -> None:
+        desk.wish(wish)
+
+    await midway(desk, ask)
+
+
+async def midway(desk: Desk, act: Callable[[BatchHandler], Awaitable[None]]) -> None:
+    """Do that once eight lines are committed and others are under way."""
     committed = asyncio.Event()
     desk.endpoint.gate, desk.endpoint.free = asyncio.Event(), 8
     desk.on_checkpoint = lambda state: committed.set() if state.counts.completed == 8 else None
@@ -179,7 +352,8 @@ async def wish_midway(desk: Desk, wish: Wish) -> None:
     async def ask() -> None:
         await committed.wait()
         await desk.endpoint.reached.wait()
-        desk.wish(wish)
+        assert desk.at_work is not None
+        await act(desk.at_work)
 
     await meanwhile(desk.lease(), ask)
 
@@ -189,9 +363,18 @@ async def test_cancelling_keeps_what_is_finished(tmp_path: Path) -> None:
     await wish_midway(desk, Wish.CANCEL)
     assert desk.job.state is JobState.CANCELLED
     assert ids(desk.results("output")) == TEXTS[:8]
-    assert desk.results("errors") == []
-    assert desk.result.counts == Counts(40, 8, 0)
+    errors = desk.results("errors")
+    assert ids(errors) == TEXTS[8:]
+    assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
+    assert desk.result.counts == Counts(40, 8, 32)
     assert desk.checkpoint.cancelling_at == desk.clock.wall()
+
+
+def test_a_batch_that_is_to_be_cancelled_says_since_when_from_the_first_moment(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, asks(*TEXTS))
+    assert view(desk.job, 2000.0).cancelling_at is None
+    desk.wish(Wish.CANCEL)
+    assert (view(desk.job, 2000.0).status, view(desk.job, 2000.0).cancelling_at) == (BatchStatus.CANCELLING, 2000.0)
 
 
 async def test_an_expired_batch_tells_of_the_lines_that_did_not_run(tmp_path: Path) -> None:
@@ -269,6 +452,10 @@ async def test_killed_at_any_checkpoint_each_line_has_one_result_and_none_is_run
         assert desk.result.usage == TokenSums(3 * answered, answered, 2 * answered)
     else:
         assert desk.job.failures > 5
+
+
+def found_in(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.glob(pattern))
 
 
 def committed_texts(desk: Desk) -> set[str]:

@@ -31,7 +31,7 @@ def test_lines_are_the_same_however_the_file_is_cut(
     lines: list[bytes], ends: bytes, last_ends: bool, mark: bytes, sizes: list[int]
 ) -> None:
     content = mark + ends.join(lines) + (ends if last_ends else b"")
-    body = content[len(mark) :] if content.startswith(b"\xef\xbb\xbf") else content
+    body = content.removeprefix(b"\xef\xbb\xbf")
     mark_length = len(content) - len(body)
     found = split(content, sizes)
     expected = [

@@ -168,7 +168,7 @@ def _batch(seen: BatchView) -> Batch:
         completed_at=_seconds(seen.ended_at(BatchStatus.COMPLETED)),
         failed_at=_seconds(seen.ended_at(BatchStatus.FAILED)),
         expired_at=_seconds(seen.ended_at(BatchStatus.EXPIRED)),
-        cancelling_at=_seconds(checkpoint.cancelling_at),
+        cancelling_at=_seconds(seen.cancelling_at),
         cancelled_at=_seconds(seen.ended_at(BatchStatus.CANCELLED)),
         request_counts=BatchRequestCounts(seen.counts.total, seen.counts.completed, seen.counts.failed),
         usage=_usage(seen.usage),
