@@ -12,11 +12,12 @@ from pileus.core.clock import Clock
 from pileus.core.errors import PileusError, Unavailable
 from pileus.gateway.forwarding.channel import Channel
 from pileus.jobs import wire
+from pileus.jobs.company import Company
 from pileus.jobs.machine import LeaseLost
 from pileus.jobs.service import JobService
 from pileus.jobs.told import Progress
 from pileus.observability.events import get_log
-from pileus.store.job_table import Job
+from pileus.store.job_table import Among, Job
 
 IDLE_S = 300.0  # a worker that had nothing to do for so long ends
 _TICK_S = 1.0
@@ -76,7 +77,9 @@ class Desk:
         self._again: set[str] = set()  # kinds to look at once more
         self._tasks: set[asyncio.Task[None]] = set()
         jobs.on_queued.append(self.assign)
+        self._company = Company()
         jobs.on_wished.append(self._on_wished)
+        jobs.on_changed.append(self._on_changed)
 
     async def serve(self, path: Path) -> asyncio.Server:
         """Let workers connect there; whoever can must be allowed to."""
@@ -155,8 +158,9 @@ class Desk:
             self._empty.set()
         if seat.held:
             log.warning("job_worker_lost", kind=seat.kind, pid=seat.pid, jobs=len(seat.held), reason=reason)
+        counts = not self._stopping and self._company.lost(seat.kind, seat.held)
         for held in seat.held.values():
-            self._begin(self._lose(held, reason))
+            self._begin(self._lose(held, reason, counts=counts))
         seat.held.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -183,7 +187,7 @@ class Desk:
                 await seat.channel.flows()
                 if seat not in self._seats or not self._free(seat):
                     continue
-                jobs = await self._jobs.lease(kind, self._free(seat), _LEASED_AT_ONCE_BYTES)
+                jobs = await self._lease(seat)
                 for job in jobs:
                     self._give(seat, job)
                 if not jobs and kind not in self._again:
@@ -193,6 +197,20 @@ class Desk:
         finally:
             self._assigning.discard(kind)
             self._again.discard(kind)
+
+    async def _lease(self, seat: WorkerSeat) -> list[Job]:
+        """What that worker gets next. Where a job may be at work with few others only, and that many are there, nobody
+        gets in before it."""
+        suspects = self._company.suspects(seat.kind)
+        for most, ids in suspects:
+            room = min(self._free(seat), most - len(seat.held))
+            if room > 0:
+                if jobs := await self._jobs.lease(seat.kind, room, _LEASED_AT_ONCE_BYTES, Among(ids)):
+                    return jobs
+            elif await self._jobs.has_ready(seat.kind, Among(ids)):
+                return []
+        others = Among([each for _, ids in suspects for each in ids], these=False) if suspects else None
+        return await self._jobs.lease(seat.kind, self._free(seat), _LEASED_AT_ONCE_BYTES, others)
 
     def _give(self, seat: WorkerSeat, job: Job) -> None:
         held = Held(job.id, job.fence, self._now() if job.wish else None)
@@ -205,7 +223,9 @@ class Desk:
 
     def _free(self, seat: WorkerSeat) -> int:
         kind = self._jobs.kinds.get(seat.kind)
-        return 0 if kind is None or seat.stopping else kind.places - len(seat.held)
+        if kind is None or seat.stopping:
+            return 0
+        return self._company.most(kind.name, seat.held, kind.places) - len(seat.held)
 
     async def _record(self, seat: WorkerSeat, frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
         """Put on record what a worker tells, and say so. Where that is not possible now, it is told to try again."""
@@ -252,10 +272,10 @@ class Desk:
             if held.asked_at is not None:
                 held.asked_at = self._now()  # it is at it
 
-    async def _lose(self, held: Held, reason: str) -> None:
+    async def _lose(self, held: Held, reason: str, *, counts: bool) -> None:
         """A lease whose holder is gone. It is tried until it is on record: the job would wait for ever."""
         told = f"the worker process was lost: {reason}"
-        await self._insist(lambda: self._jobs.fail(held.id, held.fence, "worker_lost", told, retry=True))
+        await self._insist(lambda: self._jobs.fail(held.id, held.fence, "worker_lost", told, retry=True, counts=counts))
 
     async def _return(self, held: Held) -> None:
         """A lease that nobody got."""
@@ -278,6 +298,10 @@ class Desk:
             if held is not None and held.fence == job.fence:
                 held.asked_at = self._now() if job.wish else None
                 seat.channel.send(wire.Wished(job.id, job.fence, job.wish))
+
+    def _on_changed(self, old: Job, new: Job) -> None:
+        if new.ended or new.checkpoint != old.checkpoint:
+            self._company.clear(new.kind, new.id)
 
     def _stop(self, seat: WorkerSeat) -> None:
         if not seat.stopping:

@@ -82,15 +82,18 @@ def yielded(job: Job, fence: int) -> Job:
     return structs.replace(job, state=JobState.QUEUED)
 
 
-def failed(job: Job, fence: int, code: str, error: str, now: float, retries: int, *, closes: bool) -> Job:
+def failed(
+    job: Job, fence: int, code: str, error: str, now: float, retries: int, *, closes: bool, counts: bool = True
+) -> Job:
     """It did not get through; after `retries` failures in a row it is not tried again, with 0 not once. Nor is one that
-    is to end and has nothing to keep."""
+    is to end and has nothing to keep. What `counts` not, nobody knows to be a failure of this job, and it is tried
+    again in any case."""
     check(job, fence)
-    job = structs.replace(job, failures=job.failures + 1, error_code=code, error=error)
-    if job.failures > retries or (job.wish in _LAST_WISHES and not closes):
+    job = structs.replace(job, failures=job.failures + counts, error_code=code, error=error)
+    if (counts and job.failures > retries) or (job.wish in _LAST_WISHES and not closes):
         state = JobState.FAILED if job.wish not in _LAST_WISHES else _ENDS[job.wish]
         return structs.replace(job, state=state, wish=Wish.NONE, finished_at=now)
-    job = structs.replace(job, ready_at=now + backoff_s(job.failures))
+    job = structs.replace(job, ready_at=now + backoff_s(max(job.failures, 1)))
     return yielded(job, fence)
 
 

@@ -21,7 +21,7 @@ from pileus.jobs.machine import LeaseLost
 from pileus.jobs.recording import Recorder, not_found
 from pileus.jobs.told import LINE_LIMIT, Progress, Told
 from pileus.observability.events import get_log
-from pileus.store.job_table import ENDED, Job, JobLine, JobLineTable, JobState, JobTable
+from pileus.store.job_table import ENDED, Among, Job, JobLine, JobLineTable, JobState, JobTable
 from pileus.store.port import Store
 
 _TICK_S = 0.5
@@ -42,6 +42,8 @@ class JobService:
         self.on_wished: list[Callable[[Job], None]] = []  # called with a running job of which something is asked
         self._recorder = Recorder(store, self.kinds, clock)
         self._recorder.on_changed.append(self._on_changed)
+        # Called with a job as it was and as it is on record.
+        self.on_changed: list[Callable[[Job, Job], None]] = self._recorder.on_changed
         # Called with a job that ends, in the transaction that ends it, and so in the store's thread.
         self.on_ended: list[Callable[[Connection, Job], None]] = self._recorder.on_ended
         self._told = Told(store, clock)
@@ -170,7 +172,9 @@ class JobService:
 
     # --- for the desk -------------------------------------------------------------------------------------------------
 
-    async def lease(self, kind: str, limit: int, most_bytes: int = sys.maxsize) -> list[Job]:
+    async def lease(
+        self, kind: str, limit: int, most_bytes: int = sys.maxsize, among: Among | None = None
+    ) -> list[Job]:
         """As many of a kind as there are and may be, the most urgent first, and no tenant's all before another's.
         Not more than so many bytes, but for the first."""
         self._told.troubles.pop(kind, None)  # somebody asks for them
@@ -178,13 +182,18 @@ class JobService:
 
         def work(tx: Connection) -> list[Job]:
             now = self._clock.wall()
-            found = self._table.next(tx, kind, now, _latest_ready(now), limit, most_bytes)
+            found = self._table.next(tx, kind, now, _latest_ready(now), limit, most_bytes, among)
             jobs = [machine.leased(job, now) for job in found]
             for job in jobs:
                 self._table.put(tx, job)
             return jobs
 
         return await self._store.write(work)
+
+    async def has_ready(self, kind: str, among: Among) -> bool:
+        """Whether one of them could be leased."""
+        now = self._clock.wall()
+        return await self._store.read(lambda tx: self._table.has_ready(tx, kind, now, _latest_ready(now), among))
 
     async def checkpoint(self, job_id: str, fence: int, body: bytes, stage: str, done: int, total: int) -> None:
         """Raises `LeaseLost`."""
@@ -199,13 +208,14 @@ class JobService:
         """Raises `LeaseLost`."""
         await self._recorder.change(job_id, lambda job: machine.yielded(job, fence))
 
-    async def fail(self, job_id: str, fence: int, code: str, error: str, *, retry: bool) -> None:
-        """Raises `LeaseLost`."""
+    async def fail(self, job_id: str, fence: int, code: str, error: str, *, retry: bool, counts: bool = True) -> None:
+        """See `machine.failed`. Raises `LeaseLost`."""
         error = error[:LINE_LIMIT]
 
         def change(job: Job) -> Job:
             retries = self._retries(job) if retry else 0
-            return machine.failed(job, fence, code, error, self._clock.wall(), retries, closes=self._closes(job))
+            now, closes = self._clock.wall(), self._closes(job)
+            return machine.failed(job, fence, code, error, now, retries, closes=closes, counts=counts)
 
         try:
             await self._recorder.change(job_id, change)

@@ -89,6 +89,13 @@ class JobLine(Struct, frozen=True):
     text: str
 
 
+class Among(Struct, frozen=True):
+    """Only these jobs, or only others."""
+
+    ids: Sequence[str]
+    these: bool = True
+
+
 class _Head(NamedTuple):
     """A job that goes before all others of its tenant and priority."""
 
@@ -120,13 +127,20 @@ class JobTable:
         tx.execute(update(table).where(table.c.id == job.id).values(values))
 
     def next(
-        self, tx: Connection, kind: str, now: float, latest_ready: float, limit: int, most_bytes: int
+        self,
+        tx: Connection,
+        kind: str,
+        now: float,
+        latest_ready: float,
+        limit: int,
+        most_bytes: int,
+        among: Among | None = None,
     ) -> list[Job]:
         """Queued jobs of a kind whose turn it is, the most urgent first, and among equally urgent ones those of the
         tenant that would have the fewest at work. One whose `ready_at` lies after `latest_ready` cannot be meant: the
         clock was set back. No more than have so many bytes together, but for the first."""
         table = schema.job
-        ready = _ready(kind, now, latest_ready)
+        ready = _ready(kind, now, latest_ready, among)
         heads = self._heads(tx, *ready)
         at_work = self._at_work(tx, kind)
         chosen: list[int] = []
@@ -141,9 +155,9 @@ class JobTable:
         found = {job.sequence: job for job in _jobs(tx, select(table).where(table.c.sequence.in_(chosen)))}
         return [found[sequence] for sequence in chosen]
 
-    def has_ready(self, tx: Connection, kind: str, now: float, latest_ready: float) -> bool:
+    def has_ready(self, tx: Connection, kind: str, now: float, latest_ready: float, among: Among | None = None) -> bool:
         """Whether `next` would find one."""
-        query = select(schema.job.c.sequence).where(*_ready(kind, now, latest_ready)).limit(1)
+        query = select(schema.job.c.sequence).where(*_ready(kind, now, latest_ready, among)).limit(1)
         return tx.execute(query).first() is not None
 
     def closing(self, tx: Connection, kind: str) -> list[str]:
@@ -281,10 +295,13 @@ class JobLineTable:
 _FIXED = ("sequence", "id", "kind", "tenant", "key_id", "spec", "needs", "priority", "created_at", "due_at")
 
 
-def _ready(kind: str, now: float, latest_ready: float) -> tuple[ColumnElement[bool], ...]:
+def _ready(kind: str, now: float, latest_ready: float, among: Among | None) -> tuple[ColumnElement[bool], ...]:
     table = schema.job
     in_time = (table.c.ready_at <= now) | (table.c.ready_at > latest_ready)
-    return table.c.state == JobState.QUEUED, table.c.kind == kind, in_time
+    ready = table.c.state == JobState.QUEUED, table.c.kind == kind, in_time
+    if among is None:
+        return ready
+    return *ready, table.c.id.in_(among.ids) if among.these else table.c.id.not_in(among.ids)
 
 
 def _values(job: Job) -> dict[str, object]:

@@ -59,7 +59,7 @@ class Owner(Protocol):
     def checkpoint(self, job_id: str, fence: int, body: bytes) -> None: ...
     def finish(self, job_id: str, fence: int) -> None: ...
     def give_back(self, job_id: str, fence: int) -> None: ...
-    def fail(self, job_id: str, fence: int, *, retry: bool) -> None: ...
+    def fail(self, job_id: str, fence: int, *, retry: bool, counts: bool = True) -> None: ...
     def pause(self, job_id: str) -> None: ...
     def resume(self, job_id: str) -> None: ...
     def cancel(self, job_id: str) -> None: ...
@@ -116,10 +116,11 @@ class PureOwner:
     def give_back(self, job_id: str, fence: int) -> None:
         self._put(machine.yielded(self.jobs[job_id], fence))
 
-    def fail(self, job_id: str, fence: int, *, retry: bool) -> None:
+    def fail(self, job_id: str, fence: int, *, retry: bool, counts: bool = True) -> None:
         job = self.jobs[job_id]
         retries = retries_of(job) if retry else 0
-        self._put(machine.failed(job, fence, "x", "it failed", self.clock.at, retries, closes=KINDS[job.kind].closes))
+        closes = KINDS[job.kind].closes
+        self._put(machine.failed(job, fence, "x", "it failed", self.clock.at, retries, closes=closes, counts=counts))
 
     def pause(self, job_id: str) -> None:
         self._put(machine.paused(self.jobs[job_id]))
@@ -321,15 +322,20 @@ class History:
     def _lose(self) -> None:
         """Somebody who holds a job is gone; what it says later is a zombie's."""
         holders = [held for held in self._holdings if self._known[held.job].holder == held.fence]
-        if holders:
-            self._fail(self._random.choice(holders))
+        if not holders:
+            return
+        held = self._random.choice(holders)
+        if self._random.random() < 0.5:
+            self._fail(held)
+        elif self._say(held, lambda: self._owner.fail(held.job, held.fence, retry=True, counts=False)):
+            self._on_failed(held.job, counts=False)  # others were with it: nobody knows whose failure it was
 
-    def _on_failed(self, job_id: str) -> None:
+    def _on_failed(self, job_id: str, *, counts: bool = True) -> None:
         known, job = self._known[job_id], self._owner.jobs[job_id]
-        known.failures += 1
+        known.failures += counts
         retries = retries_of(job)
         has_nothing_to_keep = known.last_wish and not KINDS[job.kind].closes
-        if known.failures > retries or has_nothing_to_keep:
+        if (counts and known.failures > retries) or has_nothing_to_keep:
             known.holder = 0
             assert job.state == ENDS.get(known.last_wish, JobState.FAILED), "it is tried for ever"
             return

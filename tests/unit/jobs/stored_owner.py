@@ -54,9 +54,9 @@ class StoredOwner(PureOwner):
     def give_back(self, job_id: str, fence: int) -> None:
         self._both(partial(super().give_back, job_id, fence), self._service.give_back(job_id, fence))
 
-    def fail(self, job_id: str, fence: int, *, retry: bool) -> None:
-        told = self._service.fail(job_id, fence, "x", "it failed", retry=retry)
-        self._both(partial(super().fail, job_id, fence, retry=retry), told)
+    def fail(self, job_id: str, fence: int, *, retry: bool, counts: bool = True) -> None:
+        told = self._service.fail(job_id, fence, "x", "it failed", retry=retry, counts=counts)
+        self._both(partial(super().fail, job_id, fence, retry=retry, counts=counts), told)
 
     def pause(self, job_id: str) -> None:
         self._both(partial(super().pause, job_id), self._service.pause(job_id, self._by, None), is_same=False)
