@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from pileus.core.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -13,12 +15,19 @@ if TYPE_CHECKING:
     from pileus.core.records import Principal
     from pileus.jobs.handler import Handler, Kind
 
-Opener = Callable[["Settings", Path, AsyncExitStack], "Awaitable[Handler]"]
+Opener = Callable[["Settings", Path, AsyncExitStack], "Awaitable[Opened]"]
 
 _REQUESTS = 256  # in the background at the same time
 _DELIVERIES = 64  # to webhooks at the same time
-_DELIVERY_RETRIES = 8  # over four minutes
+_DELIVERY_RETRIES = 296  # over a day
 _DELIVERY_KEEP_S = 7 * 86_400.0
+
+
+class Opened(Struct, frozen=True):
+    """What runs jobs. Once `lost` is done, it has lost what it stands on, and its process must end."""
+
+    handler: "Handler"
+    lost: "asyncio.Future[str] | None" = None
 
 
 def kinds(settings: "Settings") -> "list[Kind]":
@@ -35,13 +44,13 @@ def kinds(settings: "Settings") -> "list[Kind]":
     ]
 
 
-async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
     """What runs jobs of that kind in this process. `scheduling` is the owner's socket for requests; what the handler
     stands on closes with the stack."""
     return await _OPENERS[kind](settings, scheduling, stack)
 
 
-async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
     from pileus.api.openai.single import line_endpoints
     from pileus.batch.handler import BatchHandler
     from pileus.batch.workplace import Workplace
@@ -69,10 +78,10 @@ async def _open_batch(settings: "Settings", scheduling: Path, stack: AsyncExitSt
     member.ring.on_closed.append(lambda key_id, refusal: handler.close_key(key_id, refusal.message))
     expiring = asyncio.create_task(expire_keys(member.ring))
     stack.callback(expiring.cancel)
-    return handler
+    return Opened(handler, member.owner.lost)
 
 
-async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
     from pileus.api.openai.single import BackgroundSpeaker
     from pileus.background.handler import BackgroundHandler
     from pileus.bootstrap.contents import open_blobs
@@ -85,10 +94,10 @@ async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncE
     member.ring.on_closed.append(lambda key_id, _: handler.close_key(key_id))
     expiring = asyncio.create_task(expire_keys(member.ring))
     stack.callback(expiring.cancel)
-    return handler
+    return Opened(handler, member.owner.lost)
 
 
-async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> "Handler":
+async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
     from pileus.security.pepper import Pepper
     from pileus.webhooks.addresses import resolver
     from pileus.webhooks.delivery import Courier
@@ -97,7 +106,7 @@ async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExit
     resolve = resolver(allow_private=settings.webhooks.allow_private)
     courier = Courier(pepper.webhook_secret, resolve, SystemClock())
     stack.push_async_callback(courier.close)
-    return courier
+    return Opened(courier)
 
 
 _OPENERS: Mapping[str, Opener] = {"background": _open_background, "batch": _open_batch, "webhook": _open_webhook}

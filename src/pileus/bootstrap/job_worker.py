@@ -37,7 +37,9 @@ async def _work(settings: "Settings", spec: JobWorkerSpec) -> None:
     from pileus.jobs.worker import JobWorker
 
     async with AsyncExitStack() as stack:
-        handler = await open_handler(spec.kind, settings, Path(spec.scheduling), stack)
-        worker = JobWorker(spec.kind, handler, Path(spec.folder), settings.jobs.lease_s / _BEATS)
+        opened = await open_handler(spec.kind, settings, Path(spec.scheduling), stack)
+        worker = JobWorker(spec.kind, opened.handler, Path(spec.folder), settings.jobs.lease_s / _BEATS)
+        if opened.lost is not None:  # the jobs go on in a process that has what they need
+            opened.lost.add_done_callback(lambda _: worker.stop())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         await worker.run(Path(spec.jobs))

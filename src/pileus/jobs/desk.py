@@ -150,6 +150,8 @@ class Desk:
             self._begin(self._record(seat, frame))
         elif isinstance(frame, wire.Progress | wire.Line):
             self._note(seat, frame)
+        elif isinstance(frame, wire.Leave):
+            self._stop(seat)
 
     def on_gone(self, seat: WorkerSeat, reason: str) -> None:
         if seat in self._seats:

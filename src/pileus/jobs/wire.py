@@ -76,6 +76,10 @@ class Fail(Struct, frozen=True, array_like=True, tag=8):
     retry: bool
 
 
+class Leave(Struct, frozen=True, array_like=True, tag=9):
+    """This process shall end by itself: give it nothing more, and say `Stop`."""
+
+
 # --- down: owner -> worker --------------------------------------------------------------------------------------------
 
 
@@ -116,7 +120,7 @@ class Stop(Struct, frozen=True, array_like=True, tag=20):
     """Give back what you have, and end."""
 
 
-FromWorker = Hello | Beat | Checkpoint | Progress | Line | Finish | Yield | Fail
+FromWorker = Hello | Beat | Checkpoint | Progress | Line | Finish | Yield | Fail | Leave
 FromOwner = Lease | Wished | Done | Refused | Stop | Drop
 
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -37,12 +37,15 @@ class JobWorker:
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._leases: dict[str, Lease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
+        self._is_leaving = False
+        self._stopping = asyncio.Event()  # nothing more comes
 
     async def run(self, path: Path) -> None:
         """Work until the owner says stop, or is gone. Raises `OSError` where nobody listens."""
         await asyncio.get_running_loop().create_unix_connection(lambda: self._channel, str(path))
         self._channel.send(wire.Hello(self._kind, os.getpid()))
+        if self._is_leaving:
+            self._channel.send(wire.Leave())
         beating = asyncio.create_task(self._beat())
         stopping = asyncio.create_task(self._stop())
         ends: set[asyncio.Future[Any]] = {self.lost, stopping}
@@ -55,7 +58,9 @@ class JobWorker:
 
     def stop(self) -> None:
         """Give back what is held, and end."""
-        self._stopping.set()
+        if not self._is_leaving:
+            self._is_leaving = True
+            self._channel.send(wire.Leave())
         for lease in self._leases.values():
             lease.ask(Wish.PAUSE)
 
@@ -69,7 +74,7 @@ class JobWorker:
             self._begin(frame.job)
         elif isinstance(frame, wire.Wished):
             lease = self._leases.get(frame.job)
-            if lease is not None and lease.job.fence == frame.fence and not self._stopping.is_set():
+            if lease is not None and lease.job.fence == frame.fence and not self._is_leaving:
                 lease.ask(frame.wish)
         elif isinstance(frame, wire.Drop):
             lease = self._leases.get(frame.job)
@@ -77,6 +82,7 @@ class JobWorker:
                 lease.drop()
         elif isinstance(frame, wire.Stop):
             self.stop()
+            self._stopping.set()
         else:
             self._on_answer(frame)
 
@@ -138,7 +144,7 @@ class JobWorker:
 
     def _begin(self, job: Job) -> None:
         lease = self._leases[job.id] = Lease(self, job, self._folder / job.id)
-        if self._stopping.is_set():
+        if self._is_leaving:
             lease.ask(Wish.PAUSE)
         task = asyncio.create_task(self._work(lease))
         self._tasks.add(task)

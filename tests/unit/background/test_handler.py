@@ -158,10 +158,10 @@ async def test_a_clock_that_is_set_changes_nothing_about_the_time_that_is_left(b
     clock = ManualClock(0.0)
 
     class Setting(Speaker):
-        async def answer(self, spec: BackgroundSpec, principal: Principal, left_s: float) -> bytes:
+        async def answer(self, spec: BackgroundSpec, body: bytes, principal: Principal, left_s: float) -> bytes:
             clock.advance(10.0)
             clock.set_wall(clock.wall() + by_s)
-            return await super().answer(spec, principal, left_s)
+            return await super().answer(spec, body, principal, left_s)
 
     speaker, lease = Setting(Unavailable("nobody is there", retry_after_s=0.0), b"{}"), Lease()
     handler = BackgroundHandler(speaker, MemoryBlobs(), lambda _: WHO, clock)

@@ -268,7 +268,7 @@ async def test_a_worker_that_is_told_to_stop_gives_back_what_it_has(tmp_path: Pa
         worker.stop()
         await asyncio.wait_for(running, 10)
         left = await house.jobs.get(job.id, None)
-        assert (left.state, left.wish, left.failures) == (JobState.QUEUED, Wish.CANCEL, 0)
+        assert (left.state, left.wish, left.failures, left.fence) == (JobState.QUEUED, Wish.CANCEL, 0, 1)
 
 
 async def test_a_result_of_the_largest_size_is_kept_and_a_larger_one_fails_its_job_alone(tmp_path: Path) -> None:
@@ -320,3 +320,25 @@ async def test_large_jobs_are_leased_by_their_bytes(tmp_path: Path) -> None:
         jobs = [await house.jobs.submit(KIND, SOMEBODY, bytes(size)) for size in (30, 10, 10, 10)]
         leased = [[job.id for job in await house.jobs.lease(KIND, 4, most_bytes=20)] for _ in range(3)]
         assert leased == [[jobs[0].id], [jobs[1].id, jobs[2].id], [jobs[3].id]]
+
+
+async def test_a_worker_that_leaves_with_a_lease_on_its_way_gives_it_back(tmp_path: Path) -> None:
+    async def handler(context: Context) -> bytes | Yielded:
+        await context.wished()
+        return YIELDED
+
+    async with open_house(tmp_path) as house:
+        ready = asyncio.Event()
+        house.desk.on_ready.append(lambda _pid: ready.set())
+        worker = JobWorker(KIND, handler, tmp_path / "jobs", 0.05)
+        running = asyncio.create_task(worker.run(house.socket))
+        await ready.wait()
+        assert worker._channel._transport is not None
+        worker._channel._transport.pause_reading()  # type: ignore[attr-defined]
+        job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
+        await until(lambda: bool(house.desk._seats[0].held))
+        worker.stop()
+        worker._channel._transport.resume_reading()  # type: ignore[attr-defined]
+        await asyncio.wait_for(running, 10)
+        left = await house.jobs.get(job.id, None)
+        assert (left.state, left.failures, left.fence) == (JobState.QUEUED, 0, 1)
