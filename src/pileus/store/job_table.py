@@ -167,10 +167,11 @@ class JobTable:
         query = select(table.c.id).where(table.c.state == JobState.QUEUED, table.c.kind == kind, asked)
         return [*tx.execute(query).scalars()]
 
-    def in_state(self, tx: Connection, states: Sequence[JobState]) -> list[Job]:
+    def in_state(self, tx: Connection, states: Sequence[JobState], kind: str | None = None) -> list[Job]:
         """By submission."""
         table = schema.job
-        return _jobs(tx, select(table).where(table.c.state.in_(states)).order_by(table.c.sequence))
+        query = select(table).where(table.c.state.in_(states)).order_by(table.c.sequence)
+        return _jobs(tx, query if kind is None else query.where(table.c.kind == kind))
 
     def needing(self, tx: Connection, job_id: str) -> list[Job]:
         """Jobs that may yet begin and need that one, by submission."""

@@ -13,12 +13,14 @@ from pileus import __version__
 from pileus.core.clock import Clock
 from pileus.core.errors import ServiceError
 from pileus.jobs.handler import Context, JobFailed
+from pileus.store.job_table import Wish
 from pileus.webhooks.addresses import AddressRefused, Resolve, Unresolved, port_of, read_url
 from pileus.webhooks.events import TEST, Event
 from pileus.webhooks.signing import signed_headers
 
 KIND: Final = "webhook"
 LIMIT_S: Final = 10.0  # for a try, from the look-up of the name to the status
+CONNECT_S: Final = 3.0  # for each of a name's addresses
 _GONE: Final = 410
 
 
@@ -55,12 +57,12 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         request.extensions["sni_hostname"] = url.host
-        failure: httpx.ConnectError | None = None
+        failure: httpx.ConnectError | httpx.ConnectTimeout | None = None
         for address in await self._resolve(url.host, port_of(url)):
             request.url = url.copy_with(host=address)
             try:
                 return await self._inner.handle_async_request(request)
-            except httpx.ConnectError as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
         raise failure or httpx.ConnectError("it has no address")
 
@@ -72,14 +74,20 @@ class Courier:
     """Meets `jobs.handler.Handler`, for jobs whose spec is a `DeliverySpec`. Close it at the end."""
 
     def __init__(
-        self, secret_of: Callable[[str], bytes], resolve: Resolve, clock: Clock, *, limit_s: float = LIMIT_S
+        self,
+        secret_of: Callable[[str], bytes],
+        resolve: Resolve,
+        clock: Clock,
+        *,
+        limit_s: float = LIMIT_S,
+        connect_s: float = CONNECT_S,
     ) -> None:
         self._secret_of = secret_of  # of a webhook's id
         self._clock = clock
         self._limit_s = limit_s
         self._client = httpx.AsyncClient(
             transport=PinnedTransport(resolve),
-            timeout=limit_s,
+            timeout=httpx.Timeout(limit_s, connect=connect_s),
             follow_redirects=False,
             trust_env=False,
             headers={"user-agent": f"pileus/{__version__}", "content-type": "application/json"},
@@ -90,6 +98,8 @@ class Courier:
 
     async def __call__(self, context: Context) -> bytes:
         spec = decode(context.job.spec, type=DeliverySpec)
+        if context.wish in (Wish.CANCEL, Wish.EXPIRE):  # nobody is to be told any more
+            return b""
         try:
             return encode(Delivered(await self._deliver(spec, context)))
         except Undelivered as error:

@@ -84,8 +84,8 @@ class WebhookService:
             webhook = self._find(tx, webhook_id)
             self._table.delete(tx, webhook_id)
             self._audit.insert(tx, [self._event("webhook.remove", webhook, by.key_id)])
-            under_way = self._job_table.in_state(tx, [JobState.QUEUED, JobState.RUNNING, JobState.PAUSED])
-            return webhook, [job for job in under_way if job.kind == KIND and _spec(job).webhook == webhook_id]
+            under_way = self._job_table.in_state(tx, [JobState.QUEUED, JobState.RUNNING, JobState.PAUSED], KIND)
+            return webhook, [job for job in under_way if _spec(job).webhook == webhook_id]
 
         webhook, under_way = await self._store.write(work)
         for job in under_way:

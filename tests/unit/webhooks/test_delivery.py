@@ -9,14 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 from msgspec.json import decode, encode
 
 from pileus.core.clock import SystemClock
 from pileus.jobs.handler import JobFailed
-from pileus.store.job_table import Job
+from pileus.store.job_table import Job, Wish
 from pileus.webhooks.addresses import AddressRefused, Unresolved
-from pileus.webhooks.delivery import Courier, DeliverySpec, Undelivered
+from pileus.webhooks.delivery import LIMIT_S, Courier, DeliverySpec, Undelivered
 from pileus.webhooks.events import TEST, Event, Subject
 from pileus.webhooks.signing import signed_headers
 
@@ -34,6 +35,7 @@ class Lease:
         spec = encode(DeliverySpec("wh_1", url, event))
         self.job = Job(id="job_1", kind="webhook", tenant="acme", key_id="key_1", spec=spec, created_at=0.0)
         self.told: list[str] = []
+        self.wish = Wish.NONE
 
     def log(self, text: str, level: str = "info") -> None:
         self.told.append(text)
@@ -125,6 +127,35 @@ async def test_another_address_of_the_name_is_tried_where_one_is_not_to_be_reach
     async with Receiver().listening() as receiver, courier("127.0.0.2", "127.0.0.1") as made:
         await send(made, Lease(f"http://receiver.invalid:{receiver.port}/"))
     assert len(receiver.requests) == 1
+
+
+async def test_another_address_is_tried_where_one_says_nothing_and_there_is_time_left_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = httpx.AsyncHTTPTransport.handle_async_request
+    waited_s: list[float] = []
+
+    async def send_or_wait(inner: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "127.0.0.2":
+            waited_s.append(request.extensions["timeout"]["connect"])
+            raise httpx.ConnectTimeout("it says nothing")
+        return await real(inner, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", send_or_wait)
+    async with Receiver().listening() as receiver, courier("127.0.0.2", "127.0.0.2", "127.0.0.1") as made:
+        await send(made, Lease(f"http://receiver.invalid:{receiver.port}/"))
+    assert len(receiver.requests) == 1
+    assert len(waited_s) == 2
+    assert sum(waited_s) < LIMIT_S
+
+
+@pytest.mark.parametrize("wish", [Wish.CANCEL, Wish.EXPIRE])
+async def test_what_nobody_is_to_be_told_any_more_is_not_sent(wish: Wish) -> None:
+    async with Receiver().listening() as receiver, courier() as made:
+        lease = Lease(f"http://receiver.invalid:{receiver.port}/")
+        lease.wish = wish
+        assert await made(cast(Any, lease)) == b""
+    assert receiver.requests == []
 
 
 @pytest.mark.parametrize(
