@@ -167,7 +167,7 @@ async def test_a_clock_that_is_set_changes_nothing_about_the_time_that_is_left(b
     handler = BackgroundHandler(speaker, MemoryBlobs(), lambda _: WHO, clock)
     async with asyncio.timeout(PATIENCE_S):
         assert await handler(cast(Context, lease)) == b"{}"
-    assert [left_s for _, _, left_s in speaker.asked] == [100.0, 90.0]
+    assert [left_s for *_, left_s in speaker.asked] == [100.0, 90.0]
 
 
 async def test_what_is_too_late_is_not_begun() -> None:
