@@ -14,6 +14,7 @@ from pileus.jobs import wire
 from pileus.jobs.handler import MAX_CHECKPOINT_BYTES, MAX_RESULT_BYTES, Handler, JobFailed, TooLarge, Yielded
 from pileus.jobs.machine import LeaseLost
 from pileus.observability.events import get_log
+from pileus.store.durable import make_folder
 from pileus.store.job_table import Job, Wish
 
 _TRY_AGAIN_S = 1.0
@@ -172,7 +173,7 @@ class JobWorker:
         """The handler's end, whatever it is, as a frame."""
         job = lease.job
         try:
-            lease.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(make_folder, lease.folder)
             outcome = await lease.run(self._handler)
         except LeaseLost:
             raise

@@ -1,9 +1,11 @@
 """Races between the desk, its workers, those who ask something of a job, and a store that is away."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
+from msgspec.json import decode, encode
 
 from pileus.gateway.forwarding.channel import Channel
 from pileus.jobs import wire
@@ -235,9 +237,10 @@ async def test_a_folder_that_cannot_be_made_fails_the_job_and_not_the_worker(tmp
 
 
 async def test_a_worker_whose_owner_is_gone_cancels_its_handlers(tmp_path: Path) -> None:
-    cancelled = asyncio.Event()
+    began, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handler(context: Context) -> bytes | Yielded:
+        began.set()
         try:
             return await hang(context)
         except asyncio.CancelledError:
@@ -245,10 +248,10 @@ async def test_a_worker_whose_owner_is_gone_cancels_its_handlers(tmp_path: Path)
             raise
 
     async with open_house(tmp_path) as house:
-        job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
+        await house.jobs.submit(KIND, SOMEBODY, b"{}")
         worker = JobWorker(KIND, handler, tmp_path / "jobs", 0.05)
         running = asyncio.create_task(worker.run(house.socket))
-        await house.until(job.id, JobState.RUNNING)
+        await began.wait()
         house.desk._seats[0].channel.close("the owner goes")
         await asyncio.wait_for(running, 10)
         assert cancelled.is_set()
@@ -342,3 +345,24 @@ async def test_a_worker_that_leaves_with_a_lease_on_its_way_gives_it_back(tmp_pa
         await asyncio.wait_for(running, 10)
         left = await house.jobs.get(job.id, None)
         assert (left.state, left.failures, left.fence) == (JobState.QUEUED, 0, 1)
+
+
+async def test_a_jobs_folder_is_durable_before_its_handler_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    async def handler(context: Context) -> bytes | Yielded:
+        assert context.folder.is_dir()
+        return encode([path for path in (str(tmp_path), str(tmp_path / "jobs")) if path in synced])
+
+    async with open_house(tmp_path) as house, house.worker(handler):
+        monkeypatch.setattr(os, "fsync", fsync)
+        job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
+        ended = await house.until(job.id, JobState.SUCCEEDED)
+        assert decode(ended.result) == [str(tmp_path), str(tmp_path / "jobs")]
