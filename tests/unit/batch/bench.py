@@ -174,6 +174,7 @@ class Lease:
 
     def log(self, text: str, level: str = "info") -> None:
         self._desk.told.append(text)
+        self._desk.on_told(text)
 
 
 class Desk:
@@ -193,6 +194,7 @@ class Desk:
         self.grace_s = 0.0
         self.principal: Callable[[str], Principal | None] = lambda key_id: Principal(key_id, "t", "user", frozenset())
         self.at_work: BatchHandler | None = None  # of the latest lease
+        self.on_told: Callable[[str], None] = lambda _: None
         self.on_checkpoint: Callable[[BatchCheckpoint], None] = lambda _: None
         content = lines if isinstance(lines, bytes) else b"".join(map(line_of, lines))
         self.blobs.contents["files/in"] = content
