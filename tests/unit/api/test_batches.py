@@ -183,7 +183,7 @@ async def test_a_batch_is_cancelling_until_its_worker_has_closed_it(
 
 async def test_an_expired_batch_says_when(driven: Driven, bench: Bench) -> None:
     bench.clock.advance(86_401.0)
-    await driven.jobs._tick()
+    await driven.jobs.tick()
     await driven.lease()
     assert (await driven.seen())["status"] == "validating"
     await driven.finish(Counts(3, 0, 3), None, ERRORS)
