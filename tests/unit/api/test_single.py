@@ -39,5 +39,5 @@ async def test_a_background_request_has_all_the_time_that_is_left_and_not_a_conn
     limits = Limits()
     left_s = 6 * limits.request_timeout_s
     with pytest.raises(NotFound):
-        await single.BackgroundSpeaker(cast(Pipeline, None), limits).answer(spec, WHO, left_s)
+        await single.BackgroundSpeaker(cast(Pipeline, None), limits).answer(spec, bytes(spec.body), WHO, left_s)
     assert [request.deadline_s for request in asked] == [left_s]
