@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -206,6 +207,41 @@ def test_a_cancelled_batch_keeps_what_is_finished(client: OpenAI) -> None:
     assert batch.request_counts.completed + len(errors) == 2010
     with pytest.raises(openai.ConflictError):
         client.batches.cancel(batch.id)
+
+
+def made_key(server: Server, **wish: Any) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {server.admin_key}"}
+    answer = httpx.post(f"{server.base_url}/admin/v1/keys", json={"name": "leaver", **wish}, headers=headers)
+    made: dict[str, Any] = answer.raise_for_status().json()
+    return made
+
+
+def test_a_batch_whose_key_is_revoked_ends_with_what_is_answered(server: Server, client: OpenAI) -> None:
+    key = made_key(server)
+    lines = [*(line(f"quick{number}", chat_body(number)) for number in range(10)), *slow_lines(500)]
+    batch = begun(client.with_options(api_key=key["secret"]), lines)
+    until = time.monotonic() + PATIENCE_S
+    while (batch.request_counts is None or batch.request_counts.completed < 10) and time.monotonic() < until:
+        time.sleep(0.05)
+        batch = client.batches.retrieve(batch.id)
+    headers = {"authorization": f"Bearer {server.admin_key}"}
+    httpx.delete(f"{server.base_url}/admin/v1/keys/{key['id']}", headers=headers).raise_for_status()
+    batch = ended(client, batch)
+    errors = results(client, batch.error_file_id)
+    assert {each["error"]["code"] for each in errors} == {"key_closed"}
+    answered = results(client, batch.output_file_id)
+    assert sorted(each["custom_id"] for each in [*answered, *errors]) == sorted(each["custom_id"] for each in lines)
+
+
+def test_a_batch_whose_budget_is_used_up_ends_with_what_is_answered(server: Server, client: OpenAI) -> None:
+    key = made_key(server, token_budget=2000)
+    lines = [line(f"q{number}", chat_body(number)) for number in range(500)]
+    batch = ended(client, begun(client.with_options(api_key=key["secret"]), lines))
+    errors = results(client, batch.error_file_id)
+    assert {each["error"]["code"] for each in errors} == {"insufficient_quota"}
+    answered = results(client, batch.output_file_id)
+    assert answered
+    assert len(answered) + len(errors) == 500
 
 
 def test_an_expired_batch_tells_which_lines_did_not_run(client: OpenAI) -> None:
