@@ -308,7 +308,7 @@ async def test_pausing_lets_lines_under_way_end_and_resuming_goes_on(tmp_path: P
     await meanwhile(desk.lease(), pause)
     assert desk.job.state is JobState.PAUSED
     done = desk.checkpoint.counts.completed
-    assert 0 < done == len(desk.endpoint.asked) < 40
+    assert done == len(desk.endpoint.asked) == 4
     assert desk.endpoint.cancelled == []
     desk.resume()
     await desk.lease()

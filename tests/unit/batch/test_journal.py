@@ -92,8 +92,10 @@ def test_what_a_former_holder_still_writes_counts_for_nothing(tmp_path: Path) ->
 
 def test_a_segment_of_a_time_that_was_undone_is_made_anew(tmp_path: Path) -> None:
     commit(Journal(tmp_path, 1, LINES), 1, 2, 3)
-    again = commit(Journal(tmp_path, 1, LINES), 5)
-    assert Journal.recover(tmp_path, 2, LINES, [again]).read(range(LINES)) == results(5)
+    journal = Journal(tmp_path, 1, LINES)
+    commit(journal, 5)
+    again = commit(journal, 6)
+    assert Journal.recover(tmp_path, 2, LINES, [again]).read(range(LINES)) == results(5, 6)
 
 
 @given(st.permutations(range(LINES)), st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=8))
