@@ -11,7 +11,7 @@ from msgspec.json import encode
 from attacks.target import Target
 from pileus.core.clock import SystemClock
 from pileus.jobs.handler import JobFailed
-from pileus.store.job_table import Job
+from pileus.store.job_table import Job, Wish
 from pileus.webhooks.addresses import read_url, resolve_public
 from pileus.webhooks.delivery import Courier, DeliverySpec, Undelivered
 from pileus.webhooks.events import Event, Subject
@@ -73,6 +73,7 @@ class Lease:
     def __init__(self, url: str) -> None:
         event = Event(id="evt_1", created_at=5, type="batch.completed", data=Subject("batch_1"))
         spec = encode(DeliverySpec("wh_1", url, event))
+        self.wish = Wish.NONE
         self.job = Job(id="job_1", kind="webhook", tenant="acme", key_id="key_1", spec=spec, created_at=0.0)
 
     def log(self, text: str, level: str = "info") -> None:
