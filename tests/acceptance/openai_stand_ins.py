@@ -1,9 +1,10 @@
 """A pytest plugin for the `openai` client's own tests: real objects in place of the ids that they make up.
 
 Their tests talk to a mock that knows every id. Before each request, this plugin makes what the request is about (a
-file, an upload, a part) on the server, and puts its id where the made-up one stands; it adds our key, too. Where a test
-wants the client to be given a certain content, that content is stored, and really read. For a further kind of object,
-add a function to `STAND_INS`.
+file, an upload, a part, a batch) on the server, and puts its id where the made-up one stands; it adds our key, too.
+Where a test wants the client to be given a certain content, that content is stored, and really read. Batches for
+`/v1/responses`, which is not here yet, are asked for chats instead. For a further kind of object, add a function to
+`STAND_INS`.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ import pytest
 API = os.environ["TEST_API_BASE_URL"]
 KEY = os.environ["PILEUS_API_KEY"]
 DATA = b"Example data"  # what their tests send as a part
+CHAT = "/v1/chat/completions"
+LINES = 2_000  # of a batch, which so is at work when it is cancelled
 
 
 class Server:
@@ -39,6 +42,17 @@ class Server:
 
     def part(self, upload: str) -> str:
         return str(self._made(f"uploads/{upload}/parts", files={"data": DATA})["id"])
+
+    def batch_input(self) -> str:
+        body = {"model": "fake", "max_tokens": 8, "messages": [{"role": "user", "content": "stand in"}]}
+        line = {"method": "POST", "url": CHAT, "body": body}
+        lines = [json.dumps(line | {"custom_id": str(number)}) for number in range(LINES)]
+        form = {"files": {"file": ("stand-in", "\n".join(lines).encode())}, "data": {"purpose": "batch"}}
+        return str(self._made("files", **form)["id"])
+
+    def batch(self) -> str:
+        wish = {"input_file_id": self.batch_input(), "endpoint": CHAT, "completion_window": "24h"}
+        return str(self._made("batches", json=wish)["id"])
 
     def _made(self, path: str, **body: Any) -> dict[str, Any]:
         answer = self._http.post(path, **body)
@@ -72,10 +86,24 @@ def _upload(server: Server, found: re.Match[str], body: Body) -> str:
     return f"/uploads/{upload}{found[1]}"
 
 
+def _batches(server: Server, found: re.Match[str], wish: Body) -> str:
+    if wish.get("after") == "after":
+        wish["after"] = server.batch()
+    if wish.get("input_file_id") == "input_file_id":
+        wish |= {"input_file_id": server.batch_input(), "endpoint": CHAT}
+    return found[0]
+
+
+def _batch(server: Server, found: re.Match[str], _: Body) -> str:
+    return f"/batches/{server.batch()}{found[1]}"
+
+
 STAND_INS: tuple[tuple[str, StandIn], ...] = (
     (r"/files/file_id(|/content)", _file),
     (r"/files", _files),
     (r"/uploads/upload_abc123(/\w+)", _upload),
+    (r"/batches", _batches),
+    (r"/batches/batch_id(|/cancel)", _batch),
 )
 
 

@@ -26,6 +26,7 @@ FILES = {
     "api_resources/test_files.py": 90,
     "api_resources/test_uploads.py": 50,
     "api_resources/uploads/test_parts.py": 15,
+    "api_resources/test_batches.py": 50,
 }
 LIMIT_S = 240
 

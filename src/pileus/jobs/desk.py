@@ -65,6 +65,7 @@ class Desk:
 
     def __init__(self, jobs: JobService, lease_s: float, clock: Clock) -> None:
         self.on_ready: list[Callable[[int], None]] = []  # called with the process id of one that takes jobs
+        self.on_further: list[Callable[[int], None]] = []  # called with the process id of one that got a job further
         self.on_lost: list[Callable[[int], None]] = []  # called with the process id of one that must be ended
         self._jobs = jobs
         self._lease_s = lease_s
@@ -245,6 +246,9 @@ class Desk:
         if not isinstance(frame, wire.Checkpoint):
             self._let_go(seat, frame)
         seat.channel.send(wire.Done(frame.number))
+        if isinstance(frame, wire.Checkpoint | wire.Finish):
+            for listener in self.on_further:
+                listener(seat.pid)
 
     def _enter(self, frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> Awaitable[None]:
         jobs = self._jobs

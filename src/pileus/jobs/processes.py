@@ -47,9 +47,11 @@ class WorkerProcesses:
         self._waits: dict[str, float] = {}  # before the next start of a kind whose last ones ended early
         self._handles: dict[int, WorkerHandle] = {}
         self._ready: set[int] = set()
+        self._useful: set[int] = set()  # who got a job further: their end is no reason to wait for long
         self._stopping = asyncio.Event()
         jobs.on_queued.append(self._look)
         desk.on_ready.append(self._ready.add)
+        desk.on_further.append(self._useful.add)
         desk.on_lost.append(self._kill)
 
     async def stop(self, grace_s: float) -> None:
@@ -102,10 +104,13 @@ class WorkerProcesses:
             if status and not self._stopping.is_set():
                 log.error("job_worker_ended", kind=kind, pid=pid, status=status)
             is_lame = pid not in self._ready
+            if pid in self._useful:
+                self._waits.pop(kind, None)
         finally:
             timer.cancel()
             del self._handles[pid]
             self._ready.discard(pid)
+            self._useful.discard(pid)
         return (
             f"its worker process ended before it took jobs, with status {status}; the log says why" if is_lame else ""
         )

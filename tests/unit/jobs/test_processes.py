@@ -115,3 +115,33 @@ async def test_a_worker_whose_owner_is_killed_ends_by_itself(tmp_path: Path) -> 
     finally:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(("is_useful", "wait_s"), [(True, 0.2), (False, 0.8)])
+async def test_after_a_worker_that_got_a_job_further_the_next_is_not_made_to_wait(
+    tmp_path: Path, is_useful: bool, wait_s: float
+) -> None:
+    class Short:
+        """A worker that ends as soon as somebody waits for it."""
+
+        pid = 1
+
+        async def wait(self) -> int:
+            if is_useful:
+                for listener in house.desk.on_further:
+                    listener(self.pid)
+            return -signal.SIGKILL
+
+        def kill(self) -> None: ...
+
+    class Starter:
+        async def start(self, _kind: str) -> Short:
+            return Short()
+
+    async with open_house(tmp_path) as house:
+        processes = WorkerProcesses(house.jobs, house.desk, Starter())
+        for _ in range(3):
+            processes._look(KIND)
+            await processes._keeping[KIND]
+        assert processes._waits[KIND] == pytest.approx(wait_s)
+        await processes.stop(0.0)

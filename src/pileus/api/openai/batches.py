@@ -132,7 +132,7 @@ async def create_batch(call: Call) -> ASGIApp:
 
 async def list_batches(call: Call) -> ASGIApp:
     """The batches of the key's tenant: up to `limit` (20 without it), from the one behind `after` on."""
-    limit = call.whole_number("limit", _DEFAULT_LIMIT, 1, _MOST)
+    limit = call.whole_number("limit", _DEFAULT_LIMIT, 0, _MOST)
     found, more = await call.owned.batches.list(call.principal, limit, call.query_params.get("after", ""))
     data = [_batch(each) for each in found]
     ends = (data[0].id, data[-1].id) if data else (None, None)
