@@ -23,13 +23,13 @@ SUITE = "batch"
 PLAIN, SHARED = "batch-plain", "batch-shared"
 ALONE, ORDERED, GIVEN = "lone-engine", "pileus-batch", "pileus-batch-as-given"
 LOADS = {
-    PLAIN: Load("256 lines of nothing in common, about 100 tokens in / 64 out", 256, 1, 0, 40, 64),
+    PLAIN: Load("192 lines of nothing in common, about 110 tokens in / 64 out", 192, 1, 0, 40, 64),
     SHARED: Load(
-        "384 lines, 48 beginnings of about 500 tokens, each shared by 8, in random order / 16 out", 48, 8, 240, 8, 16
+        "256 lines, 32 beginnings of about 500 tokens, each shared by 8, in random order / 16 out", 32, 8, 240, 8, 16
     ),
 }
 _WARM_UP = Load("warm-up", 16, 1, 0, 40, 16)
-_OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 256 << 20}
+_OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 160 << 20}
 _LOOK_S = 0.02
 _CONFIG = """
 [batches]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 import structlog
 from msgspec import Struct
@@ -21,6 +22,7 @@ class Act(Struct):
     total: int = 0  # 0 is unknown
     ended: bool = False
     error: str = ""  # why it failed; empty while it has not
+    number: int = 0  # rises with each act, whatever it is done to
 
 
 class Acts:
@@ -32,6 +34,7 @@ class Acts:
     def __init__(self, on_failed: Callable[[str, str, str], None]) -> None:
         self._on_failed = on_failed
         self._latest: dict[str, Act] = {}
+        self._numbers = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def latest(self, deployment: str) -> Act | None:
@@ -39,7 +42,7 @@ class Acts:
 
     def begin(self, deployment: str, kind: str, work: Callable[[Progress], Awaitable[None]]) -> Act:
         """Begin the work. Its failure is told in the act, and in the log."""
-        act = self._latest[deployment] = Act(kind)
+        act = self._latest[deployment] = Act(kind, number=next(self._numbers))
         task = asyncio.create_task(self._run(deployment, act, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

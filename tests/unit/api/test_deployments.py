@@ -105,7 +105,8 @@ async def test_a_deployment_is_made_scaled_restarted_and_taken_away(house: House
     found = await house.ended("new")
     assert found is not None
     assert (found["desired"], found["ready"], found["in_settings"], found["scaling"]) == (1, 1, False, None)
-    assert found["act"] == {"kind": "deploy", "stage": "starting", "done": 1, "total": 1, "ended": True, "error": ""}
+    ended = {"kind": "deploy", "stage": "starting", "done": 1, "total": 1, "ended": True, "error": "", "number": 1}
+    assert found["act"] == ended
 
     await house.admin.patch(f"{PATH}/new", json={"replicas": 2})
     found = await house.ended("new")

@@ -153,7 +153,7 @@ class ActLine {
   #bar = h("progress");
   #running = h("div.act", { hidden: true }, this.#words, this.#bar);
   #complaint = h("p.complaint");
-  #open = false;
+  #told; // the number of the last act whose end was said, or had come before anybody looked
   element = h("div.act-line", {}, this.#running, this.#complaint);
 
   constructor(i18n) {
@@ -166,8 +166,10 @@ class ActLine {
     const error = act?.error ? `${t(`event.${act.kind}_failed`)}: ${act.error}` : "";
     this.#running.hidden = !open;
     if (open) this.#show(act);
-    if (this.#open && !open) announce(error || t("act.ended", { act: t(`act.${act.kind}`), name }));
-    this.#open = open;
+    const ended = act?.ended ? act.number : (this.#told ?? 0);
+    this.#told ??= ended;
+    if (ended !== this.#told) announce(error || t("act.ended", { act: t(`act.${act.kind}`), name }));
+    this.#told = ended;
     setText(this.#complaint, open ? "" : error);
   }
 
