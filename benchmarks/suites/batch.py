@@ -30,7 +30,7 @@ LOADS = {
 }
 _WARM_UP = Load("warm-up", 16, 1, 0, 40, 16)
 _OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 160 << 20}
-_LOOK_S = 0.02
+_LOOK_S = 0.25  # each look takes processor time from the engine
 _CONFIG = """
 [batches]
 reorder = {reorder}
