@@ -8,8 +8,8 @@ that was cut off leaves nothing that a server would start from. The new folder i
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +22,7 @@ from pileus.store.schema import HEAD
 
 WORK_FOLDER = "restore.tmp"
 _SEGMENT = re.compile(r"[A-Za-z0-9_.+@=, -]{1,255}")
-_LEFT_BY_OTHERS = {LOCK_FILE, WORK_FOLDER, "lost+found"}  # a folder with nothing else is empty
+_LEFT_BY_OTHERS = {LOCK_FILE, "lost+found"}  # a folder with nothing else is empty
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
 
@@ -43,23 +43,21 @@ class Restore:
     def run(self, data_dir: Path, progress: Progress) -> Manifest:
         """Raises `OperatorError`: the folder is in use, the archive is not one or is damaged, or the disk is full. The
         folder is then as it was."""
-        _check_empty(data_dir)
+        self._check_empty(data_dir)
         self.check(progress)
         was_there = data_dir.exists()
         lock = OwnerLock.take(data_dir)
         try:
-            with self._open() as file:
+            self._check_empty(data_dir)  # checking took its time: somebody may have used the folder
+            self._clear(data_dir, also_folder=False)  # what a restore left behind that was cut off
+            with self._undone_on_failure(data_dir, also_folder=not was_there), self._open() as file:
                 return self._fill(file, data_dir, progress)
-        except BaseException:
-            self._clear(data_dir, also_folder=not was_there)
-            raise
         finally:
             lock.release()
 
     def _fill(self, file: BinaryIO, data_dir: Path, progress: Progress) -> Manifest:
         work = data_dir / WORK_FOLDER
         try:
-            shutil.rmtree(work, ignore_errors=True)
             work.mkdir(mode=0o700)
             manifest = self._read(file, "restoring", progress, lambda member: _write(member, work))
             for entry in sorted(work.iterdir(), key=lambda entry: entry.name == DATABASE_FILE):
@@ -99,11 +97,31 @@ class Restore:
         if name not in self._files and not (plain and len(segments) > 1 and segments[0] in self._folders):
             raise foreign(f"it has a file {name!r}")
 
+    def _check_empty(self, data_dir: Path) -> None:
+        """A restore that was cut off has its own folder there still, and no database yet: it may be done again."""
+        try:
+            inside = {entry.name for entry in data_dir.iterdir()}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise cannot_write(data_dir, error) from None
+        cut_off = WORK_FOLDER in inside and DATABASE_FILE not in inside
+        if inside - _LEFT_BY_OTHERS - (self._files | self._folders | {WORK_FOLDER} if cut_off else set()):
+            raise OperatorError(f"{data_dir} is not empty: name a new folder with --data")
+
     def _open(self) -> BinaryIO:
         try:
             return self._archive.open("rb")
         except OSError as error:
             raise OperatorError(f"cannot read {self._archive}: {error.strerror}") from None
+
+    @contextmanager
+    def _undone_on_failure(self, data_dir: Path, *, also_folder: bool) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._clear(data_dir, also_folder=also_folder)
+            raise
 
     def _clear(self, data_dir: Path, *, also_folder: bool) -> None:
         for name in (*self._files, *self._folders, WORK_FOLDER):
@@ -130,17 +148,6 @@ class _Watched:
         self._done += len(piece)
         self._progress(self._stage, self._done, self._total)
         return piece
-
-
-def _check_empty(data_dir: Path) -> None:
-    try:
-        inside = {entry.name for entry in data_dir.iterdir()}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise cannot_write(data_dir, error) from None
-    if inside - _LEFT_BY_OTHERS:
-        raise OperatorError(f"{data_dir} is not empty: name a new folder with --data")
 
 
 def _pass_over(member: Member) -> None:

@@ -454,6 +454,21 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, data_dir: Path
     assert files(data_dir) == before
 
 
+def test_a_folder_that_was_used_while_the_archive_was_checked_is_left_alone(tmp_path: Path, data_dir: Path) -> None:
+    archive, folder = tmp_path / "backup.tar", tmp_path / "again"
+    archive.write_bytes(archive_of(data_dir))
+
+    def begin_a_new_one(stage: str, done: int, total: int) -> None:
+        if done == total and not folder.exists():
+            store = SqliteStore.open(folder)
+            store.write_blocking(partial(put, "new"))
+            store.close()
+
+    with pytest.raises(OperatorError, match="is not empty"):
+        restorer(archive).run(folder, begin_a_new_one)
+    assert targets(folder) == ["new"]
+
+
 def test_an_empty_folder_that_was_there_is_filled_and_may_be_a_mount_point(tmp_path: Path, data_dir: Path) -> None:
     folder = tmp_path / "again"
     (folder / "lost+found").mkdir(parents=True)
@@ -463,24 +478,36 @@ def test_an_empty_folder_that_was_there_is_filled_and_may_be_a_mount_point(tmp_p
     assert targets(folder) == ["before"]
 
 
-def test_a_restore_killed_at_any_file_leaves_no_database_and_can_be_done_again(tmp_path: Path, data_dir: Path) -> None:
+KILLED_RESTORE = """
+import os, signal, sys
+from pathlib import Path
+from pileus.store import restore
+
+place, left = sys.argv[3], int(sys.argv[4])
+target = restore if place == "_write" else Path
+
+def dying(*arguments, work=getattr(target, place)):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return work(*arguments)
+
+setattr(target, place, dying)
+again = restore.Restore(Path(sys.argv[1]), files=frozenset({"pepper"}), folders=frozenset({"models"}))
+again.run(Path(sys.argv[2]), lambda *_: None)
+"""
+
+
+@pytest.mark.parametrize(("place", "times"), [("_write", 6), ("rename", 4)])
+def test_a_restore_killed_anywhere_leaves_no_database_and_can_be_done_again(
+    tmp_path: Path, data_dir: Path, place: str, times: int
+) -> None:
     archive, folder = tmp_path / "backup.tar", tmp_path / "again"
     archive.write_bytes(archive_of(data_dir))
-    script = (
-        "import os, signal, sys; from pathlib import Path; from pileus.store import restore\n"
-        "left = int(sys.argv[3])\n"
-        "def dying(member, folder, write=restore._write):\n"
-        "    global left\n"
-        "    if not left: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    left -= 1; write(member, folder)\n"
-        "restore._write = dying\n"
-        "again = restore.Restore(Path(sys.argv[1]), files=frozenset({'pepper'}), folders=frozenset({'models'}))\n"
-        "again.run(Path(sys.argv[2]), lambda *_: None)"
-    )
-    for written in range(6):
-        command = [sys.executable, "-c", script, str(archive), str(folder), str(written)]
-        status = subprocess.run(command, check=False).returncode
-        assert status == -signal.SIGKILL
+    for done in range(times):
+        command = [sys.executable, "-c", KILLED_RESTORE, str(archive), str(folder), place, str(done)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
         assert not (folder / DATABASE_FILE).exists()
         assert (folder / WORK_FOLDER).exists()
     restorer(archive).run(folder, silent)
