@@ -81,7 +81,7 @@ class Asker:
             status, body = 200, answered.body
         except (Unauthenticated, QuotaExceeded):
             raise
-        except Exception as error:
+        except Exception as error:  # a line's edge, as `api.edge` is a request's: logged, counted as failed, answered
             if isinstance(error, Quarantined) and self._may_be_innocent(place):
                 self._tell(f"line {place + 1} is to be asked again, by itself: {error.message}")
                 raise

@@ -5,6 +5,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from pileus.batch.records import Extent
+from pileus.store.durable import sync_folder
 
 
 def write_file(folder: Path, name: str, data: bytes) -> Extent:
@@ -33,12 +34,3 @@ def write_all(descriptor: int, data: bytes) -> None:
         written = 0
         while written < len(rest):
             written += os.write(descriptor, rest[written:])
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in it durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

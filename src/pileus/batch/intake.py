@@ -8,11 +8,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pileus.batch.files import sync_folder, write_all
+from pileus.batch.files import write_all
 from pileus.batch.plan import Plan
 from pileus.batch.records import Extent
 from pileus.batch.validation import Validation
 from pileus.store.blobs import Blobs
+from pileus.store.durable import sync_folder
 
 
 class Intake(Struct, frozen=True):

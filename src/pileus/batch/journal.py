@@ -18,9 +18,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from pileus.batch.files import sync_folder, write_all
+from pileus.batch.files import write_all
 from pileus.batch.records import Extent
 from pileus.jobs.handler import JobFailed
+from pileus.store.durable import sync_folder
 
 _ANSWER: Final = b"+"
 _FAILURE: Final = b"-"

@@ -47,7 +47,7 @@ def backup(
         raise OperatorError(f"{archive} exists: name a new file")
 
     from pileus.bootstrap.local import open_archive
-    from pileus.store.restore import sync_folder
+    from pileus.store.durable import sync_folder
 
     draft = archive.with_name(f"{archive.name}.part")
     try:

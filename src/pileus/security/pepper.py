@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from pileus.core.errors import OperatorError
+from pileus.store.durable import sync_folder
 
 PEPPER_FILE = "pepper"
 _SIZE = 32
@@ -71,8 +72,4 @@ def _make(path: Path) -> None:
     finally:
         os.close(descriptor)
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

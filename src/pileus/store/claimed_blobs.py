@@ -19,6 +19,7 @@ from pileus.core.errors import NotFound, Unavailable
 from pileus.core.ids import new_id
 from pileus.observability.events import get_log
 from pileus.store.blobs import BlobDraft, Blobs
+from pileus.store.durable import sync_folder
 
 OWNER_FILE: Final = "blobs.owner"
 OWNER_KEY: Final = "owner"
@@ -113,21 +114,13 @@ def _made_id(file: Path) -> str:
                 os.fsync(opened.fileno())
             with suppress(FileExistsError):
                 os.link(draft, file)
-            _sync(file.parent)
+            sync_folder(file.parent)
         return _own_id(file)
     except OSError as error:
         raise _unavailable(error) from error
     finally:
         with suppress(OSError):
             draft.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(error: OSError) -> Unavailable:

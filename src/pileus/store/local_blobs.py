@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from pileus.core.errors import NotFound, Unavailable
 from pileus.core.ids import new_id
 from pileus.store.blobs import PIECE_BYTES, BlobInfo, checked_key, is_key
+from pileus.store.durable import make_folder, sync_folder
 
 RETRY_AFTER_S: Final = 2.0
 _THREADS: Final = 8
@@ -148,7 +149,7 @@ class LocalDraft:
 
     def _append(self, data: bytearray) -> None:
         if self._descriptor < 0:
-            _make_folder(self._draft.parent)
+            make_folder(self._draft.parent)
             self._descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._hash.update(data)
         self._bytes += len(data)
@@ -161,14 +162,14 @@ class LocalDraft:
         os.fsync(self._descriptor)
         self._move()
         self._is_published = True
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
         self._close()
 
     def _move(self) -> None:
         """A folder that is empty may be removed by a deletion meanwhile."""
         for attempt in range(_MOVES):
             try:
-                _make_folder(self._target.parent)
+                make_folder(self._target.parent)
                 self._draft.rename(self._target)
                 return
             except FileNotFoundError:
@@ -208,27 +209,6 @@ def _discard(drafts: Path, before: float) -> None:
         with suppress(FileNotFoundError):
             if draft.stat().st_mtime < before:
                 draft.unlink()
-
-
-def _make_folder(folder: Path) -> None:
-    """With those above it, as durable as what will lie in it."""
-    if folder.exists():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    try:
-        _sync_folder(folder.parent)
-    except OSError:
-        folder.rmdir()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(error: OSError) -> Unavailable:

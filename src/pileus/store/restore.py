@@ -16,6 +16,7 @@ from typing import BinaryIO
 from pileus.core.errors import OperatorError
 from pileus.store.archive import Manifest, Member, Reader, damaged, foreign
 from pileus.store.backup import BLOBS_FOLDER, DATABASE_FILE, JOBS_FOLDER
+from pileus.store.durable import sync_folder
 from pileus.store.migrate import is_known
 from pileus.store.owner import LOCK_FILE, OwnerLock, cannot_write
 from pileus.store.schema import HEAD
@@ -172,12 +173,3 @@ def _sync_folders(entry: Path) -> None:
         for below in entry.iterdir():
             _sync_folders(below)
         sync_folder(entry)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in it to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
