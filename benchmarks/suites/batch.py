@@ -1,7 +1,8 @@
 """Batches: what is left of the engine's own maximum, and what running lines with the same beginning together saves."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from benchmarks.batch_lines import Load
 from benchmarks.engines import Setting
 from benchmarks.lone_engine import LoneEngine, Order
 from benchmarks.pileus_server import MODEL, Server, make_home, pull, serve
-from benchmarks.processes import StartError
+from benchmarks.processes import Family, StartError
 from benchmarks.results import Target
 from benchmarks.run import Run
 from pileus import __version__
@@ -30,6 +31,7 @@ LOADS = {
 }
 _WARM_UP = Load("warm-up", 16, 1, 0, 40, 16)
 _OPTIONS: dict[str, Any] = {"max_sequences": 32, "kv_bytes": 160 << 20}
+_AS_GIVEN = ", lines in the order as given"
 _LOOK_S = 0.25  # each look takes processor time from the engine
 _CONFIG = """
 [batches]
@@ -43,26 +45,47 @@ options = {{ max_sequences = {max_sequences}, kv_bytes = {kv_bytes} }}
 
 
 async def measure(run: Run, setting: Setting, chosen: Sequence[str], *, quick: bool) -> None:
-    """In turns, round by round; who waits is paused, or not there yet."""
+    """In turns, round by round, and with new processes in each: one start is up to a tenth faster than the next, as
+    long as it lives. Who waits is paused, or not there."""
     model = pull(setting.cache, run.say).artefact
     loads = {name: _shorter(load) if quick else load for name, load in LOADS.items() if name in chosen}
     run.results.titles |= {name: load.title for name, load in loads.items()}
-    servers = {ORDERED: await _open(run, setting, ORDERED, reorder=True)}
-    if SHARED in loads:
-        servers[GIVEN] = await _open(run, setting, GIVEN, reorder=False)
-    alone = lone_engine.start(setting, model, _OPTIONS, setting.logs / f"{ALONE}.log")
-    run.take_part(Target(ALONE, "our engine by itself, in-process", __version__, "as in the server", str(_OPTIONS)))
-    await alone.seconds(Order(batch_lines.prompts(_WARM_UP, 0), _WARM_UP.output_tokens))
-    alone.process.pause()
+    title = "our engine by itself, in-process"
+    run.take_part(Target(ALONE, title, __version__, "as in the server", str(_OPTIONS)))
+    for target in (ORDERED, GIVEN) if SHARED in loads else (ORDERED,):
+        title = "a batch, from its creation to its completion" + ("" if target == ORDERED else _AS_GIVEN)
+        settings = f"reorder {str(target == ORDERED).lower()}, {_OPTIONS}"
+        run.take_part(Target(target, title, __version__, "default", settings))
     with run.progress(SUITE, run.rounds * sum(3 if name == SHARED else 2 for name in loads)) as step:
         for number in range(1, run.rounds + 1):
-            for name, load in loads.items():
-                step(f"{load.title}, round {number}: {ALONE}")
-                asked = batch_lines.prompts(load, number)
-                await _keep_alone(run, name, load, number, asked, alone)
-                for target in (ORDERED, GIVEN) if name == SHARED else (ORDERED,):
-                    step(f"{load.title}, round {number}: {target}")
-                    await _keep_batch(run, name, load, number, asked, target, servers[target])
+            await _round(run, setting, model, loads, number, step)
+
+
+async def _round(
+    run: Run, setting: Setting, model: Path, loads: Mapping[str, Load], number: int, step: Callable[[str], None]
+) -> None:
+    with Family() as family:
+        ours = replace(setting, family=family)
+        alone = await _start_alone(ours, model)
+        server = await _open(ours, ORDERED)
+        for name, load in loads.items():
+            asked = batch_lines.prompts(load, number)
+            step(f"{load.title}, round {number}: {ALONE}")
+            await _keep_alone(run, name, load, number, asked, alone)
+            step(f"{load.title}, round {number}: {ORDERED}")
+            await _keep_batch(run, name, load, number, asked, ORDERED, server)
+    if SHARED in loads:
+        with Family() as family:
+            server, load = await _open(replace(setting, family=family), GIVEN), loads[SHARED]
+            step(f"{load.title}, round {number}: {GIVEN}")
+            await _keep_batch(run, SHARED, load, number, batch_lines.prompts(load, number), GIVEN, server)
+
+
+async def _start_alone(setting: Setting, model: Path) -> LoneEngine:
+    alone = lone_engine.start(setting, model, _OPTIONS, setting.logs / f"{ALONE}.log")
+    await alone.seconds(Order(batch_lines.prompts(_WARM_UP, 0), _WARM_UP.output_tokens))
+    alone.process.pause()
+    return alone
 
 
 async def _keep_alone(run: Run, name: str, load: Load, number: int, asked: list[str], alone: LoneEngine) -> None:
@@ -92,14 +115,12 @@ def _figures(load: Load, seconds: float) -> dict[str, float]:
     return {"tokens_per_s": load.lines * load.output_tokens / seconds, "lines_per_s": load.lines / seconds}
 
 
-async def _open(run: Run, setting: Setting, target: str, *, reorder: bool) -> Server:
-    config = _CONFIG.format(reorder=str(reorder).lower(), model=MODEL, **_OPTIONS)
+async def _open(setting: Setting, target: str) -> Server:
+    config = _CONFIG.format(reorder=str(target == ORDERED).lower(), model=MODEL, **_OPTIONS)
     home = make_home(setting.family, setting.cache, config)
     server = await serve(setting.family, home, setting.logs / f"{target}.log")
     warm_up = batch_lines.lines("model", batch_lines.prompts(_WARM_UP, 0), _WARM_UP.output_tokens)
     await run_batch(server, b"".join(warm_up))  # now it has a worker, too
-    title = "a batch, from its creation to its completion" + ("" if reorder else ", lines in the order as given")
-    run.take_part(Target(target, title, __version__, "default", f"reorder {str(reorder).lower()}, {_OPTIONS}"))
     server.process.pause()
     return server
 
