@@ -37,8 +37,8 @@ lint: $(STAMPS)/dev ## Check style, types, and that no room imports one above it
 bench: $(STAMPS)/dev ## Measure against other engines: table, plot and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)
 
-.PHONY: reference
-reference: $(STAMPS)/reference ## Install PyTorch and Transformers, to compare logits with (the tests skip that without them)
+.PHONY: extras
+extras: $(STAMPS)/extras ## Install what training, data, compression and evaluation need: PyTorch and more
 
 .PHONY: docs
 docs: $(STAMPS)/dev ## Write the pages of docs/ that are made from the code
@@ -50,6 +50,8 @@ lock: .venv/bin/uv ## Resolve the dependencies anew and pin each by its hashes
 	$(LOCK) --upgrade --group build --extra telemetry pyproject.toml --output-file requirements/serve.txt
 	$(LOCK) --upgrade --group build --extra telemetry --group dev --constraints requirements/serve.txt pyproject.toml \
 		--output-file requirements/dev.txt
+	$(LOCK) --upgrade --extra train --extra data --extra eval --constraints requirements/dev.txt pyproject.toml \
+		--no-emit-package torch --output-file requirements/extras.txt
 
 .PHONY: clean
 clean: ## Remove what make made here; models, keys and settings stay where they are
@@ -81,8 +83,8 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/serve
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@mkdir -p $(@D) && touch $@
 
-# Not in a lock: PyTorch's build for this machine may be a wheel on disk, which has hashes of its own.
-$(STAMPS)/reference: $(STAMPS)/dev
-	@echo "Installing the reference implementation"
-	@$(INSTALL) --constraints requirements/dev.txt -r pyproject.toml --extra reference
+# PyTorch is pinned by its version alone: its build for this machine may be a wheel on disk, with hashes of its own.
+$(STAMPS)/extras: requirements/extras.txt $(STAMPS)/dev
+	@echo "Installing what training needs"
+	@$(INSTALL) --constraints requirements/extras.txt -r pyproject.toml --extra train --extra data --extra eval
 	@mkdir -p $(@D) && touch $@

@@ -1,6 +1,6 @@
 """Random models of a few kinds in Transformers, saved as Hugging Face folders and GGUF files, to hold ours against.
 
-A test module that imports this is skipped where the `reference` extra is not installed.
+A test module that imports this is skipped where the `train` extra is not installed.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from made_models import add_tiny_vocabulary, tokenizer_content
 
-WITHOUT = "the `reference` extra is not installed: `make reference`"
+WITHOUT = "the `train` extra is not installed: `make extras`"
 torch = pytest.importorskip("torch", reason=WITHOUT)
 transformers = pytest.importorskip("transformers", reason=WITHOUT)
 

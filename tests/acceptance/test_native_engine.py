@@ -82,8 +82,8 @@ def reference(smollm2_path: Path, test_models_dir: Path) -> Any:
     They are put over those that Transformers itself de-quantised from the same GGUF, which they must resemble: a
     converted weight is at most a 32nd of a quantisation step away (see `models.convert.quantised`).
     """
-    torch = pytest.importorskip("torch", reason="the `reference` extra is not installed: `make reference`")
-    transformers = pytest.importorskip("transformers", reason="the `reference` extra is not installed")
+    torch = pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+    transformers = pytest.importorskip("transformers", reason="the `train` extra is not installed")
     gguf = ModelStore(test_models_dir).blob(load_artefact(smollm2_path).manifest.source.removeprefix("sha256:"))
     assert gguf is not None
     model = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype="float32")

@@ -5,24 +5,30 @@ all of them; only administrators act on those of another tenant. What a job is a
 result) is never told here: those hold people's texts.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, ValidationError, convert
+from msgspec.json import encode
+from pydantic import Field
 from starlette.types import ASGIApp
 
+from pileus.api.body import WireForm
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.stream import JsonAnswer
 from pileus.core.errors import InvalidRequest, PermissionDenied
 from pileus.core.records import Principal
 from pileus.jobs import machine
 from pileus.jobs.machine import NotPossible
+from pileus.jobs.metrics import Point
 from pileus.security.permission import Permission
 from pileus.store.job_table import Job, JobState, Wish
 
 _JOBS, _MOST_JOBS = 50, 200
 _LINES, _MOST_LINES = 100, 1000
+_POINTS, _MOST_POINTS = 500, 5000
 _LAST_SEQUENCE = 2**63 - 1
 
 Act = Literal["pause", "resume", "cancel"]
@@ -80,6 +86,12 @@ class LineList(Struct, frozen=True):
     data: list[LogLine]
 
 
+class PointList(Struct, frozen=True):
+    """In the order of steps."""
+
+    data: list[Point]
+
+
 async def list_jobs(call: Call) -> ASGIApp:
     """The latest jobs, of one `kind` or in one `state` where that is given; `before` a job's sequence the earlier."""
     limit = call.whole_number("limit", _JOBS, 1, _MOST_JOBS)
@@ -94,6 +106,34 @@ async def list_jobs(call: Call) -> ASGIApp:
     return JsonAnswer(JobList([_view(job, call.principal) for job in jobs[:limit]], len(jobs) > limit))
 
 
+class JobRequest(WireForm):
+    """Work of a kind that people submit. What `spec` may hold, its kind says: see the guides."""
+
+    kind: str
+    spec: dict[str, Any]
+    priority: int = 0
+    needs: Annotated[list[str], Field(max_length=16, description="Jobs that must have succeeded before.")] = Field(
+        default_factory=list
+    )
+
+
+async def submit_job(call: Call) -> ASGIApp:
+    """Have work done behind the requests. On record when this is answered."""
+    form = await call.read(JobRequest)
+    kind = call.owned.jobs.kinds.get(form.kind)
+    if kind is None or kind.spec is None:
+        known = sorted(each.name for each in call.owned.jobs.kinds.values() if each.spec is not None)
+        raise InvalidRequest(f"`kind` should be one of {', '.join(known)}", param="kind")
+    try:
+        spec = convert(form.spec, kind.spec)
+    except ValidationError as error:
+        raise InvalidRequest(f"`spec`: {error}", param="spec") from None
+    job = await call.owned.jobs.submit(
+        kind.name, call.principal, encode(spec), needs=form.needs, priority=form.priority
+    )
+    return JsonAnswer(_view(job, call.principal))
+
+
 async def show_job(call: Call) -> ASGIApp:
     """One job, and how far it is."""
     return JsonAnswer(_view(await _job(call), call.principal))
@@ -105,6 +145,13 @@ async def job_logs(call: Call) -> ASGIApp:
     after = call.whole_number("after", 0, 0, _LAST_SEQUENCE) if "after" in call.query_params else None
     lines = await call.owned.jobs.lines(job.id, after, call.whole_number("limit", _LINES, 1, _MOST_LINES))
     return JsonAnswer(LineList([LogLine(line.sequence, line.at, line.level, line.text) for line in lines]))
+
+
+async def job_metrics(call: Call) -> ASGIApp:
+    """The figures that the job told as it went on, thinned out to at most `limit` steps."""
+    job = await _job(call)
+    most = call.whole_number("limit", _POINTS, 1, _MOST_POINTS)
+    return JsonAnswer(PointList(await asyncio.to_thread(call.owned.jobs.points, job.id, most)))
 
 
 async def pause_job(call: Call) -> ASGIApp:
@@ -212,9 +259,19 @@ def _post(path: str, handler: Any) -> GuardedRoute:
 _PATH = "/v1/jobs"
 _ONE = _PATH + "/{id}"
 ROUTES = (
+    GuardedRoute(
+        "POST",
+        _PATH,
+        submit_job,
+        permission=Permission.MODELS_MANAGE,
+        takes=JobRequest,
+        gives=JobView,
+        tag="Jobs",
+    ),
     _get(_PATH, list_jobs, JobList, "kind", "state", "limit", "before"),
     _get(_ONE, show_job, JobView),
     _get(_ONE + "/logs", job_logs, LineList, "after", "limit"),
+    _get(_ONE + "/metrics", job_metrics, PointList, "limit"),
     _post(_ONE + "/pause", pause_job),
     _post(_ONE + "/resume", resume_job),
     _post(_ONE + "/cancel", cancel_job),

@@ -31,20 +31,23 @@ _KEY_NAME = "command with a server of its own"
 
 
 @contextmanager
-def serve_alone(loaded: "Loaded", config: Path | None, progress: Progress) -> Iterator[tuple[str, str]]:
+def serve_alone(
+    loaded: "Loaded", config: Path | None, progress: Progress, *, role: str = "user", deploys: bool = True
+) -> Iterator[tuple[str, str]]:
     """The server's URL and a key for it, which is closed in the end, or later where it has jobs that go on later.
+    Without any deployment where it is not to deploy: for jobs that ask no model.
     Raises `OperatorError` where another process owns the data folder, or the server does not start."""
     check(loaded)
     settings = loaded.settings
-    for deployment in settings.deployment:
+    for deployment in settings.deployment if deploys else ():
         if deployment.model != FAKE_MODEL:
             open_catalogue(settings).ensure(deployment.model, progress)
     with open_keyring(settings) as keyring:
-        key = keyring.create({"name": _KEY_NAME, "role": "user"})
+        key = keyring.create({"name": _KEY_NAME, "role": role})
     try:
         with tempfile.TemporaryFile() as log:
             url = f"http://{_HOST}:{_free_port()}"
-            process = _start(url, settings.data_dir, config, log.fileno())
+            process = _start(url, settings.data_dir, config, log.fileno(), deploys=deploys)
             try:
                 progress("starting", 0, 0)
                 _wait_ready(process, url, log)
@@ -68,9 +71,11 @@ def _close_keys(settings: "Settings") -> None:
                 asyncio.run(security.keys.revoke(entry.key.id))
 
 
-def _start(url: str, data_dir: Path, config: Path | None, log: int) -> "subprocess.Popen[bytes]":
+def _start(url: str, data_dir: Path, config: Path | None, log: int, *, deploys: bool) -> "subprocess.Popen[bytes]":
     """It leads a group of its own, so that a Ctrl-C in the terminal reaches the command alone."""
     arguments = ["--host", _HOST, "--port", url.rpartition(":")[2], "--data", str(data_dir), "--with-parent"]
+    if not deploys:
+        arguments.append("--jobs-only")
     if config is not None:
         arguments += ["--config", str(config)]
     return subprocess.Popen(  # noqa: S603  # this program

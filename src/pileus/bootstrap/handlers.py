@@ -35,9 +35,11 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
     from pileus.jobs.handler import Kind
+    from pileus.models.registry import register_made
     from pileus.webhooks.delivery import KIND as WEBHOOK
 
     return [
+        *(Kind(name=name, on_ended=register_made) for name in _MODULES),
         batch_kind(settings.batches),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
         Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
@@ -109,4 +111,17 @@ async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExit
     return Opened(courier)
 
 
-_OPENERS: Mapping[str, Opener] = {"background": _open_background, "batch": _open_batch, "webhook": _open_webhook}
+def _open_child(module: str) -> Opener:
+    async def open_handler(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
+        from pileus.jobs.child import run_child
+
+        return Opened(lambda context: run_child(context, module, settings))
+
+    return open_handler
+
+
+# Kinds of jobs that compute in a process of their own, which may import what no other process does.
+_MODULES: Mapping[str, str] = {}
+_OPENERS: Mapping[str, Opener] = {"background": _open_background, "batch": _open_batch, "webhook": _open_webhook} | {
+    name: _open_child(module) for name, module in _MODULES.items()
+}

@@ -76,7 +76,8 @@ def make_plan(settings: "Settings", store: "Store", progress: Progress) -> Plan:
     workshop = LocalWorkshop(settings, open_catalogue(settings))
     deployments = [workshop.make_ready(wanted, progress) for wanted in settings.deployment]
     kept = []
-    for wanted in revived(settings.deployment, store.read_blocking(DeploymentTable().all)):
+    stored = store.read_blocking(DeploymentTable().all) if deployments else ()  # without any, this serves jobs only
+    for wanted in revived(settings.deployment, stored):
         try:
             workshop.check(wanted)
             deployments.append(workshop.make_ready(wanted, progress))

@@ -56,15 +56,16 @@ class Listener(Protocol):
     def stopping(self) -> None: ...
 
 
-def run_server(loaded: "Loaded", *, listener: Listener | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, then drain. Raises `OperatorError` where that cannot begin."""
+def run_server(loaded: "Loaded", *, listener: Listener | None = None, deploys: bool = True) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; without any deployment where it is not to deploy. Raises
+    `OperatorError` where that cannot begin."""
     import uvloop
 
     from pileus.observability import events
 
     began = perf_counter()
     check(loaded)
-    settings = loaded.settings
+    settings = loaded.settings if deploys else loaded.settings.model_copy(update={"deployment": ()})
     events.configure(settings.log.level, settings.log.format)
     _allow_open_files()
     with ExitStack() as stack:

@@ -43,6 +43,7 @@ def serve(
     data: Data = None,
     config: Config = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    jobs_only: Annotated[bool, typer.Option("--jobs-only", hidden=True)] = False,
 ) -> None:
     """Start the server as a service does: logs only, no key is made.
 
@@ -52,7 +53,7 @@ def serve(
         from pileus.engines.replica.process import die_with_parent
 
         die_with_parent()
-    _run(None, host, port, gateways, data, config)
+    _run(None, host, port, gateways, data, config, jobs_only=jobs_only)
 
 
 def _run(
@@ -62,6 +63,8 @@ def _run(
     gateways: int | None,
     data: Path | None,
     config: Path | None,
+    *,
+    jobs_only: bool = False,
 ) -> None:
     flags = {"server.host": host, "server.port": port, "server.gateways": gateways, "data_dir": data}
     loaded = load(config, flags)
@@ -70,7 +73,7 @@ def _run(
 
     from pileus.bootstrap.server import run_server
 
-    run_server(loaded, listener=greeter)
+    run_server(loaded, listener=greeter, deploys=not jobs_only)
 
 
 class Greeter:

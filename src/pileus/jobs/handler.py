@@ -23,6 +23,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     retries: int | None = None  # failures in a row that are borne; None is the setting's
     grace_s: float = 300.0  # in which its handler does what was asked of it; then it is cut off
     keep_s: float | None = None  # after its end; None is the setting's
+    spec: type[Struct] | None = None  # of those that people submit as jobs; None where another part of Pileus does
     on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends it, however it ends
 
 

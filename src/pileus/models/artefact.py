@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,26 @@ GENERATION = "generation.json"
 MODEL_XML = "openvino_model.xml"
 MODEL_BIN = "openvino_model.bin"
 TOKENIZER = "tokenizer.json"
-CHAT_TEMPLATE = "chat_template.jinja"  # the only file that an artefact may lack: a base model has none
+CHAT_TEMPLATE = "chat_template.jinja"  # a base model has none
+ENCODING = "encoding.json"  # of an encoder: what `generation.json` is of a generator
+ADAPTER = "adapter.json"  # what an adapter belongs to
+ADAPTER_CONFIG = "adapter_config.json"  # as PEFT writes it
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT writes it
 
-REQUIRED = (MODEL_XML, MODEL_BIN, TOKENIZER, GENERATION)
+
+class Kind(StrEnum):
+    """What an artefact is, and so which files it must have."""
+
+    GENERATOR = "generator"  # text to text, token by token
+    ENCODER = "encoder"  # text to vectors, labels or scores
+    ADAPTER = "adapter"  # low-rank changes to a generator
+
+
+REQUIRED = {
+    Kind.GENERATOR: (MODEL_XML, MODEL_BIN, TOKENIZER, GENERATION),
+    Kind.ENCODER: (MODEL_XML, MODEL_BIN, TOKENIZER, ENCODING),
+    Kind.ADAPTER: (ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS),
+}
 FORMAT = 2  # of what the converter writes: an artefact of an older one is made anew
 
 
@@ -30,6 +48,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """What the folder must contain, byte for byte, and where it came from."""
 
     format: int = FORMAT
+    kind: Kind = Kind.GENERATOR
     name: str
     licence: str
     source: str  # e.g. "sha256:b179..." of the file it was made from, or "folder"
@@ -55,11 +74,11 @@ class Artefact(Struct, frozen=True, kw_only=True):
     name: str
     path: Path
     manifest: Manifest
-    generation: Generation
+    generation: Generation | None  # of a generator
 
     @property
     def context_length(self) -> int:
-        return self.generation.context_length
+        return self.generation.context_length if self.generation else 0
 
     @property
     def licence(self) -> str:
@@ -80,7 +99,8 @@ _Record = TypeVar("_Record", Manifest, Generation)
 def load_artefact(path: Path) -> Artefact:
     """Read the folder's records. Raises `ModelRefused` where they are missing or malformed; hashes no file."""
     manifest = _read(path / MANIFEST, Manifest)
-    return Artefact(name=manifest.name, path=path, manifest=manifest, generation=read_generation(path))
+    generation = read_generation(path) if manifest.kind == Kind.GENERATOR else None
+    return Artefact(name=manifest.name, path=path, manifest=manifest, generation=generation)
 
 
 def read_generation(path: Path) -> Generation:
@@ -93,7 +113,7 @@ def verify(path: Path) -> Artefact:
     if not artefact.is_current:
         raise ModelRefused(f"{path} was made by another version of Pileus: pull or import the model again")
     files = artefact.manifest.files
-    for name in REQUIRED:
+    for name in REQUIRED[artefact.manifest.kind]:
         if name not in files:
             raise ModelRefused(f"{path / MANIFEST} does not list {name}: remove the model and pull it again")
     for name, expected in files.items():

@@ -83,6 +83,10 @@ class Catalogue:
                 raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
             return convert(path, name, self._store, progress, licence="", source_id="import")
 
+    def master(self, name: str) -> Path | None:
+        """The Hugging Face folder with weights in safetensors that this model was made of, if it is here."""
+        return self._store.master(_checked(name))
+
     def remove(self, name: str, progress: Progress = silent) -> None:
         """Delete the artefact and the file that it was made from."""
         with self._store.hold(_checked(name), progress):

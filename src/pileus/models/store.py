@@ -3,6 +3,7 @@
 blobs/<sha256>       a file as it was fetched
 partial/<sha256>     one that is still being fetched; a later pull goes on from here
 artefacts/<name>/    what is served; appears by a rename, so it is whole or absent
+masters/<name>/      the Hugging Face folder that an artefact was made of; training and compression begin from it
 work/<name>.*/       scratch of one conversion or unpacking; swept by the next holder of the name's lock
 locks/<name>
 """
@@ -29,6 +30,7 @@ class ModelStore:
         self._blobs = root / "blobs"
         self._partial = root / "partial"
         self._artefacts = root / "artefacts"
+        self._masters = root / "masters"
         self._work = root / "work"
         self._locks = root / "locks"
 
@@ -36,7 +38,7 @@ class ModelStore:
     def hold(self, name: str, progress: Progress) -> Iterator[None]:
         """Be the only one who changes this model or blob; waits for another process that does."""
         with told_to_operator(self.root):
-            for folder in (self._blobs, self._partial, self._artefacts, self._work, self._locks):
+            for folder in (self._blobs, self._partial, self._artefacts, self._masters, self._work, self._locks):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -106,19 +108,38 @@ class ModelStore:
         for file in folder.iterdir():
             sync_file(file)
         sync_folder(folder)
-        self.remove(name)
+        self._drop(self._artefacts / name)
         target = self._artefacts / name
         folder.rename(target)
         sync_folder(self._artefacts)
         return load_artefact(target)
 
+    def master(self, name: str) -> Path | None:
+        """A Hugging Face folder with weights in safetensors, if it was kept."""
+        path = self._masters / name
+        return path if path.is_dir() else None
+
+    def keep_master(self, folder: Path, name: str) -> Path:
+        """Let a finished folder appear as the model's master, durable before it is seen; an older one goes. Call while
+        holding the name's lock, with a folder of this file system (`scratch`)."""
+        for file in folder.iterdir():
+            sync_file(file)
+        sync_folder(folder)
+        self._drop(self._masters / name)
+        folder.rename(self._masters / name)
+        sync_folder(self._masters)
+        return self._masters / name
+
     def remove(self, name: str) -> bool:
-        """Delete an artefact; whether there was one. It vanishes at once, then its files go."""
-        path = self._artefacts / name
+        """Delete an artefact and its master; whether there was one. It vanishes at once, then its files go."""
+        self._drop(self._masters / name)
+        return self._drop(self._artefacts / name)
+
+    def _drop(self, path: Path) -> bool:
         if not path.is_dir():
             return False
-        with self.scratch(name) as grave:
-            path.rename(grave / name)
+        with self.scratch(path.name) as grave:
+            path.rename(grave / path.name)
         return True
 
     def drop_blob(self, sha256: str) -> bool:

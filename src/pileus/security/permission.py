@@ -20,6 +20,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit.read"
     BACKUP = "backup"
     WEBHOOKS_MANAGE = "webhooks.manage"
+    MODELS_MANAGE = "models.manage"
+    FINE_TUNE = "fine_tune"
 
 
 class Role(StrEnum):
@@ -30,7 +32,7 @@ class Role(StrEnum):
 
 _FILES = (Permission.FILES_READ, Permission.FILES_WRITE)
 _JOBS = (Permission.JOBS_READ, Permission.JOBS_WRITE)
-_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ, *_FILES, *_JOBS})
+_USER = frozenset({Permission.GENERATE, Permission.MODELS_READ, Permission.FINE_TUNE, *_FILES, *_JOBS})
 _OPERATOR = _USER | {Permission.STATUS_READ, Permission.METRICS_READ}
 
 ROLES = MappingProxyType({Role.ADMIN: frozenset(Permission), Role.OPERATOR: _OPERATOR, Role.USER: _USER})

@@ -6,7 +6,7 @@ Wall-clock times are seconds since 1970 UTC; money is integer micro-units.
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 # The newest migration. Known here, so that a start with a current schema need not load the migration scripts.
-HEAD = "0004"
+HEAD = "0005"
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -218,4 +218,85 @@ webhook = Table(
     Column("events", Text, nullable=False),  # separated by commas
     Column("created_at", Float, nullable=False),
     Column("created_by", Text, nullable=False),  # key id
+)
+
+# A version of a model that was made or brought here; `store.version_table.Version` says what each column means.
+model_version = Table(
+    "model_version",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("number", Integer, nullable=False),  # from 1 on, within the model
+    Column("artefact", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("licence", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),  # key id
+    Column("job_id", Text, nullable=False),  # that made it; empty is none
+    Column("card", LargeBinary, nullable=False),  # JSON
+    Column("signature", LargeBinary, nullable=False),  # empty is none
+    Index("uq_model_version_model", "model", "number", unique=True),
+    Index("ix_model_version_artefact", "artefact"),
+)
+
+# A name for a version that may move: of a model, e.g. `production`.
+model_alias = Table(
+    "model_alias",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("version_id", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", Text, nullable=False),  # key id
+)
+
+# What was made of what: a kind of thing and its id, twice, and how the one came of the other.
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("child_kind", Text, primary_key=True),
+    Column("child", Text, primary_key=True),
+    Column("parent_kind", Text, primary_key=True),
+    Column("parent", Text, primary_key=True),
+    Column("relation", Text, primary_key=True),
+    Index("ix_lineage_parent", "parent_kind", "parent"),
+)
+
+# An adapter that is served as `base:adapter` on every replica of its deployment.
+adapter = Table(
+    "adapter",
+    metadata,
+    Column("deployment", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("artefact", Text, nullable=False),
+    Column("tenant", Text, nullable=False),  # who may use it; empty is everybody
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),  # key id
+)
+
+# A public name whose requests go to one or several deployments, in shares.
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # JSON
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", Text, nullable=False),  # key id
+)
+
+# What the gate found of a version, as it was signed.
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version_id", Text, nullable=False),
+    Column("passed", Integer, nullable=False),  # 0 or 1
+    Column("at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON
+    Column("signature", LargeBinary, nullable=False),
+    Index("ix_verdict_version_id", "version_id", "at"),
 )

@@ -1,0 +1,82 @@
+"""What models there are, in which versions, and what each came of. Jobs that make models say so in their results."""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from pileus.core.ids import new_id
+from pileus.store.job_table import Job
+from pileus.store.version_table import Edge, LineageTable, Version, VersionTable
+
+CANDIDATE: Final = "candidate"  # the stage in which a version begins
+
+
+class Parent(Struct, frozen=True):
+    """What a model came of: the artefact of a model, a dataset, another version."""
+
+    kind: str  # artefact, dataset, version
+    id: str
+    relation: str  # e.g. "fine-tuned from", "trained on", "compressed from", "distilled from"
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """A model that a job made. Its artefact is installed before the job ends."""
+
+    model: str
+    artefact: str
+    kind: str
+    sha256: str  # of the artefact's manifest
+    size_bytes: int
+    licence: str = ""
+    parents: tuple[Parent, ...] = ()
+    figures: dict[str, float] = {}  # e.g. validation loss; for the model's card
+    notes: str = ""
+
+
+class Harvest(Struct, frozen=True):
+    """The part of a job's result that the registry reads; a result may say more."""
+
+    made: tuple[Made, ...] = ()
+
+
+_decode: Final = msgspec.json.Decoder(Harvest).decode
+
+
+def register_made(tx: Connection, job: Job) -> None:
+    """Put on record what a job made, in the transaction that ends it (a `Kind`'s `on_ended`)."""
+    for made in _decode(job.result).made if job.result else ():
+        version = _version(tx, job, made)
+        VersionTable().insert(tx, version)
+        lineage = LineageTable()
+        lineage.insert(tx, Edge("version", version.id, "job", job.id, "made by"))
+        for parent in made.parents:
+            kind, parent_id = _known(tx, parent)
+            lineage.insert(tx, Edge("version", version.id, kind, parent_id, parent.relation))
+
+
+def _known(tx: Connection, parent: Parent) -> tuple[str, str]:
+    """An artefact that is a version's is that version."""
+    version = VersionTable().of_artefact(tx, parent.id) if parent.kind == "artefact" else None
+    return (parent.kind, parent.id) if version is None else ("version", version.id)
+
+
+def _version(tx: Connection, job: Job, made: Made) -> Version:
+    assert job.finished_at is not None
+    return Version(
+        id=new_id("ver"),
+        model=made.model,
+        number=VersionTable().next_number(tx, made.model),
+        artefact=made.artefact,
+        kind=made.kind,
+        sha256=made.sha256,
+        size_bytes=made.size_bytes,
+        licence=made.licence,
+        stage=CANDIDATE,
+        tenant=job.tenant,
+        created_at=job.finished_at,
+        created_by=job.key_id,
+        job_id=job.id,
+        card=msgspec.json.encode({"figures": made.figures, "notes": made.notes}),
+    )
