@@ -22,7 +22,7 @@ from pileus.core.errors import InvalidRequest, PermissionDenied
 from pileus.core.records import Principal
 from pileus.jobs import machine
 from pileus.jobs.machine import NotPossible
-from pileus.jobs.metrics import Point
+from pileus.jobs.metrics import MetricPoint
 from pileus.security.permission import Permission
 from pileus.store.job_table import Job, JobState, Wish
 
@@ -86,10 +86,10 @@ class LineList(Struct, frozen=True):
     data: list[LogLine]
 
 
-class PointList(Struct, frozen=True):
+class MetricList(Struct, frozen=True):
     """In the order of steps."""
 
-    data: list[Point]
+    data: list[MetricPoint]
 
 
 async def list_jobs(call: Call) -> ASGIApp:
@@ -151,7 +151,7 @@ async def job_metrics(call: Call) -> ASGIApp:
     """The figures that the job told as it went on, thinned out to at most `limit` steps."""
     job = await _job(call)
     most = call.whole_number("limit", _POINTS, 1, _MOST_POINTS)
-    return JsonAnswer(PointList(await asyncio.to_thread(call.owned.jobs.points, job.id, most)))
+    return JsonAnswer(MetricList(await asyncio.to_thread(call.owned.jobs.points, job.id, most)))
 
 
 async def pause_job(call: Call) -> ASGIApp:
@@ -271,7 +271,7 @@ ROUTES = (
     _get(_PATH, list_jobs, JobList, "kind", "state", "limit", "before"),
     _get(_ONE, show_job, JobView),
     _get(_ONE + "/logs", job_logs, LineList, "after", "limit"),
-    _get(_ONE + "/metrics", job_metrics, PointList, "limit"),
+    _get(_ONE + "/metrics", job_metrics, MetricList, "limit"),
     _post(_ONE + "/pause", pause_job),
     _post(_ONE + "/resume", resume_job),
     _post(_ONE + "/cancel", cancel_job),

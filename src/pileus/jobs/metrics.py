@@ -12,7 +12,7 @@ from msgspec import Struct
 METRICS_FILE: Final = "metrics.jsonl"
 
 
-class Point(Struct, frozen=True):
+class MetricPoint(Struct, frozen=True):
     """What was measured at a step. A step that is told again (after a resume) replaces what was told before, and what
     came after it."""
 
@@ -21,7 +21,7 @@ class Point(Struct, frozen=True):
     values: dict[str, float]
 
 
-_decode: Final = msgspec.json.Decoder(Point).decode
+_decode: Final = msgspec.json.Decoder(MetricPoint).decode
 
 
 class MetricsWriter:
@@ -33,7 +33,7 @@ class MetricsWriter:
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Figures that are not finite are left out: JSON has none."""
         finite = {name: float(value) for name, value in values.items() if abs(value) < float("inf")}
-        line = msgspec.json.encode(Point(step, time(), finite)) + b"\n"
+        line = msgspec.json.encode(MetricPoint(step, time(), finite)) + b"\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, line)
@@ -41,7 +41,7 @@ class MetricsWriter:
             os.close(descriptor)
 
 
-def read_points(path: Path, most: int) -> list[Point]:
+def read_points(path: Path, most: int) -> list[MetricPoint]:
     """In the order of steps, thinned out evenly to at most so many; the last one is always among them."""
     if not path.is_file():
         return []
@@ -51,8 +51,8 @@ def read_points(path: Path, most: int) -> list[Point]:
     return points[(len(points) - 1) % stride :: stride]
 
 
-def _latest(lines: Iterable[bytes]) -> list[Point]:
-    kept: list[Point] = []
+def _latest(lines: Iterable[bytes]) -> list[MetricPoint]:
+    kept: list[MetricPoint] = []
     for line in lines:
         if not line.endswith(b"\n"):
             break  # is being written

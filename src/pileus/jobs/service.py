@@ -18,7 +18,7 @@ from pileus.core.records import PRIORITY_LIMIT, Principal
 from pileus.jobs import machine
 from pileus.jobs.handler import Kind
 from pileus.jobs.machine import LeaseLost
-from pileus.jobs.metrics import METRICS_FILE, Point, read_points
+from pileus.jobs.metrics import METRICS_FILE, MetricPoint, read_points
 from pileus.jobs.recording import Recorder, not_found
 from pileus.jobs.told import LINE_LIMIT, Progress, Told
 from pileus.observability.events import get_log
@@ -140,7 +140,7 @@ class JobService:
             return await self._store.read(lambda tx: self._lines.latest(tx, job_id, limit))
         return await self._store.read(lambda tx: self._lines.after(tx, job_id, after, limit))
 
-    def points(self, job_id: str, most: int) -> list[Point]:
+    def points(self, job_id: str, most: int) -> list[MetricPoint]:
         """The figures that it told, thinned out to at most so many steps. Blocks."""
         return read_points(self.folder(job_id) / METRICS_FILE, most)
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from fastapi import FastAPI
+from msgspec import Struct
 
 from pileus.api.app import create_app
 from pileus.api.server import create_server
@@ -47,6 +48,12 @@ CLOUDS = DeploymentInfo(name="clouds", model="fake", engine="fake", aliases=("de
 JOB_KIND = "count"
 
 
+class CountSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people ask of a job of that kind."""
+
+    up_to: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """What a test needs to hold in its hands."""
@@ -76,7 +83,9 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         directory = ServingDirectory([CLOUDS], _status)
         settings = Settings(data_dir=data_dir)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
-        jobs = JobService(store, [Kind(name=JOB_KIND), *kinds(settings)], Jobs(), data_dir / "jobs", clock)
+        jobs = JobService(
+            store, [Kind(name=JOB_KIND, spec=CountSpec), *kinds(settings)], Jobs(), data_dir / "jobs", clock
+        )
         webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
         services = Services(
             settings=settings,

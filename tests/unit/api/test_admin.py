@@ -21,7 +21,7 @@ async def test_me_tells_whose_key_it_is(bench: Bench, client: httpx.AsyncClient)
         "name": "laptop",
         "role": "user",
         "tenant": "default",
-        "permissions": ["files.read", "files.write", "generate", "jobs.read", "jobs.write", "models.read"],
+        "permissions": ["files.read", "files.write", "fine_tune", "generate", "jobs.read", "jobs.write", "models.read"],
         "lanes": ["on_demand", "batch"],
         "max_priority": 0,
     }

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from pileus.core.records import Principal
+from pileus.jobs.metrics import METRICS_FILE, MetricsWriter
 from pileus.jobs.service import Progress
 from pileus.store.job_table import Job
 from unit.api.bench import JOB_KIND, Bench
@@ -213,3 +214,47 @@ async def test_acts_are_on_record(bench: Bench, people: People) -> None:
     await people.user.post(f"/v1/jobs/{job.id}/pause")
     [entry] = (await people.admin.get("/admin/v1/audit?action=job.pause")).json()["data"]
     assert (entry["target"], entry["outcome"]) == (job.id, "ok")
+
+
+async def test_a_job_that_people_submit_is_on_record(people: People) -> None:
+    wish = {"kind": JOB_KIND, "spec": {"up_to": 3}, "priority": -1}
+    made = (await people.admin.post("/v1/jobs", json=wish)).json()
+    assert (made["kind"], made["state"], made["priority"]) == (JOB_KIND, "queued", -1)
+    assert ids(await people.admin.get("/v1/jobs")) == [made["id"]]
+
+
+@pytest.mark.parametrize(
+    ("wish", "param", "words"),
+    [
+        ({"kind": "sleep", "spec": {}}, "kind", "should be one of count"),
+        ({"kind": "batch", "spec": {}}, "kind", "should be one of count"),  # another part of Pileus submits those
+        ({"kind": JOB_KIND, "spec": {"up_to": "x"}}, "spec", "Expected `int`, got `str` - at `$.up_to`"),
+        ({"kind": JOB_KIND, "spec": {"up_to": 3, "by": 2}}, "spec", "unknown field `by`"),
+        ({"kind": JOB_KIND, "spec": {"up_to": 3}, "needs": ["job_none"]}, "needs", "job_none"),
+    ],
+)
+async def test_a_job_that_cannot_be_is_refused_by_its_field(
+    people: People, wish: dict[str, Any], param: str, words: str
+) -> None:
+    refused = await people.admin.post("/v1/jobs", json=wish)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, param)
+    assert words in error["message"]
+
+
+async def test_only_who_manages_models_submits_jobs(people: People) -> None:
+    refused = await people.user.post("/v1/jobs", json={"kind": JOB_KIND, "spec": {"up_to": 3}})
+    assert refused.status_code == 403
+
+
+async def test_the_figures_of_a_job_are_those_of_its_folder(bench: Bench, people: People) -> None:
+    job = await submitted(bench)
+    assert (await people.user.get(f"/v1/jobs/{job.id}/metrics")).json() == {"data": []}
+    folder = bench.services.jobs.folder(job.id)
+    folder.mkdir(parents=True)
+    writer = MetricsWriter(folder / METRICS_FILE)
+    for step in range(4):
+        writer.add(step, {"loss": 1.0 / (step + 1)})
+    told = (await people.user.get(f"/v1/jobs/{job.id}/metrics?limit=2")).json()["data"]
+    assert [(point["step"], point["values"]["loss"]) for point in told] == [(1, 0.5), (3, 0.25)]
+    assert (await people.stranger.get(f"/v1/jobs/{job.id}/metrics")).status_code == 404
