@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from acceptance.browser import CHROMIUM, Visit, chromium, visit
 from acceptance.process import Server, pileus, running_server
+from pileus.bootstrap.jobs import JOBS_FOLDER
+from pileus.jobs.metrics import METRICS_FILE, MetricsWriter
 from pileus.store.job_table import Job, JobLineTable, JobState, JobTable
 from pileus.store.sqlite import SqliteStore
 
@@ -70,6 +72,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store = SqliteStore.open(data)
     store.write_blocking(seed)
     store.close()
+    folder = data / JOBS_FOLDER / "job_done"
+    folder.mkdir(parents=True)
+    writer = MetricsWriter(folder / METRICS_FILE)
+    for step in range(1, 10):
+        writer.add(step, {"train_loss": max(10.0 - step, 1.5), "learning_rate": 1e-4})
     (data / "pileus.toml").write_text(CONFIG)
     with running_server(data, "--config", str(data / "pileus.toml")) as server:
         yield server
@@ -167,6 +174,19 @@ def test_a_job_is_looked_at_closely_by_the_keyboard(owner: Visit) -> None:
     page.keyboard.press("Escape")
     expect(details(page)).to_be_hidden()
     expect(button).to_be_focused()
+
+
+def test_the_figures_of_a_job_are_drawn_as_curves(owner: Visit) -> None:
+    curves = look_at(owner.page, "job_done").locator(".curves figure")
+    expect(curves).to_have_count(2)
+    expect(curves.nth(1)).to_contain_text("train_loss1.5")
+    expect(curves.nth(1)).to_contain_text("Steps 1 to 9, between 1.5 and 9.")
+    path = curves.nth(1).locator("path")
+    assert path.evaluate("path => path.getPointAtLength(0).y < path.getPointAtLength(path.getTotalLength()).y")
+    expect(curves.nth(0)).to_contain_text("learning_rate1.00e-4")
+    assert owner.page.evaluate(AUDIT) == []
+    look_at(owner.page, "job_resting")
+    expect(owner.page.locator(".curves")).to_be_hidden()
 
 
 def test_a_job_is_resumed_paused_and_cancelled_after_a_question(owner: Visit, admin: httpx.Client) -> None:

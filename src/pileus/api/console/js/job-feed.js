@@ -9,6 +9,8 @@ const PAGE = 50;
 const MOST = 200; // in one answer
 const FIRST_LINES = 200;
 const KEPT_LINES = 1000; // as many as the server keeps
+const POINTS = 200; // of each curve
+const FIGURE_LOOKS = 5;
 
 const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 
@@ -17,11 +19,13 @@ export class JobFeed extends Feed {
   kinds = new Set(); // that were seen
   job = null; // the chosen one
   lines = []; // of its log, oldest first
+  points = []; // its figures, by step
   #api;
   #wanted = { kind: "", state: "", limit: PAGE };
   #hasMore = false;
   #id = null;
   #paces = new Map(); // by job
+  #looks = 0; // at the chosen one
 
   constructor(api) {
     super();
@@ -51,7 +55,8 @@ export class JobFeed extends Feed {
   /** Look closely at one; null at none. */
   choose(id) {
     this.#id = id;
-    this.set({ job: this.jobs?.find((job) => job.id === id) ?? null, lines: [] });
+    this.set({ job: this.jobs?.find((job) => job.id === id) ?? null, lines: [], points: [] });
+    this.#looks = 0;
     return this.refresh();
   }
 
@@ -98,18 +103,25 @@ export class JobFeed extends Feed {
     const last = this.lines.at(-1)?.sequence;
     const from = last === undefined ? `limit=${FIRST_LINES}` : `after=${last}&limit=${KEPT_LINES}`;
     try {
-      const [job, { data }] = await Promise.all([
+      const [job, { data }, points] = await Promise.all([
         this.#api.get(path(id), { signal }),
         this.#api.get(`${path(id)}/logs?${from}`, { signal }),
+        this.#lookAtFigures(id, signal),
       ]);
       if (id !== this.#id) return;
       const known = this.lines.at(-1)?.sequence ?? -1; // another look may have been quicker
       const lines = [...this.lines, ...data.filter(({ sequence }) => sequence > known)].slice(-KEPT_LINES);
-      this.set({ job, lines });
+      this.set({ job, lines, points });
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
       if (id === this.#id) this.choose(null); // it was forgotten
     }
+  }
+
+  /** They change slowly: every fifth look is enough. */
+  async #lookAtFigures(id, signal) {
+    if (this.#looks++ % FIGURE_LOOKS) return this.points;
+    return (await this.#api.get(`${path(id)}/metrics?limit=${POINTS}`, { signal })).data;
   }
 
   #measure(jobs) {

@@ -285,6 +285,7 @@ export default {
   "job.level.error": "error",
   "job.level.warning": "warning",
   "job.done.of": "{done} of {total} ({share})",
+  "job.curve": "Steps {first} to {last}, between {low} and {high}.",
   "job.rate": "{rate}/s",
   "job.left": "{time} left",
   "job.kind.background": "Background request",

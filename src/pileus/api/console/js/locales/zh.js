@@ -285,6 +285,7 @@ export default {
   "job.level.error": "错误",
   "job.level.warning": "警告",
   "job.done.of": "{done} / {total}（{share}）",
+  "job.curve": "第 {first} 到 {last} 步，介于 {low} 与 {high} 之间。",
   "job.rate": "{rate}/秒",
   "job.left": "剩余 {time}",
   "job.kind.background": "后台请求",

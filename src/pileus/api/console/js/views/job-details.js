@@ -3,6 +3,7 @@
 import { announce, h, setText } from "../dom.js";
 import { icon } from "../icons.js";
 import { ask } from "./dialog.js";
+import { Curves } from "./curves.js";
 import { JobProgress, named, showState } from "./job-row.js";
 
 const ACTS = { pause: "pause", resume: "play", cancel: "stop" };
@@ -20,6 +21,7 @@ export class JobDetails {
   #progress;
   #complaint = h("p.complaint");
   #buttons;
+  #curves;
   #history = h("dl.history");
   #log;
 
@@ -29,6 +31,7 @@ export class JobDetails {
     this.#feed = feed;
     const { t } = i18n;
     this.#progress = new JobProgress(i18n);
+    this.#curves = new Curves(i18n);
     this.#buttons = Object.keys(ACTS).map((act) => this.#button(act));
     this.#log = h("pre.log", { tabindex: "0", role: "region", "aria-label": t("job.log") });
     const close = h(
@@ -47,6 +50,7 @@ export class JobDetails {
       this.#state,
       this.#progress.element,
       this.#complaint,
+      this.#curves.element,
       h("div.job-acts", { role: "group", "aria-label": t("job.acts") }, this.#buttons),
       h("h3", {}, t("job.history")),
       this.#history,
@@ -62,7 +66,7 @@ export class JobDetails {
     return h(`button.small${look}`, { type: "button", dataset: { act }, onclick }, icon(ACTS[act]), t(`job.${act}`));
   }
 
-  update(job, lines, rate) {
+  update(job, lines, points, rate) {
     this.element.hidden = job === null;
     if (job === null) return;
     const isOther = job.id !== this.#job?.id;
@@ -72,6 +76,7 @@ export class JobDetails {
     showState(this.#state, job, this.#i18n);
     this.#say(isOther);
     this.#progress.update(job, rate);
+    this.#curves.update(points);
     setText(this.#complaint, job.error?.message ?? "");
     for (const button of this.#buttons) this.#offer(button, job.acts.includes(button.dataset.act));
     this.#showHistory(job);

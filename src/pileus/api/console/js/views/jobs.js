@@ -49,7 +49,7 @@ export function showJobs(root, { i18n, jobs: feed }) {
       name: (value) => t(`job.state.${value}`),
       chosen: wantedState,
     });
-    details.update(feed.job, feed.lines, feed.job ? feed.rate(feed.job) : 0);
+    details.update(feed.job, feed.lines, feed.points, feed.job ? feed.rate(feed.job) : 0);
     layout.classList.toggle("with-details", feed.job !== null);
     if (feed.jobs === null) return;
     drawRows(feed.jobs, wantedKind || wantedState);
