@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health, jobs
 from pileus.api.admin import audit, backup, deployments, keys, status, usage, webhooks
+from pileus.api.admin import models as versions
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
 from pileus.api.openai import background, batches, chat, completions, files, models, uploads
@@ -50,6 +51,7 @@ def create_app(services: Services) -> FastAPI:
         *webhooks.ROUTES,
         *status.ROUTES,
         *deployments.ROUTES,
+        *versions.ROUTES,
         *keys.ROUTES,
         *audit.ROUTES,
         *usage.ROUTES,

@@ -14,6 +14,7 @@ from pileus.fleet.timeline import Timeline
 from pileus.gateway.pipeline import Pipeline
 from pileus.gateway.scheduler import SchedulingOwner
 from pileus.jobs.service import JobService
+from pileus.models.versions import Registry
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
@@ -55,6 +56,7 @@ class Services(EdgeServices):
     audit: AuditLog
     usage: UsageJournal
     jobs: JobService
+    registry: Registry
     batches: BatchService
     backups: Backups
     background: BackgroundService

@@ -13,9 +13,11 @@ from pileus.bootstrap import ENGINES, load_driver
 from pileus.core.clock import SystemClock
 
 if TYPE_CHECKING:
+    from pileus.bootstrap.registry import LocalRegistry
     from pileus.config.load import Loaded
     from pileus.config.settings import Settings
     from pileus.models.catalogue import Catalogue
+    from pileus.models.versions import Registry
     from pileus.security.service import Security
     from pileus.store.backup import Backup, Source
     from pileus.store.port import Store
@@ -39,6 +41,14 @@ def open_catalogue(settings: "Settings") -> "Catalogue":
     from pileus.models.catalogue import Catalogue
 
     return Catalogue(settings.data_dir / _MODELS, settings.models)
+
+
+def open_registry(settings: "Settings", store: "Store", security: "Security") -> "Registry":
+    """What is on record of the models of this data folder."""
+    from pileus.models.versions import Registry
+
+    artefacts = settings.data_dir / _MODELS / "artefacts"
+    return Registry(store, artefacts, security.signer, SystemClock(), settings.models.trusted_keys)
 
 
 def backup_source(settings: "Settings") -> "Source":
@@ -94,6 +104,15 @@ def open_keyring(settings: "Settings") -> Iterator["LocalKeyring"]:
     """The keys of a data folder that no server owns at present."""
     with own(settings) as (_, security):
         yield LocalKeyring(security)
+
+
+@contextmanager
+def open_local_registry(settings: "Settings") -> Iterator["LocalRegistry"]:
+    """The registry of a data folder that no server owns at present."""
+    from pileus.bootstrap.registry import LocalRegistry
+
+    with own(settings) as (store, security):
+        yield LocalRegistry(open_registry(settings, store, security), store, settings)
 
 
 class LocalKeyring:

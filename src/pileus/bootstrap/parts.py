@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pileus.gateway.pipeline import Pipeline
     from pileus.gateway.scheduler import SchedulingOwner
     from pileus.jobs.service import JobService
+    from pileus.models.versions import Registry
     from pileus.observability.figures import DeploymentSample
     from pileus.observability.metrics import Metrics
     from pileus.observability.series import Series
@@ -56,6 +57,7 @@ class House(Struct, frozen=True, kw_only=True):
     deployments: "Deployments"
     files: "FileService"
     jobs: "JobService"
+    registry: "Registry"
     batches: "BatchService"
     background: "BackgroundService"
     webhooks: "WebhookService"
@@ -209,6 +211,7 @@ def make_api(house: House) -> "ApiServer":
         deployments=house.deployments,
         files=house.files,
         jobs=house.jobs,
+        registry=house.registry,
         batches=house.batches,
         background=house.background,
         webhooks=house.webhooks,

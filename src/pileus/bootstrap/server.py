@@ -19,7 +19,7 @@ from pileus.bootstrap import memory, parts
 from pileus.bootstrap.front import Front, OwnFront, SharedFront, listen, url_of
 from pileus.bootstrap.handlers import kinds
 from pileus.bootstrap.jobs import SCHEDULING_SOCKET, JobsPart
-from pileus.bootstrap.local import check, own
+from pileus.bootstrap.local import check, open_registry, own
 from pileus.core.clock import SystemClock
 from pileus.models.progress import silent
 
@@ -134,6 +134,7 @@ class _Server:
             deployments=deployments,
             files=files,
             jobs=jobs.service,
+            registry=open_registry(settings, self._store, security),
             batches=parts.make_batches(settings, self._store, jobs.service),
             background=parts.make_background(settings, jobs.service),
             webhooks=parts.make_webhooks(settings, self._store, jobs.service, security),

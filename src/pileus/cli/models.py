@@ -1,11 +1,11 @@
-"""`pileus models`: the models on this machine, and those that can be had."""
+"""`pileus models`: the models on this machine, those that can be had, and their versions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pileus.cli import output
+from pileus.cli import output, registry
 from pileus.cli.config import load
 from pileus.cli.options import Config, Data, Json, Yes
 from pileus.cli.progress import Bars
@@ -13,7 +13,13 @@ from pileus.cli.progress import Bars
 if TYPE_CHECKING:
     from pileus.models.catalogue import Catalogue, ModelEntry
 
-app = typer.Typer(help="List, get, inspect and remove models.", no_args_is_help=True)
+app = typer.Typer(help="List, get, inspect, compare, promote, share and remove models.", no_args_is_help=True)
+app.command("versions")(registry.versions)
+app.command("tag")(registry.tag)
+app.command("card")(registry.card)
+app.command("sign")(registry.sign)
+app.command("diff")(registry.diff)
+app.command("lineage")(registry.lineage)
 
 Name = Annotated[str, typer.Argument(help="Name of the model, as `pileus models list` shows it.")]
 

@@ -23,15 +23,21 @@ from pydantic_core import PydanticCustomError
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 URL_PATTERN = r"^https?://[^\s]+$"
 BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._-]*)*/?$"
+PUBLIC_KEY_PATTERN = r"^[0-9a-f]{64}$"
+MIRROR_PATTERN = r"^(s3://[a-z0-9]|https?://|/)[^\s]*$"
 # What a text that does not match is told.
 PATTERN_WORDS = {
     NAME_PATTERN: "a name of letters, digits and `.`, `_`, `:`, `-`, which begins with a letter or digit",
     URL_PATTERN: "an address that begins with http:// or https://",
     BUCKET_PATTERN: "an address such as s3://bucket/prefix",
+    PUBLIC_KEY_PATTERN: "64 hexadecimal digits, as `pileus models sign` tells them",
+    MIRROR_PATTERN: "s3://bucket/prefix, an http(s) address, or a folder that begins with /",
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Url = Annotated[str, StringConstraints(pattern=URL_PATTERN)]
+PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
+Mirror = Annotated[str, StringConstraints(pattern=MIRROR_PATTERN)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Replicas = Annotated[int, Field(ge=0, le=64)]
@@ -114,6 +120,19 @@ class Models(Section):
     )
     offline: bool = Field(
         default=False, description="Use only what is installed; never open a connection to fetch a model."
+    )
+    mirrors: tuple[Mirror, ...] = Field(
+        default=(),
+        strict=False,
+        description="Where models were pushed to (`pileus models push`): `s3://bucket/prefix`, an http(s) address, "
+        "or a folder. Whatever is not known by name is looked for there, in this order.",
+    )
+    require_signature: bool = Field(
+        default=False,
+        description="Serve only what this Pileus (`pileus models sign`) or one of `trusted_keys` has signed.",
+    )
+    trusted_keys: tuple[PublicKey, ...] = Field(
+        default=(), strict=False, description="Public keys of others whose signatures count here, besides the own."
     )
 
 

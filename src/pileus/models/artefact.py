@@ -50,8 +50,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     kind: Kind = Kind.GENERATOR
     name: str
+    model: str = ""  # which it is a version of; empty: it is called as the artefact is
     licence: str
-    source: str  # e.g. "sha256:b179..." of the file it was made from, or "folder"
+    source: str  # e.g. "sha256:b179..." of the file or the folder that it was made from
     converter: str  # the tool and its version
     files: dict[str, FileDigest]
 

@@ -1,5 +1,6 @@
 """What models there are, in which versions, and what each came of. Jobs that make models say so in their results."""
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -7,10 +8,21 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from pileus.core.ids import new_id
+from pileus.models.card import Card, write_card
 from pileus.store.job_table import Job
 from pileus.store.version_table import Edge, LineageTable, Version, VersionTable
 
-CANDIDATE: Final = "candidate"  # the stage in which a version begins
+
+class Stage(StrEnum):
+    """How far a version is trusted."""
+
+    CANDIDATE = "candidate"  # where each begins
+    STAGING = "staging"
+    PRODUCTION = "production"
+    RETIRED = "retired"
+
+
+CANDIDATE: Final = Stage.CANDIDATE.value
 
 
 class Parent(Struct, frozen=True):
@@ -47,7 +59,7 @@ _decode: Final = msgspec.json.Decoder(Harvest).decode
 def register_made(tx: Connection, job: Job) -> None:
     """Put on record what a job made, in the transaction that ends it (a `Kind`'s `on_ended`)."""
     for made in _decode(job.result).made if job.result else ():
-        version = _version(tx, job, made)
+        version = _version(tx, job, made, _adopted(tx, made))
         VersionTable().insert(tx, version)
         lineage = LineageTable()
         lineage.insert(tx, Edge("version", version.id, "job", job.id, "made by"))
@@ -62,10 +74,20 @@ def _known(tx: Connection, parent: Parent) -> tuple[str, str]:
     return (parent.kind, parent.id) if version is None else ("version", version.id)
 
 
-def _version(tx: Connection, job: Job, made: Made) -> Version:
+def _adopted(tx: Connection, made: Made) -> str:
+    """The id under which somebody who looked before the job had ended found its artefact lying there; that entry gives
+    way to the job's."""
+    found = VersionTable().of_content(tx, made.artefact, made.sha256)
+    if found is None or found.job_id:
+        return new_id("ver")
+    VersionTable().delete(tx, found.id)
+    return found.id
+
+
+def _version(tx: Connection, job: Job, made: Made, version_id: str) -> Version:
     assert job.finished_at is not None
     return Version(
-        id=new_id("ver"),
+        id=version_id,
         model=made.model,
         number=VersionTable().next_number(tx, made.model),
         artefact=made.artefact,
@@ -78,5 +100,5 @@ def _version(tx: Connection, job: Job, made: Made) -> Version:
         created_at=job.finished_at,
         created_by=job.key_id,
         job_id=job.id,
-        card=msgspec.json.encode({"figures": made.figures, "notes": made.notes}),
+        card=write_card(Card(figures=dict(made.figures), notes=made.notes)),
     )

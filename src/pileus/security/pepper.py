@@ -1,7 +1,8 @@
 """The server's own secret: what makes a stolen database useless for guessing keys.
 
-It keys an HMAC-SHA-256, and keys derived from it salt the prefix cache and sign what webhooks are told. It lives
-beside the database, in a file that only the owner may read; without it no key of that database can ever be recognised.
+It keys an HMAC-SHA-256, and keys derived from it salt the prefix cache and sign models and what webhooks are told. It
+lives beside the database, in a file that only the owner may read; without it no key of that database can ever be
+recognised.
 """
 
 import hmac
@@ -11,6 +12,7 @@ import stat
 from pathlib import Path
 
 from pileus.core.errors import OperatorError
+from pileus.security.signing import Signer
 from pileus.store.durable import sync_folder
 
 PEPPER_FILE = "pepper"
@@ -24,6 +26,7 @@ class Pepper:
         self._keyed = hmac.new(secret, digestmod="sha256")  # copying it is twice as fast as keying it each time
         self._salt_key = hmac.digest(secret, b"prefix-cache salt", "sha256")
         self._webhook_key = hmac.digest(secret, b"webhook signature", "sha256")
+        self._signing_seed = hmac.digest(secret, b"model signature", "sha256")
 
     @classmethod
     def load(cls, data_dir: Path, *, may_make: bool = True) -> "Pepper":
@@ -60,6 +63,10 @@ class Pepper:
     def webhook_secret(self, webhook_id: str) -> bytes:
         """What signs the messages to a webhook; its receiver has it too, and can compute no other from it."""
         return hmac.digest(self._webhook_key, webhook_id.encode(), "sha256")
+
+    def signer(self) -> Signer:
+        """Who signs in this Pileus' name."""
+        return Signer(self._signing_seed)
 
 
 def _make(path: Path) -> None:

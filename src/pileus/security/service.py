@@ -11,6 +11,7 @@ from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
+from pileus.security.signing import Signer
 from pileus.security.usage import UsageJournal
 from pileus.store.port import Store
 from pileus.store.tables import KeyTable
@@ -30,6 +31,7 @@ class Security:
     usage: UsageJournal
     salt: Callable[[str], bytes]  # of a tenant, for the prefix cache
     webhook_secret: Callable[[str], bytes]  # of a webhook's id
+    signer: Signer
 
     @classmethod
     def open(cls, data_dir: Path, store: Store, clock: Clock) -> "Security":
@@ -38,7 +40,8 @@ class Security:
         usage = UsageJournal(store)
         ledger = UsageLedger(usage)
         keys = KeyService.open(store, pepper, ledger, clock)
-        return cls(keys, ledger, AuditLog(store, clock), usage, pepper.salt, pepper.webhook_secret)
+        audit = AuditLog(store, clock)
+        return cls(keys, ledger, audit, usage, pepper.salt, pepper.webhook_secret, pepper.signer())
 
     async def run(self) -> None:
         """Close keys that expire, and write usage and refusals, every second until cancelled."""

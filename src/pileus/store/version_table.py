@@ -1,8 +1,10 @@
 """The statements of versions of models and their lineage. Every method runs inside a transaction that the
 caller opened."""
 
+from typing import Any
+
 from msgspec import Struct, structs
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from pileus.store import schema
 
@@ -37,6 +39,16 @@ class Edge(Struct, frozen=True):
     relation: str  # e.g. fine-tuned from
 
 
+class Alias(Struct, frozen=True):
+    """A name for one version of a model, which may move."""
+
+    model: str
+    alias: str
+    version_id: str
+    changed_at: float
+    changed_by: str  # key id
+
+
 class VersionTable:
     """Versions by id; a model's are numbered."""
 
@@ -54,12 +66,61 @@ class VersionTable:
         query = select(table).order_by(table.c.model, table.c.number.desc())
         return [_version(row) for row in tx.execute(query).mappings()]
 
+    def of_model(self, tx: Connection, model: str) -> list[Version]:
+        """The latest first."""
+        table = schema.model_version
+        query = select(table).where(table.c.model == model).order_by(table.c.number.desc())
+        return [_version(row) for row in tx.execute(query).mappings()]
+
+    def contents(self, tx: Connection) -> set[tuple[str, str]]:
+        """(artefact, sha256) of every version."""
+        table = schema.model_version
+        return {(row.artefact, row.sha256) for row in tx.execute(select(table.c.artefact, table.c.sha256))}
+
+    def of_content(self, tx: Connection, artefact: str, sha256: str) -> Version | None:
+        """The latest that is this very artefact."""
+        table = schema.model_version
+        query = select(table).where(table.c.artefact == artefact, table.c.sha256 == sha256)
+        row = tx.execute(query.order_by(table.c.number.desc())).mappings().first()
+        return None if row is None else _version(row)
+
+    def change(self, tx: Connection, version_id: str, **values: Any) -> None:
+        table = schema.model_version
+        tx.execute(update(table).where(table.c.id == version_id).values(values))
+
+    def delete(self, tx: Connection, version_id: str) -> None:
+        tx.execute(delete(schema.model_version).where(schema.model_version.c.id == version_id))
+
     def of_artefact(self, tx: Connection, artefact: str) -> Version | None:
         """The latest that is this artefact."""
         table = schema.model_version
         query = select(table).where(table.c.artefact == artefact).order_by(table.c.number.desc())
         row = tx.execute(query).mappings().first()
         return None if row is None else _version(row)
+
+
+class AliasTable:
+    """Names for versions, each within its model."""
+
+    def all(self, tx: Connection, model: str | None = None) -> list[Alias]:
+        """By model and alias."""
+        table = schema.model_alias
+        query = select(table).order_by(table.c.model, table.c.alias)
+        query = query if model is None else query.where(table.c.model == model)
+        return [Alias(**row) for row in tx.execute(query).mappings()]
+
+    def put(self, tx: Connection, alias: Alias) -> None:
+        """Set it, or move it."""
+        table, values = schema.model_alias, structs.asdict(alias)
+        which = (table.c.model == alias.model, table.c.alias == alias.alias)
+        if not tx.execute(update(table).where(*which).values(values)).rowcount:
+            tx.execute(insert(table).values(values))
+
+    def delete(self, tx: Connection, model: str, alias: str) -> bool:
+        """Whether there was one."""
+        table = schema.model_alias
+        gone = tx.execute(delete(table).where(table.c.model == model, table.c.alias == alias))
+        return gone.rowcount > 0
 
 
 class LineageTable:

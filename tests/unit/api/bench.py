@@ -28,12 +28,14 @@ from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ReplicaStatus
 from pileus.fleet.timeline import Timeline
 from pileus.jobs.handler import Kind
 from pileus.jobs.service import JobService
+from pileus.models.versions import Registry
 from pileus.observability.metrics import Metrics
 from pileus.observability.series import Series
 from pileus.security.audit import AuditLog
 from pileus.security.keys import KeyService
 from pileus.security.ledger import UsageLedger
 from pileus.security.pepper import Pepper
+from pileus.security.signing import Signer
 from pileus.security.usage import UsageJournal
 from pileus.store.backup import Backups, Source
 from pileus.store.local_blobs import LocalBlobs
@@ -102,6 +104,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             audit=audit,
             usage=journal,
             jobs=jobs,
+            registry=Registry(store, data_dir / "models" / "artefacts", Signer(bytes(32)), clock),
             batches=BatchService(jobs, store, settings.batches, clock),
             background=BackgroundService(jobs, LocalBlobs(data_dir / "blobs"), settings.background, clock),
             webhooks=webhooks,
