@@ -17,6 +17,7 @@ def run_worker() -> None:
     from pileus.engines.replica.process import die_with_parent, refuse
     from pileus.engines.replica.server import serve
     from pileus.models.artefact import verify
+    from pileus.models.signature import demand_signature
     from pileus.observability import events
 
     die_with_parent()
@@ -28,6 +29,8 @@ def run_worker() -> None:
         path = Path(spec["model_path"]) if spec["model_path"] else None
         if driver.needs_model and path is not None:
             verify(path)
+            if (trusted := spec.get("trusted_keys")) is not None:
+                demand_signature(path, trusted)
         options = driver.options.model_validate(spec["options"])
         engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"]))
     except OperatorError as error:

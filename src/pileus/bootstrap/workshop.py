@@ -90,6 +90,7 @@ def _deployment(settings: "Settings", wanted: "Wanted", artefact: "Artefact | No
             "model_path": str(artefact.path) if artefact else None,
             "context_length": artefact.context_length if artefact else 0,
             "options": wanted.options,
+            "trusted_keys": trusted_keys(settings),
             "log_level": settings.log.level,
             "grace_s": settings.server.drain_s,
         },
@@ -97,6 +98,16 @@ def _deployment(settings: "Settings", wanted: "Wanted", artefact: "Artefact | No
         policy=policy_of(wanted),
         footprint=Footprint(artefact.size_bytes if artefact else 0, getattr(options, "kv_bytes", 0)),
     )
+
+
+def trusted_keys(settings: "Settings") -> list[str] | None:
+    """Whose signatures a replica demands; None where it takes what is not signed."""
+    if not settings.models.require_signature:
+        return None
+    from pileus.security.pepper import Pepper
+
+    own = Pepper.load(settings.data_dir, may_make=False).signer()
+    return [own.public_key, *settings.models.trusted_keys]
 
 
 def _tokenizer(artefact: "Artefact | None") -> "Tokenizer":

@@ -7,10 +7,13 @@ import typer
 
 from pileus.cli import output, registry
 from pileus.cli.config import load
-from pileus.cli.options import Config, Data, Json, Yes
+from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url, Yes
 from pileus.cli.progress import Bars
+from pileus.cli.versions import open_versions, split
+from pileus.core.errors import OperatorError
 
 if TYPE_CHECKING:
+    from pileus.models.artefact import Artefact
     from pileus.models.catalogue import Catalogue, ModelEntry
 
 app = typer.Typer(help="List, get, inspect, compare, promote, share and remove models.", no_args_is_help=True)
@@ -74,39 +77,77 @@ def show(name: Name, config: Config = None, data: Data = None, json: Json = Fals
 
 
 @app.command("pull")
-def pull(name: Name, config: Config = None, data: Data = None, json: Json = False) -> None:
+def pull(
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A built-in name, NAME[@VERSION] of a mirror, or ORG/NAME of the hub."),
+    ],
+    source: Annotated[str, typer.Option("--from", help="A mirror: s3://bucket/prefix, an address, or a folder.")] = "",
+    name: Annotated[str, typer.Option("--as", help="What a repository of the hub shall be called here.")] = "",
+    config: Config = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
     """Download a model, check it and make it ready to serve. An interrupted pull goes on where it stopped.
 
-    Example: `pileus models pull smollm2-135m-instruct`
+    Examples: `pileus models pull smollm2-135m-instruct`, `pileus models pull mine@3 --from s3://models/team`,
+    `pileus models pull HuggingFaceTB/SmolLM2-135M-Instruct --as smollm2`
     """
     catalogue = _catalogue(config, data)
     with Bars() as bars:
-        artefact = catalogue.ensure(name, bars)
-    if json:
-        _print_json(catalogue.show(name))
-    else:
-        output.line(f"{name} is installed in {artefact.path}")
+        artefact = catalogue.pull(reference, bars, source=source, name=name)
+    _tell_installed(catalogue, artefact, json)
 
 
 @app.command("import")
 def import_model(
     path: Annotated[Path, typer.Argument(help="A GGUF file, or a Hugging Face or OpenVINO folder.")],
     name: Annotated[str, typer.Argument(help="What it shall be called here.")],
+    version_of: Annotated[str, typer.Option(help="The model that it is the next version of, if not of itself.")] = "",
+    licence: Annotated[str, typer.Option(help="Its licence; else what the folder's README states.")] = "",
     config: Config = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Make a model of your own ready to serve.
+    """Make a model of your own ready to serve. The same content is converted once, whatever it is called.
 
-    Example: `pileus models import ./my-model.gguf my-model`
+    Examples: `pileus models import ./my-model.gguf my-model`,
+    `pileus models import ./checkpoint my-model-2 --version-of my-model --licence Apache-2.0`
     """
     catalogue = _catalogue(config, data)
     with Bars() as bars:
-        artefact = catalogue.import_folder(path, name, bars)
+        artefact = catalogue.import_folder(path, name, bars, licence=licence, model=version_of)
+    _tell_installed(catalogue, artefact, json)
+
+
+@app.command("push")
+def push(
+    reference: registry.Version,
+    target: Annotated[str, typer.Argument(metavar="MIRROR", help="s3://bucket/prefix, or a folder.")],
+    version: Annotated[str, typer.Option(help="What the version is called there, if not by its number.")] = "",
+    master: Annotated[bool, typer.Option(help="With the weights in safetensors, if they are here.")] = True,
+    url: Url = DEFAULT_URL,
+    config: Config = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Share a version: what others pull from there is this, byte for byte. What is there already is not sent again.
+
+    Examples: `pileus models push mine@3 s3://models/team`, `pileus models push mine /mnt/models --no-master`
+    """
+    with open_versions(url, config, data) as versions:
+        found = versions.version(*split(reference))
+    if not found["installed"]:
+        raise OperatorError(f"{found['model']}@{found['number']} is not installed here")
+    catalogue = _catalogue(config, data)
+    with Bars() as bars:
+        release = catalogue.push(found["artefact"], target, version or str(found["number"]), bars, with_master=master)
     if json:
-        _print_json(catalogue.show(name))
+        from msgspec import to_builtins
+
+        output.json(to_builtins(release))
     else:
-        output.line(f"{name} is installed in {artefact.path}")
+        output.line(f"{release.model}@{release.version} is in {target}")
 
 
 @app.command("rm")
@@ -130,6 +171,13 @@ def _catalogue(config: Path | None, data: Path | None) -> "Catalogue":
     from pileus.bootstrap.local import open_catalogue
 
     return open_catalogue(load(config, {"data_dir": data}).settings)
+
+
+def _tell_installed(catalogue: "Catalogue", artefact: "Artefact", json: bool) -> None:
+    if json:
+        _print_json(catalogue.show(artefact.name))
+    else:
+        output.line(f"{artefact.name} is installed in {artefact.path}")
 
 
 def _print_json(entry: "ModelEntry | list[ModelEntry]") -> None:

@@ -53,6 +53,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     model: str = ""  # which it is a version of; empty: it is called as the artefact is
     licence: str
     source: str  # e.g. "sha256:b179..." of the file or the folder that it was made from
+    origin: str = ""  # where that came from, e.g. "hub:org/name@commit"; empty where nobody knows
     converter: str  # the tool and its version
     files: dict[str, FileDigest]
 

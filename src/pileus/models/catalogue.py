@@ -3,6 +3,7 @@
 import difflib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -11,9 +12,14 @@ from pileus.core.errors import OperatorError
 from pileus.models.artefact import Artefact
 from pileus.models.conversion import convert
 from pileus.models.fetch import fetch
+from pileus.models.importing import bring_in, reuse
 from pileus.models.known import KNOWN_MODELS, KnownModel
 from pileus.models.progress import Progress, silent
+from pileus.models.source import SourceFailed
 from pileus.models.store import ModelStore
+
+if TYPE_CHECKING:
+    from pileus.models.mirror import Release
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -69,19 +75,60 @@ class Catalogue:
             artefact = self.installed(name)
             if artefact and artefact.is_current:  # another process was faster
                 return artefact
+            source_id = f"sha256:{model.sha256}"
+            if artefact := reuse(name, self._store, progress, licence=model.licence, source_id=source_id):
+                return artefact
             blob = fetch(model, self._store, self._settings, progress)
-            return convert(blob, name, self._store, progress, licence=model.licence, source_id=f"sha256:{model.sha256}")
+            return convert(blob, name, self._store, progress, licence=model.licence, source_id=source_id)
 
-    def import_folder(self, path: Path, name: str, progress: Progress = silent) -> Artefact:
-        """Install a Hugging Face or an OpenVINO folder, or a GGUF file, under a new name."""
+    def import_folder(
+        self, path: Path, name: str, progress: Progress = silent, *, licence: str = "", model: str = ""
+    ) -> Artefact:
+        """Install a Hugging Face or an OpenVINO folder, or a GGUF file, under a new name; as a version of `model` where
+        that is given. A Hugging Face folder with safetensors is kept as well (`master`)."""
         if not path.exists():
             raise OperatorError(f"{path} does not exist")
+        self.check_name(name)
+        with self._store.hold(name, progress):
+            self.check_absent(name)
+            return bring_in(path, name, self._store, progress, licence=licence, model=_checked(model or name))
+
+    def pull(self, reference: str, progress: Progress = silent, *, source: str = "", name: str = "") -> Artefact:
+        """What is meant: a built-in model, `name@version` of a mirror, or `org/name` of a hub, which is installed under
+        `name`. With a `source`, that mirror only.
+
+        Raises `OperatorError` with what each place said.
+        """
+        from pileus.models.pulling import Puller
+
+        return Puller(self, self._store, self._settings).pull(reference, progress, source=source, name=name)
+
+    def push(
+        self, name: str, target: str, version: str, progress: Progress = silent, *, with_master: bool = True
+    ) -> "Release":
+        """Share an installed artefact in a mirror, as that version of its model."""
+        from pileus.models.mirror import Mirror
+        from pileus.models.sharing import push
+
+        with self._store.hold(_checked(name), progress):
+            try:
+                return push(self._store, name, Mirror(target, writes=True), version, progress, with_master=with_master)
+            except SourceFailed as failure:
+                raise OperatorError(f"cannot push {name}: {failure}") from None
+
+    def knows(self, name: str) -> bool:
+        """Whether it is built in."""
+        return name in self._known
+
+    def check_name(self, name: str) -> None:
+        """Raises `OperatorError` for what an artefact from elsewhere may not be called."""
         if _checked(name) in self._known:
             raise OperatorError(f"{name} is the name of a built-in model: choose another")
-        with self._store.hold(name, progress):
-            if self._store.artefact(name):
-                raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
-            return convert(path, name, self._store, progress, licence="", source_id="import")
+
+    def check_absent(self, name: str) -> None:
+        """Raises `OperatorError` where it is installed."""
+        if self._store.artefact(name):
+            raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
 
     def master(self, name: str) -> Path | None:
         """The Hugging Face folder with weights in safetensors that this model was made of, if it is here."""

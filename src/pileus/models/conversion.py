@@ -30,7 +30,15 @@ class Report(Struct, frozen=True, omit_defaults=True):
 
 
 def convert(
-    source: Path, name: str, store: ModelStore, progress: Progress, *, licence: str, source_id: str
+    source: Path,
+    name: str,
+    store: ModelStore,
+    progress: Progress,
+    *,
+    licence: str,
+    source_id: str,
+    model: str = "",
+    origin: str = "",
 ) -> Artefact:
     """Make an artefact of a GGUF file or a folder, and install it. Call while holding the name's lock."""
     require_space(store.root, _SPACE_FACTOR * _size_of(source))
@@ -40,7 +48,9 @@ def convert(
         converter = _run(source, folder, scratch, progress)
         progress("installing", 0, 0)
         files = {file.name: digest_file(file) for file in sorted(folder.iterdir())}
-        manifest = Manifest(name=name, licence=licence, source=source_id, converter=converter, files=files)
+        manifest = Manifest(
+            name=name, model=model, licence=licence, source=source_id, origin=origin, converter=converter, files=files
+        )
         write_record(folder / MANIFEST, manifest)
         return store.install(folder, name)
 

@@ -130,6 +130,10 @@ class ModelStore:
         sync_folder(self._masters)
         return self._masters / name
 
+    def drop_master(self, name: str) -> bool:
+        """Whether there was one."""
+        return self._drop(self._masters / name)
+
     def remove(self, name: str) -> bool:
         """Delete an artefact and its master; whether there was one. It vanishes at once, then its files go."""
         self._drop(self._masters / name)

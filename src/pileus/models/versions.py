@@ -184,9 +184,8 @@ class Registry:
                 continue
             version = _adopted(tx, each)
             VersionTable().insert(tx, version)
-            if each.manifest.source:
-                edge = Edge("version", version.id, "source", each.manifest.source, "made from")
-                LineageTable().insert(tx, edge)
+            if source := each.manifest.origin or each.manifest.source:
+                LineageTable().insert(tx, Edge("version", version.id, "source", source, "made from"))
             target = f"{version.model}@{version.number}"
             event = AuditEvent(at=self._clock.wall(), actor=SYSTEM, tenant="", action="model.adopt", target=target)
             self._audit.insert(tx, [event])
