@@ -8,6 +8,7 @@ from pileus.batch.service import BatchService
 from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
 from pileus.files.service import FileService
+from pileus.fleet.adapters import Adapters
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import Directory
 from pileus.fleet.timeline import Timeline
@@ -50,6 +51,7 @@ class Services(EdgeServices):
 
     scheduling: SchedulingOwner
     deployments: Deployments
+    adapters: Adapters
     files: FileService
     timeline: Timeline
     keys: KeyService

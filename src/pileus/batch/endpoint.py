@@ -25,8 +25,8 @@ class Answered(Struct, frozen=True):
 class Endpoint(Protocol):
     """A path of the API, for requests that come as a batch's lines."""
 
-    def check(self, body: bytes) -> Asked:
-        """Raises `CallerError` for a body that the path does not take, or a model that is not there."""
+    def check(self, body: bytes, tenant: str) -> Asked:
+        """Raises `CallerError` for a body that the path does not take, or a model that is not there for the tenant."""
         ...
 
     async def answer(self, body: bytes, principal: Principal, request_id: str, deadline_s: float) -> Answered:

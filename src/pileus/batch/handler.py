@@ -151,6 +151,7 @@ class _Lease:
             max_bytes=settings.max_bytes,
             max_line_bytes=self._workplace.max_line_bytes,
             reorder=settings.reorder,
+            tenant=self._context.job.tenant,
         )
 
     async def _begin(self, plan: Plan, stored: Extent, copy: Extent) -> None:

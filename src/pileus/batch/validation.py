@@ -26,6 +26,7 @@ class Validation:
         max_bytes: int,
         max_line_bytes: int,
         reorder: bool = True,
+        tenant: str = "",
     ) -> None:
         self.problems: list[LineProblem] = []
         self.lines = 0
@@ -36,6 +37,7 @@ class Validation:
         self._max_bytes = max_bytes
         self._max_line_bytes = max_line_bytes
         self._reorder = reorder
+        self._tenant = tenant
         self._bytes = 0
         self._told = 0  # characters
         self._splitter = LineSplitter(max_line_bytes)
@@ -94,7 +96,7 @@ class Validation:
         request = check_line(line.content, self._path)
         self._check_new(request.custom_id, line.number)
         try:
-            asked = self._endpoint.check(bytes(request.body))
+            asked = self._endpoint.check(bytes(request.body), self._tenant)
         except CallerError as error:
             code = "model_not_found" if isinstance(error, ModelNotFound) else "invalid_request"
             raise BadLine(code, error.message, f"body.{error.param}" if error.param else "body") from None

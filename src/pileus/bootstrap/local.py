@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pileus.bootstrap.registry import LocalRegistry
     from pileus.config.load import Loaded
     from pileus.config.settings import Settings
+    from pileus.models.artefact import Artefact
     from pileus.models.catalogue import Catalogue
+    from pileus.models.progress import Progress
     from pileus.models.versions import Registry
     from pileus.security.service import Security
     from pileus.store.backup import Backup, Source
@@ -49,6 +51,14 @@ def open_registry(settings: "Settings", store: "Store", security: "Security") ->
 
     artefacts = settings.data_dir / _MODELS / "artefacts"
     return Registry(store, artefacts, security.signer, SystemClock(), settings.models.trusted_keys)
+
+
+def import_adapter(settings: "Settings", folder: Path, name: str, base: str, progress: "Progress") -> "Artefact":
+    """Install a folder that PEFT wrote. Raises `OperatorError`."""
+    from pileus.bootstrap.workshop import base_of
+
+    catalogue = open_catalogue(settings)
+    return catalogue.import_adapter(folder, name, base_of(catalogue, base), progress)
 
 
 def backup_source(settings: "Settings") -> "Source":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
     from pileus.files.service import FileService
+    from pileus.fleet.adapters import Adapters
     from pileus.fleet.autoscaler import Autoscaler
     from pileus.fleet.controller import Fleet
     from pileus.fleet.deployments import Deployments
@@ -55,6 +56,7 @@ class House(Struct, frozen=True, kw_only=True):
     settings: "Settings"
     fleet: "Fleet"
     deployments: "Deployments"
+    adapters: "Adapters"
     files: "FileService"
     jobs: "JobService"
     registry: "Registry"
@@ -154,6 +156,15 @@ def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") 
     )
 
 
+def make_adapters(plan: Plan, fleet: "Fleet", store: "Store") -> "Adapters":
+    """What deployments serve beside their models; to be made before the fleet starts."""
+    from pileus.fleet.adapters import Adapters
+
+    adapters = Adapters(fleet, plan.workshop, store=store, clock=SystemClock())
+    adapters.open()
+    return adapters
+
+
 def make_files(settings: "Settings", store: "Store") -> "FileService":
     """What people store here."""
     from pileus.bootstrap.contents import open_blobs
@@ -209,6 +220,7 @@ def make_api(house: House) -> "ApiServer":
         scheduling=house.scheduling,
         directory=fleet.directory,
         deployments=house.deployments,
+        adapters=house.adapters,
         files=house.files,
         jobs=house.jobs,
         registry=house.registry,

@@ -26,6 +26,7 @@ from pileus.models.progress import silent
 if TYPE_CHECKING:
     from pileus.config.load import Loaded
     from pileus.config.settings import Settings
+    from pileus.fleet.adapters import Adapters
     from pileus.fleet.controller import Fleet
     from pileus.observability.series import Series
     from pileus.security.service import Security
@@ -104,15 +105,16 @@ class _Server:
 
         grace_s = self._settings.server.drain_s
         fleet = Fleet(self._plan.deployments, LocalStarter(), run_dir=run_dir, clock=SystemClock(), grace_s=grace_s)
+        adapters = parts.make_adapters(self._plan, fleet, self._store)
         fleet.start()
         try:
             # The replicas load while the web framework does.
             await asyncio.to_thread(import_module, "pileus.api.app")
-            await self._serve(fleet, listening, run_dir)
+            await self._serve(fleet, adapters, listening, run_dir)
         finally:
             await fleet.drain_and_stop(_LAST_GRACE_S)
 
-    async def _serve(self, fleet: "Fleet", listening: list[socket.socket], run_dir: Path) -> None:
+    async def _serve(self, fleet: "Fleet", adapters: "Adapters", listening: list[socket.socket], run_dir: Path) -> None:
         from pileus.observability.metrics import Metrics
         from pileus.observability.series import Series
         from pileus.observability.tracing import open_tracer
@@ -128,10 +130,12 @@ class _Server:
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
         files = parts.make_files(settings, self._store)
         jobs = JobsPart(settings, self._store, kinds(settings), run_dir)
+        jobs.service.on_ended.append(adapters.on_job_ended)
         house = parts.House(
             settings=settings,
             fleet=fleet,
             deployments=deployments,
+            adapters=adapters,
             files=files,
             jobs=jobs.service,
             registry=open_registry(settings, self._store, security),

@@ -16,6 +16,7 @@ def run_worker() -> None:
     """One replica: reads its `ReplicaCommand` from standard input, serves until it is told to end, and exits."""
     from pileus.engines.replica.process import die_with_parent, refuse
     from pileus.engines.replica.server import serve
+    from pileus.models.adapter import PeftReader
     from pileus.models.artefact import verify
     from pileus.models.signature import demand_signature
     from pileus.observability import events
@@ -32,7 +33,7 @@ def run_worker() -> None:
             if (trusted := spec.get("trusted_keys")) is not None:
                 demand_signature(path, trusted)
         options = driver.options.model_validate(spec["options"])
-        engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"]))
+        engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"], PeftReader()))
     except OperatorError as error:
         sys.exit(refuse(error))
     grace_s = spec.get("grace_s", DRAIN_S)

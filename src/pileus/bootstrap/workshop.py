@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from pileus.core.ports import Tokenizer
     from pileus.fleet.memory import Footprint
     from pileus.fleet.records import Deployment
+    from pileus.models.adapter import Belonging
     from pileus.models.artefact import Artefact
     from pileus.models.catalogue import Catalogue
     from pileus.models.progress import Progress
 
 
 class LocalWorkshop:
-    """Meets `fleet.deployments.Workshop`. Keeps the tokenizer of each model that was made ready."""
+    """Meets `fleet.deployments.Workshop` and `fleet.adapters.Finder`. Keeps the tokenizer of each model that was made
+    ready."""
 
     def __init__(self, settings: "Settings", catalogue: "Catalogue") -> None:
         self._settings = settings
@@ -54,6 +56,15 @@ class LocalWorkshop:
             self._tokenizers[wanted.model] = _tokenizer(artefact)
         return _deployment(self._settings, wanted, artefact)
 
+    def find(self, artefact: str, model: str) -> tuple[str, str]:
+        from pileus.models.adapter import adapter_id, check_belongs
+
+        found = self._catalogue.installed(artefact)
+        if found is None:
+            raise OperatorError(f"there is no adapter {artefact!r} in the models folder")
+        check_belongs(found, base_of(self._catalogue, model))
+        return adapter_id(found), str(found.path)
+
     def tokenizer(self, model: str) -> "Tokenizer":
         """Of a model that was made ready."""
         return self._tokenizers[model]
@@ -67,6 +78,18 @@ class LocalWorkshop:
         except OperatorError as error:
             raise InvalidRequest(error.message, param="model") from None
         return entry.disk_bytes or entry.download_bytes
+
+
+def base_of(catalogue: "Catalogue", model: str) -> "Belonging":
+    """What adapters of an installed model say of it. Raises `OperatorError`."""
+    from pileus.models.adapter import Belonging, belonging_to
+
+    if model == FAKE_MODEL:
+        return Belonging(base=FAKE_MODEL, base_sha256="")
+    base = catalogue.installed(model)
+    if base is None:
+        raise OperatorError(f"{model} is not installed: an adapter belongs to a model that is (`pileus models list`)")
+    return belonging_to(base)
 
 
 def _deployment(settings: "Settings", wanted: "Wanted", artefact: "Artefact | None") -> "Deployment":

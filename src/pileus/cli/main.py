@@ -13,6 +13,7 @@ import sys
 import typer
 
 from pileus.cli import (
+    adapters,
     audit,
     backup,
     batch,
@@ -54,6 +55,7 @@ app.command("job-worker", hidden=True)(job_worker.job_worker)
 app.command("chat")(chat.chat)
 app.add_typer(batch.app, name="batch")
 app.add_typer(models.app, name="models")
+app.add_typer(adapters.app, name="adapters")
 app.command("simulate")(simulate.simulate)
 app.command("calibrate")(simulate.calibrate)
 app.command("ps")(status.ps)

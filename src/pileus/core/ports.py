@@ -51,6 +51,35 @@ class Engine(Protocol):
         """Let `events` end and free the model."""
 
 
+class AdapterSource(Struct, frozen=True, array_like=True):
+    """An adapter in the models folder. Other content has another id, whatever the name."""
+
+    id: str
+    path: str
+
+
+class AdapterReader(Protocol):
+    """Reads adapters; layers and targets as PEFT names them, e.g. (0, "q_proj")."""
+
+    def shapes(self, path: Path) -> Mapping[tuple[int, str], tuple[int, int, int]]:
+        """What each change takes, its rank, and what it gives; reads no weights. Raises `ModelRefused`."""
+        ...
+
+    def weights(self, path: Path) -> Any:
+        """`models.adapter.AdapterWeights`, every file checked against its manifest. Raises `ModelRefused`."""
+        ...
+
+
+class AdaptableEngine(Engine, Protocol):
+    """What an engine meets whose `capabilities().adapters` is not 0. Both may block, and be called from any thread."""
+
+    def load_adapter(self, source: AdapterSource) -> None:
+        """Take requests for it from now on. Raises `ModelRefused` for one that cannot be served."""
+
+    def unload_adapter(self, adapter: str) -> None:
+        """Take no more; what runs with it goes on. Unknown: no-op."""
+
+
 class EngineSpec(Struct, frozen=True):
     """What a driver needs to open an engine: the verified artefact's folder, and its own validated options."""
 
@@ -58,6 +87,7 @@ class EngineSpec(Struct, frozen=True):
     model_path: Path | None  # None for engines that hold no weights here
     options: Any
     context_length: int = 0  # what the model was made for, in tokens; 0 is unknown
+    adapters: AdapterReader | None = None
 
 
 class EngineDriver(Struct, frozen=True):

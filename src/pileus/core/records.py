@@ -124,6 +124,7 @@ class EngineRequest(Struct, frozen=True, array_like=True):
     choices: tuple[ChoiceState, ...] = (ChoiceState(0),)
     salt: bytes = b""
     lane: Lane = Lane.ON_DEMAND
+    adapter: str = ""  # the id of one that was loaded; empty is the model itself
 
 
 # --- what a replica answers (engine -> gateway) ---------------------------------------------------------------------
@@ -196,6 +197,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     continuation: Continuation
     vocab_size: int
     deterministic: bool = False
+    adapters: int = 0  # in one batch; 0: it has none (see `ports.AdaptableEngine`)
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):

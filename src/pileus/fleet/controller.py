@@ -17,6 +17,7 @@ import structlog
 from pileus.core.clock import Clock
 from pileus.core.errors import NotFound, OperatorError
 from pileus.core.ports import ReplicaStarter
+from pileus.fleet.adapter_book import AdapterBook
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.group import Group, News
 from pileus.fleet.lifecycle import Life
@@ -50,6 +51,7 @@ class Fleet:
     ) -> None:
         _make_private(run_dir)
         self.timeline = Timeline()
+        self.adapters = AdapterBook()
         self.on_opened: list[Callable[[Deployment], None]] = []  # it is about to be offered
         self.on_closed: list[Callable[[str], None]] = []  # it is offered no more, and its replicas are leaving
         self._starter = starter
@@ -229,6 +231,7 @@ class Fleet:
             clock=self._clock,
             start_timeout_s=self._start_timeout_s,
             on_change=lambda replica, before, life: self._on_change(name, replica, before, life),
+            equip=lambda link: self.adapters.equip(name, link),
         )
 
     def _on_change(self, deployment: str, replica: str, before: Life, life: Life) -> None:

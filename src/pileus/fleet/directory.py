@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pileus.core.errors import ConfigError, ModelNotFound
 from pileus.engines.replica.client import ReplicaLink
-from pileus.fleet.records import DeploymentInfo, DeploymentStatus
+from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ServedAdapter, Target
 
 Listener = Callable[[Mapping[ReplicaLink, bool]], None]
 
@@ -19,6 +19,15 @@ class Directory(Protocol):
 
     def resolve(self, name: str) -> DeploymentInfo:
         """The deployment of this name or alias. Raises `ModelNotFound`."""
+        ...
+
+    def find(self, name: str, tenant: str) -> Target:
+        """What a request of that tenant means by this name: a deployment, or `deployment:adapter`. Raises
+        `ModelNotFound`, also for an adapter of another tenant."""
+        ...
+
+    def adapters(self, deployment: str) -> Mapping[str, ServedAdapter]:
+        """By name; those of every tenant."""
         ...
 
     def ready(self, deployment: str) -> Sequence[ReplicaLink]:
@@ -54,6 +63,8 @@ class ServingDirectory:
         self.on_offered: list[Callable[[DeploymentInfo], None]] = []  # called with what is new or has changed
         self.on_dropped: list[Callable[[str], None]] = []
         self.on_added: list[Callable[[str, ReplicaLink], None]] = []  # called before a request may go to that replica
+        self.on_adapters: list[Callable[[str, Sequence[ServedAdapter]], None]] = []  # called with all that it has now
+        self._adapters: dict[str, dict[str, ServedAdapter]] = {}
         self._status = status
         self._wake = wake
         self._starting_s = starting_s
@@ -77,6 +88,19 @@ class ServingDirectory:
         except KeyError:
             offered = ", ".join(self._names) or "none at present"
             raise ModelNotFound(f"the model {name!r} does not exist; there is: {offered}", param="model") from None
+
+    def find(self, name: str, tenant: str) -> Target:
+        if (info := self._names.get(name)) is not None:
+            return Target(info)
+        above, _, below = name.rpartition(":")
+        if (info := self._names.get(above)) is not None:
+            adapter = self._adapters.get(info.name, {}).get(below)
+            if adapter is not None and adapter.tenant in ("", tenant):
+                return Target(info, adapter)
+        return Target(self.resolve(name))
+
+    def adapters(self, deployment: str) -> Mapping[str, ServedAdapter]:
+        return self._adapters.get(deployment, {})
 
     def ready(self, deployment: str) -> Sequence[ReplicaLink]:
         return self._ready.get(deployment, ())
@@ -112,8 +136,15 @@ class ServingDirectory:
         for callback in self.on_offered:
             callback(info)
 
+    def put_adapters(self, deployment: str, adapters: Iterable[ServedAdapter]) -> None:
+        """Offer these of the deployment, and no others; it need not be offered itself yet."""
+        self._adapters[deployment] = {adapter.name: adapter for adapter in adapters}
+        for callback in self.on_adapters:
+            callback(deployment, tuple(self._adapters[deployment].values()))
+
     def drop(self, deployment: str) -> None:
         """Offer it no more. Its replicas may still be finishing what they have."""
+        self._adapters.pop(deployment, None)
         self._forget_names(deployment)
         del self._deployments[deployment]
         self._subscribers.pop(deployment, None)

@@ -22,6 +22,28 @@ class DeploymentInfo(Struct, frozen=True, kw_only=True):
     price: Price = Price()
 
 
+class ServedAdapter(Struct, frozen=True, kw_only=True):
+    """An adapter that a deployment serves as `deployment:name`."""
+
+    name: str
+    id: str  # what replicas call it: see `core.ports.AdapterSource`
+    artefact: str
+    path: str
+    tenant: str = ""  # who may use it; empty is everybody
+
+
+class Target(Struct, frozen=True):
+    """What a request's model name stands for."""
+
+    deployment: DeploymentInfo
+    adapter: ServedAdapter | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is on the bill."""
+        return self.deployment.name if self.adapter is None else f"{self.deployment.name}:{self.adapter.name}"
+
+
 class Deployment(Struct, frozen=True, kw_only=True):
     """What shall run: `replicas` processes, each of which reads `spec` (see `core.ports.ReplicaCommand`)."""
 

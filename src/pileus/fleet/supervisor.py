@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -37,7 +37,8 @@ log = structlog.get_logger(__name__)
 class Supervisor:
     """One replica of one deployment, over all its lives. `run` is the whole story; `end` asks it to come to an end.
 
-    `on_change` hears of each step in its life: the replica, what was before, and what is now.
+    `on_change` hears of each step in its life: the replica, what was before, and what is now. `equip` gives a replica
+    what it must have before its first request.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Supervisor:
         clock: Clock,
         start_timeout_s: float,
         on_change: Callable[[str, Life, Life], None],
+        equip: Callable[[ReplicaLink], Awaitable[None]],
     ) -> None:
         self.life = Life()
         self.replica = f"{deployment.info.name}/{number}"
@@ -63,6 +65,7 @@ class Supervisor:
         self._clock = clock
         self._start_timeout_s = start_timeout_s
         self._on_change = on_change
+        self._equip = equip
         self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._grace_s = 0.0
         self._link: ReplicaLink | None = None
@@ -174,6 +177,7 @@ class Supervisor:
             link = await ReplicaLink.connect(address, replica=self.replica, epoch=self.life.epoch)
             try:
                 await prove(link)
+                await self._equip(link)
             except BaseException:
                 link.close("it was not proven")
                 raise

@@ -262,7 +262,8 @@ class Generation:
         choices = tuple(
             ChoiceState(choice.index, tuple(choice.emitted)) for choice in self._choices if choice.finish is None
         )
-        return EngineRequest(0, work.prompt, work.params, choices, work.salt, lane)
+        adapter = "" if work.adapter is None else work.adapter.id
+        return EngineRequest(0, work.prompt, work.params, choices, work.salt, lane, adapter)
 
     def _collect(self) -> None:
         """Turn what has come into deltas; a stop string in it ends its choice."""

@@ -61,14 +61,17 @@ class Pipeline:
         """
         began = self._clock.monotonic()
         _check_rights(principal, request)
-        deployment = self._directory.resolve(request.model)
+        target = self._directory.find(request.model, principal.tenant)
+        deployment, adapter = target.deployment, target.adapter
         served = self._served[deployment.name]
         tokenizer, scheduler = served.tokenizer, served.scheduler
         prompt = await prompt_ids(tokenizer, request)
         self._check_choices(deployment.name, request.options.n)
         params = self._params(request, tokenizer, prompt, self._max_context(deployment.name, tokenizer))
         salt = self._salt(principal.tenant)
-        work = Work(request, principal, deployment.name, tuple(prompt), params, salt, chain(prompt, salt))
+        context = salt if adapter is None else salt + b"\0" + adapter.id.encode()  # its keys and values are its own
+        prefix = chain(prompt, context)
+        work = Work(request, principal, deployment.name, tuple(prompt), params, salt, prefix, adapter)
         generation = Generation(work, tokenizer, scheduler, self._clock, began)
         try:
             await scheduler.admit(generation)

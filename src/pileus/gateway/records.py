@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from pileus.core.records import FinishReason, GenerationRequest, Lane, Principal, SamplingParams
+from pileus.fleet.records import ServedAdapter
 from pileus.observability.figures import RequestFigures
 
 
@@ -16,6 +17,7 @@ class Work(Struct, frozen=True):
     params: SamplingParams
     salt: bytes
     prefix: tuple[int, ...]  # the prompt's blocks, as `scheduling.prefixes` names them
+    adapter: ServedAdapter | None = None
 
 
 class TokenText(Struct, frozen=True):
@@ -67,3 +69,9 @@ class Ending(Struct, frozen=True):
     outcome: str  # a finish reason or an error's code
     figures: RequestFigures
     traceparent: str | None = None
+    adapter: str = ""  # its name, if it was one
+
+    @property
+    def model(self) -> str:
+        """What was used, as it is on the bill."""
+        return f"{self.deployment}:{self.adapter}" if self.adapter else self.deployment

@@ -36,7 +36,7 @@ class Settlement:
                 request_id=ending.request_id,
                 key_id=reservation.principal.key_id,
                 tenant=reservation.principal.tenant,
-                deployment=ending.deployment,
+                deployment=ending.model,
                 lane=ending.lane,
                 outcome=figures.outcome,
                 at=at,
@@ -77,6 +77,7 @@ def ending_of(generation: Generation, outcome: str) -> Ending:
         outcome=outcome,
         figures=_figures(generation, outcome),
         traceparent=request.traceparent,
+        adapter=generation.work.adapter.name if generation.work.adapter else "",
     )
 
 

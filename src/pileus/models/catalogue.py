@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pileus.config.settings import NAME_PATTERN, Models
 from pileus.core.errors import OperatorError
+from pileus.models.adapter import Belonging, import_adapter
 from pileus.models.artefact import Artefact
 from pileus.models.conversion import convert
 from pileus.models.fetch import fetch
@@ -129,6 +130,12 @@ class Catalogue:
         """Raises `OperatorError` where it is installed."""
         if self._store.artefact(name):
             raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
+
+    def import_adapter(self, path: Path, name: str, base: Belonging, progress: Progress = silent) -> Artefact:
+        """Install a folder that PEFT wrote, under a new name, as an adapter of that base."""
+        if _checked(name) in self._known:
+            raise OperatorError(f"{name} is the name of a built-in model: choose another")
+        return import_adapter(path, name, base, self._store, progress)
 
     def master(self, name: str) -> Path | None:
         """The Hugging Face folder with weights in safetensors that this model was made of, if it is here."""

@@ -1,4 +1,4 @@
-"""What the fake engine says: a pure function of (prompt, seed, choice, position).
+"""What the fake engine says: a pure function of (prompt, seed, choice, position) and the adapter.
 
 The tokens are a ring. Prompt, seed and choice decide the place on it where an answer begins, and each next token is the
 ring's next one. So an answer goes on exactly from prompt + emitted tokens, and a token costs next to nothing.
@@ -33,10 +33,11 @@ class Answers:
 
     def beginning(self, request: EngineRequest, choice: int) -> int:
         """The place of the answer's first token; places count on past the ring's end."""
+        adapter = crc32(request.adapter.encode())  # 0 for none
         if self._text:
-            return 0
+            return adapter % self.size
         words = array("Q", (*request.prompt, request.params.seed & (1 << 64) - 1, choice))
-        return crc32(words.tobytes()) % self.size
+        return crc32(words.tobytes(), adapter) % self.size
 
     def logprobs(self, place: int, count: int) -> TokenLogprobs:
         """The said token is the most likely one; `count` tokens are told, each less likely than the one before."""

@@ -9,8 +9,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from pileus.core.ports import EngineDriver, EngineSpec
+from pileus.core.errors import ModelRefused
+from pileus.core.ports import AdapterSource, EngineDriver, EngineSpec
 from pileus.core.records import (
     Capabilities,
     Continuation,
@@ -46,6 +48,7 @@ class FakeEngine:
         self._wake = threading.Condition()
         self._inbox: list[tuple[float, EngineRequest] | tuple[int, int | None]] = []  # submits and cancels, in order
         self._closed = False
+        self._adapters: dict[str, str] = {}
         self._requests: dict[int, FakeRequest] = {}
         self._waiting: list[FakeRequest] = []
         self._running: list[FakeChoice] = []
@@ -70,6 +73,7 @@ class FakeEngine:
             continuation=Continuation.CONTINUABLE,
             vocab_size=options.vocab_size,
             deterministic=True,
+            adapters=options.adapters,
         )
 
     def submit(self, request: EngineRequest) -> None:
@@ -77,6 +81,16 @@ class FakeEngine:
 
     def cancel(self, request_id: int, choice: int | None = None) -> None:
         self._put((request_id, choice))
+
+    def load_adapter(self, source: AdapterSource) -> None:
+        if not self._options.adapters:
+            raise ModelRefused("this engine was told to take no adapters")
+        if not Path(source.path).is_dir():
+            raise ModelRefused(f"{source.path} is not there")
+        self._adapters[source.id] = source.path
+
+    def unload_adapter(self, adapter: str) -> None:
+        self._adapters.pop(adapter, None)
 
     def close(self) -> None:
         with self._wake:
@@ -140,7 +154,7 @@ class FakeEngine:
 
     def _take(self, received_s: float, request: EngineRequest) -> None:
         self._seen += 1
-        if error := objection(request, self._options):
+        if error := objection(request, self._options, self._adapters):
             self._finishes += [
                 Finish(request.id, choice.index, FinishReason.ERROR, error=error) for choice in request.choices
             ]

@@ -1,6 +1,7 @@
 """What the fake engine holds for its requests, and which of them it refuses."""
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from pileus.core.records import EngineRequest, FinishReason, Lane
 from pileus.testing.options import FakeOptions, Refuse
@@ -69,7 +70,7 @@ class FakePrefixCache:
     def take(self, request: EngineRequest) -> int:
         """How much of the prompt it holds, in whole blocks and never all of it; it then holds it."""
         size, prompt = self._block_size, request.prompt
-        chain, cached = hash(request.salt), 0
+        chain, cached = hash((request.salt, request.adapter)), 0
         for start in range(0, len(prompt) - size + 1, size):
             chain = hash((chain, prompt[start : start + size]))
             if cached == start and chain in self._chains:
@@ -81,8 +82,10 @@ class FakePrefixCache:
         return min(cached, (len(prompt) - 1) // size * size)
 
 
-def objection(request: EngineRequest, options: FakeOptions) -> str:
+def objection(request: EngineRequest, options: FakeOptions, adapters: Collection[str]) -> str:
     """Why the request can never run; empty where it can."""
+    if request.adapter and request.adapter not in adapters:
+        return f"the adapter {request.adapter} is not loaded here"
     if not request.prompt:
         return "the prompt is empty"
     longest = len(request.prompt) + max(len(choice.emitted) for choice in request.choices)

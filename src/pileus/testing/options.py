@@ -71,6 +71,9 @@ class FakeOptions(_Frozen):
     )
     text: str | None = Field(default=None, description="Say the UTF-8 bytes of this, as tokens, and stop.")
     answer_tokens: PositiveInt | None = Field(default=None, description="Stop by itself after so many.")
+    adapters: NonNegativeInt = Field(
+        default=8, description="Adapters that it claims to hold at a time; each says something else. 0 is none."
+    )
     faults: tuple[Fault, ...] = Field(
         default=(),
         description="What shall go wrong. Each has a `kind`: `die`, `break` or `hang`, with `after_tokens`; `refuse`, "

@@ -95,6 +95,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             scheduling=cast(Any, pipeline),
             directory=directory,
             deployments=_deployments(store, clock),
+            adapters=cast(Any, None),
             files=FileService(store, LocalBlobs(data_dir / "blobs"), clock, settings.files),
             timeline=Timeline(),
             ring=keys.ring,

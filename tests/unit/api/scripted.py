@@ -75,7 +75,7 @@ class ScriptedPipeline:
         self._directory = directory
 
     async def start(self, principal: Principal, request: GenerationRequest) -> ScriptedGeneration:
-        self._directory.resolve(request.model)
+        self._directory.find(request.model, principal.tenant)
         if self.refusal is not None:
             raise self.refusal
         self.requests.append((principal, request))

@@ -52,9 +52,9 @@ async def test_a_line_has_the_answer_of_the_route(
 
 def test_the_check_names_the_deployment_and_gives_the_text(endpoints: dict[str, LineEndpoint]) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
-    asked = endpoints[CHAT].check(json.dumps({"model": "default", "messages": messages}).encode())
+    asked = endpoints[CHAT].check(json.dumps({"model": "default", "messages": messages}).encode(), "t")
     assert (asked.deployment, asked.text) == ("clouds", "system\nBe brief.\nuser\nhi\n")
-    ids = endpoints[COMPLETIONS].check(json.dumps({"model": "clouds", "prompt": [1, 22]}).encode())
+    ids = endpoints[COMPLETIONS].check(json.dumps({"model": "clouds", "prompt": [1, 22]}).encode(), "t")
     assert ids.text == "1 22"
 
 
@@ -74,13 +74,13 @@ def test_what_no_line_may_be_is_refused_by_its_name(
     change: dict[str, Any], param: str, endpoints: dict[str, LineEndpoint]
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        endpoints[CHAT].check(json.dumps({**BODIES[CHAT][0], **change}).encode())
+        endpoints[CHAT].check(json.dumps({**BODIES[CHAT][0], **change}).encode(), "t")
     assert refused.value.param == param
 
 
 def test_a_model_that_is_not_there_is_refused(endpoints: dict[str, LineEndpoint]) -> None:
     with pytest.raises(ModelNotFound):
-        endpoints[CHAT].check(json.dumps({**BODIES[CHAT][0], "model": "nobody"}).encode())
+        endpoints[CHAT].check(json.dumps({**BODIES[CHAT][0], "model": "nobody"}).encode(), "t")
 
 
 def test_a_refusal_is_the_routes(endpoints: dict[str, LineEndpoint]) -> None:

@@ -96,7 +96,7 @@ class ScriptedEndpoint:
         self.others_running: list[int] = []  # when each was asked for
         self.on_asked: Callable[[], None] = lambda: None
 
-    def check(self, body: bytes) -> Asked:
+    def check(self, body: bytes, tenant: str) -> Asked:
         data = json.loads(body)
         if "text" not in data:
             raise InvalidRequest("`text` is required", param="text")

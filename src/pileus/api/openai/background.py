@@ -94,7 +94,7 @@ async def promise(call: Call, form: SharedOptions, wish: Wish) -> ASGIApp:
     if not isinstance(call.services, Services):
         forward: Forward = call.scope["app"].state.forward
         return forward.with_body(call.content)
-    call.services.directory.resolve(form.model)
+    call.services.directory.find(form.model, call.principal.tenant)
     call.services.ring.check(call.principal.key_id)  # it may have been closed while the body came in
     spec = BackgroundSpec(
         endpoint=call.scope["path"],

@@ -60,13 +60,13 @@ class LineEndpoint:
         self._directory = directory
         self._limits = limits
 
-    def check(self, body: bytes) -> Asked:
+    def check(self, body: bytes, tenant: str) -> Asked:
         form = read_form(self._path, body, self._limits)
         if form.background:
             raise InvalidRequest("`background` is for requests by themselves: a batch's lines are", param="background")
         _check_tier(form.service_tier)
-        deployment = self._directory.resolve(form.model).name
-        return Asked(deployment, _text(form.requests("", Wish(Lane.BATCH, 0, None))[0]))
+        target = self._directory.find(form.model, tenant)
+        return Asked(target.deployment.name, _text(form.requests("", Wish(Lane.BATCH, 0, None))[0]))
 
     async def answer(self, body: bytes, principal: Principal, request_id: str, deadline_s: float) -> Answered:
         whole = await run(

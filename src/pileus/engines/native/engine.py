@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from pileus.core.errors import ModelRefused
-from pileus.core.ports import EngineSpec
+from pileus.core.ports import AdapterSource, EngineSpec
 from pileus.core.records import (
     Capabilities,
     Continuation,
@@ -28,7 +28,9 @@ from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.report import Report
 from pileus.engines.native.sample import logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of, unservable
+from pileus.engines.native.shelf import Shelf
 from pileus.engines.native.summary import Rows
+from pileus.engines.native.tiles import tile
 from pileus.scheduling.step import choose_victim, plan_step, urgency
 
 
@@ -43,6 +45,16 @@ class NativeEngine:
         self._graph = Graph(spec.model_path, options)
         self._blocks = BlockManager(self._graph.kv_blocks, BLOCK_SIZE, sharing=options.prefix_caching)
         kv_tokens = self._graph.kv_blocks * BLOCK_SIZE
+        self._wake = threading.Event()
+        self._shelf: Shelf | None = None
+        if spec.adapters is not None and options.adapters:
+            self._shelf = Shelf(
+                self._graph,
+                spec.adapters,
+                slots=options.adapters,
+                most_rank=options.adapter_rank,
+                on_loaded=self._wake.set,
+            )
         self._capabilities = Capabilities(
             model=spec.model,
             max_context=min(options.max_context or spec.context_length or kv_tokens, kv_tokens),
@@ -52,9 +64,10 @@ class NativeEngine:
             continuation=Continuation.CONTINUABLE,
             vocab_size=self._graph.vocab_size,
             deterministic=options.deterministic,
+            adapters=options.adapters if self._shelf else 0,
         )
         self._inbox: deque[EngineRequest | tuple[int, int | None]] = deque()  # submits and cancels
-        self._wake = threading.Event()
+        self._stalled = False  # nothing goes on until an adapter is loaded
         self._closed = False
         self._next_id = 0
         self._seen = 0
@@ -75,6 +88,15 @@ class NativeEngine:
         self._inbox.append((request_id, choice))
         self._wake.set()
 
+    def load_adapter(self, source: AdapterSource) -> None:
+        if self._shelf is None:
+            raise ModelRefused(f"this replica of {self._capabilities.model} takes no adapters (option `adapters`)")
+        self._shelf.register(source)
+
+    def unload_adapter(self, adapter: str) -> None:
+        if self._shelf is not None:
+            self._shelf.forget(adapter)
+
     def close(self) -> None:
         self._closed = True
         self._wake.set()
@@ -85,16 +107,18 @@ class NativeEngine:
     def events(self) -> Iterator[StepOutput]:
         while not self._closed:
             self._receive()
-            if self._running or self._waiting or self._report.finishes:
+            if self._running or (self._waiting and not self._stalled) or self._report.finishes:
                 yield self.step()
             else:
                 self._wake.wait()
                 self._wake.clear()
+                self._stalled = False
 
     def step(self) -> StepOutput:
         """One pass of the loop: what was received becomes a batch, the batch becomes tokens."""
         began = perf_counter()
         self._admit()
+        self._stalled = not self._running
         plan = self._schedule()
         if self._running and not plan:
             raise RuntimeError("no sequence can run: each waits for another's blocks")
@@ -116,10 +140,28 @@ class NativeEngine:
                 self._enqueue(item)
             else:
                 self._cancel(*item)
+        if self._shelf is not None:
+            self._take_adapters(self._shelf)
+
+    def _take_adapters(self, shelf: Shelf) -> None:
+        """What was loaded can run; what could not be, or is gone, ends those that wait for it."""
+        for loaded in shelf.take():
+            if loaded.graph is not None and loaded.bank is not None:
+                self._graph.use(loaded.graph, loaded.bank)
+            else:
+                self._refuse(loaded.adapter, loaded.error)
+        for adapter in {s.request.adapter for s in self._waiting if s.request.adapter}:
+            if not shelf.knows(adapter):
+                self._refuse(adapter, f"the adapter {adapter} is not served any more")
+
+    def _refuse(self, adapter: str, reason: str) -> None:
+        for sequence in [s for s in self._waiting if s.request.adapter == adapter]:
+            self._unstarted.discard(sequence.request.id)
+            self._finish(sequence, FinishReason.ERROR, reason)
 
     def _enqueue(self, request: EngineRequest) -> None:
         self._seen += 1
-        problem = unservable(request, self._capabilities)
+        problem = unservable(request, self._capabilities) or self._missing(request.adapter)
         if problem:
             self._report.finishes += [
                 Finish(request.id, choice.index, FinishReason.ERROR, error=problem) for choice in request.choices
@@ -129,6 +171,11 @@ class NativeEngine:
         self._next_id += len(request.choices)
         self._unstarted.add(request.id)
         self._waiting += sequences
+
+    def _missing(self, adapter: str) -> str:
+        if adapter and (self._shelf is None or not self._shelf.knows(adapter)):
+            return f"the adapter {adapter} is not loaded here"
+        return ""
 
     def _cancel(self, request_id: int, choice: int | None) -> None:
         for sequence in [s for s in self._running + self._waiting if s.request.id == request_id]:
@@ -142,10 +189,16 @@ class NativeEngine:
     # --- schedule ---------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Give slots and blocks to those that wait, most urgent first, as long as they fit."""
+        """Give slots and blocks to those that wait, most urgent first, as long as they fit. Those whose adapter is
+        being loaded wait aside."""
         self._waiting.sort(key=urgency)
-        while self._waiting:
-            sequence = self._waiting[0]
+        kept = {s.request.adapter for s in self._running}
+        place = 0
+        while place < len(self._waiting):
+            sequence = self._waiting[place]
+            if not self._has_adapter(sequence, kept):
+                place += 1
+                continue
             if not self._open(sequence):
                 batch = [s for s in self._running if s.lane is Lane.BATCH]
                 if sequence.lane is Lane.BATCH or not batch:
@@ -154,7 +207,15 @@ class NativeEngine:
                 self._waiting.sort(key=urgency)
                 continue
             sequence.computed = 0
-            self._running.append(self._waiting.pop(0))
+            self._running.append(self._waiting.pop(place))
+
+    def _has_adapter(self, sequence: Sequence, kept: set[str]) -> bool:
+        adapter = sequence.request.adapter
+        if not adapter:
+            return True
+        assert self._shelf is not None
+        kept.add(adapter)
+        return self._shelf.ready(adapter, kept)
 
     def _open(self, sequence: Sequence) -> bool:
         """Give it a table of blocks, if there are slots and blocks for it."""
@@ -162,7 +223,7 @@ class NativeEngine:
         if held + 1 + len(sequence.siblings) > self._capabilities.slots:
             return False
         try:
-            sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.request.salt)
+            sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.salt)
         except OutOfBlocks:
             return False
         return True
@@ -221,7 +282,7 @@ class NativeEngine:
 
     def _run(self, plan: Plan) -> tuple[Rows, Sampled, float]:
         """The rows to sample, who samples from which, and the seconds in the model's kernels."""
-        batch = assemble(plan, self._blocks.size)
+        batch = assemble(plan, self._blocks.size, self._slot_of)
         began = perf_counter()
         for sequence, _ in plan:
             if sequence.prefill_began_at is None:
@@ -235,8 +296,13 @@ class NativeEngine:
             batch.table_begins,
             batch.rows,
             None if batch.greedy else batch.inverse_temperatures,
+            tile(batch.slots) if batch.adapted else None,
         )
         return rows, batch.sampled, perf_counter() - began
+
+    def _slot_of(self, adapter: str) -> int:
+        assert self._shelf is not None
+        return self._shelf.slot(adapter)
 
     def _advance(self, plan: Plan) -> None:
         """The keys and values of the plan's tokens exist now; prompts that are complete fork."""
@@ -285,12 +351,12 @@ class NativeEngine:
                 prompt_tokens=len(request.prompt), prefix_query_tokens=len(request.prompt), prefix_hit_tokens=cached
             )
 
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+    def _finish(self, sequence: Sequence, reason: FinishReason, error: str = "") -> None:
         self._release(sequence)
         (self._running if sequence in self._running else self._waiting).remove(sequence)
         decode_s = 0.0 if sequence.first_token_at is None else perf_counter() - sequence.first_token_at
         for choice in (sequence.choice, *(sibling.choice for sibling in sequence.siblings)):
-            self._report.finishes.append(Finish(sequence.request.id, choice, reason, decode_s))
+            self._report.finishes.append(Finish(sequence.request.id, choice, reason, decode_s, error))
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.table is not None:

@@ -7,7 +7,7 @@ Shapes: T tokens in a step, S sequences, R rows to sample.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from openvino._offline_transformations import paged_attention_transformation
 
 from pileus.core.errors import ModelRefused
+from pileus.engines.native.adapted import AdaptedGraph, Bank, add_adapters
 from pileus.engines.native.options import NativeOptions
+from pileus.engines.native.projections import Place, find_projections, sizes
 from pileus.engines.native.summary import Rows, Summary, most_likely
+from pileus.engines.native.tiles import Tiles
 
 BLOCK_SIZE = 32
 
@@ -38,15 +41,22 @@ class Graph:
     """One compiled model and its KV memory."""
 
     def __init__(self, folder: Path, options: NativeOptions) -> None:
-        core = ov.Core()
-        model = _prepare(core.read_model(folder / "openvino_model.xml"), folder.name)
-        self._compiled = _compile(core, model, options)
+        self._core = core = ov.Core()
+        self._folder = folder
+        self._options = options
+        self._compiled = _compile(core, self._read(), options)
         self._request = self._compiled.create_infer_request()
         self.vocab_size: int = self._compiled.output(0).partial_shape[1].get_length()
         self._summary = Summary(core, self.vocab_size, _threads(options))
         self.kv_blocks = 0
         self._caches: list[NDArray[Any]] = []
+        self._cache_tensors: dict[str, ov.Tensor] = {}
         self._allocate(options.kv_bytes)
+        self._projections: Mapping[Place, tuple[int, int]] | None = None
+        self._adapted: AdaptedGraph | None = None
+
+    def _read(self) -> ov.Model:
+        return _prepare(self._core.read_model(self._folder / "openvino_model.xml"), self._folder.name)
 
     def _allocate(self, kv_bytes: int) -> None:
         inputs = [port for port in self._compiled.inputs if "_cache." in port.any_name]
@@ -56,6 +66,7 @@ class Graph:
         for port, shape in zip(inputs, shapes, strict=True):
             tensor = ov.Tensor(port.element_type, ov.Shape([self.kv_blocks, *shape]))
             self._request.set_tensor(port, tensor)
+            self._cache_tensors[port.any_name] = tensor
             self._caches.append(np.frombuffer(tensor.data, dtype=np.uint8).reshape(self.kv_blocks, -1))
 
     def copy_block(self, source: int, destination: int) -> None:
@@ -73,15 +84,16 @@ class Graph:
         block_begins: Sequence[int],
         rows: Sequence[int],
         inverse_temperatures: Sequence[float] | None,
+        tiles: Tiles | None = None,
     ) -> Rows:
         """Compute T tokens of S sequences and look at R of them.
 
         `ids`, `positions` [T]; `past` [S]; `begins`, `block_begins` [S + 1]; `blocks` all block tables one after the
         other; `rows` [R] indices into the tokens; `inverse_temperatures` [R], or None where of each row only the most
-        likely token is wanted.
+        likely token is wanted; `tiles` where any of the tokens has an adapter.
         """
         longest = max(p + end - begin for p, begin, end in zip(past, begins, begins[1:], strict=False))
-        request = self._request
+        request = self._request if tiles is None else self._with(tiles)
         request.set_tensor("input_ids", ov.Tensor(np.array(ids, np.int64)))
         request.set_tensor("position_ids", ov.Tensor(np.array(positions, np.int64)))
         request.set_tensor("past_lens", ov.Tensor(np.array(past, np.int32)))
@@ -93,6 +105,40 @@ class Graph:
         request.infer()
         logits = request.get_output_tensor(0)
         return most_likely(logits) if inverse_temperatures is None else self._summary.of(logits, inverse_temperatures)
+
+    def _with(self, tiles: Tiles) -> Any:
+        assert self._adapted is not None
+        self._adapted.set_tiles(tiles)
+        return self._adapted.request
+
+    # --- adapters -------------------------------------------------------------------------------------------------
+
+    def use(self, adapted: AdaptedGraph, bank: Bank) -> None:
+        """Run what has adapters on this graph from now on. Between two runs."""
+        adapted.bind(bank)
+        self._adapted = adapted
+
+    def projections(self) -> Mapping[Place, tuple[int, int]]:
+        """What an adapter can change, and what each takes and gives; from any thread."""
+        if self._projections is None:
+            found = find_projections(self._read())
+            self._projections = {place: sizes(product) for place, product in found.items()}
+        return self._projections
+
+    def adapted(self, places: frozenset[Place]) -> AdaptedGraph:
+        """A graph in which these projections can be changed; takes as long as the engine's start."""
+        model = add_adapters(self._read(), places, self._adapter_type)
+        return AdaptedGraph(_compile(self._core, model, self._options), self._cache_tensors, places)
+
+    def bank(self, slots: int, rank: int, places: Collection[Place]) -> Bank:
+        there = self.projections()
+        return Bank(slots, rank, {place: there[place] for place in places}, self._adapter_type)
+
+    @property
+    def _adapter_type(self) -> ov.Type:
+        """What this CPU computes in, so that nothing is converted in a step."""
+        kind = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        return kind if kind in (ov.Type.bf16, ov.Type.f16) else ov.Type.f32
 
 
 def _prepare(model: ov.Model, name: str) -> ov.Model:

@@ -27,6 +27,13 @@ class NativeOptions(BaseModel):
     )
     max_context: int = Field(default=0, ge=0, description="Longest prompt and answer together; 0 is the model's own.")
     prefix_caching: bool = Field(default=True, description="Share the KV blocks of equal prefixes within a tenant.")
+    adapters: int = Field(
+        default=32,
+        ge=0,
+        le=1024,
+        description="Adapters in memory, and so in one batch; others are on disk. 0: none.",
+    )
+    adapter_rank: int = Field(default=64, ge=1, le=1024, description="Largest rank of an adapter.")
     deterministic: bool = Field(
         default=False,
         description="float32 throughout: the same text whatever shares the batch. Measured beside the defaults, a step "

@@ -32,6 +32,12 @@ class Sequence:
         return self.request.lane
 
     @property
+    def salt(self) -> bytes:
+        """An adapter's keys and values are its own."""
+        adapter = self.request.adapter
+        return self.request.salt + b"\0" + adapter.encode() if adapter else self.request.salt
+
+    @property
     def emitted(self) -> int:
         """Tokens of the answer so far, those from before a resume included."""
         return len(self.tokens) - len(self.request.prompt)

@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from pileus.core.errors import Unavailable
-from pileus.core.ports import ReplicaSink
+from pileus.core.ports import AdapterSource, ReplicaSink
 from pileus.core.records import Capabilities, Credit, EngineRequest, EngineStats
 from pileus.engines.replica import wire
 from pileus.engines.replica.loans import Loan, Loans
@@ -66,6 +66,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self._greeted: asyncio.Future[wire.Hello] = loop.create_future()
         self._rated: tuple[float, EngineStats] | None = None  # where the present interval began
         self._told: asyncio.Future[None] | None = None  # done by the next `Stats`
+        self._adapting: dict[int, asyncio.Future[dict[str, str]]] = {}  # by the frame's number
+        self._last_adapting = 0
         self._inbox = wire.FrameBuffer()
         self._open: dict[int, _Open] = {}
         self._last_id = 0
@@ -131,7 +133,13 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self._unseen_slots += needs.slots
         self._unseen_blocks += needs.kv_blocks
         numbered = EngineRequest(
-            request_id, request.prompt, request.params, request.choices, request.salt, request.lane
+            request_id,
+            request.prompt,
+            request.params,
+            request.choices,
+            request.salt,
+            request.lane,
+            request.adapter,
         )
         self._transport.write(wire.pack(wire.Submit(self.epoch, numbered)))
         return request_id
@@ -145,6 +153,17 @@ class ReplicaLink(asyncio.BufferedProtocol):
         """End one choice of a request that goes on; its sink hears of the `cancelled` finish."""
         if request_id in self._open and self._transport:
             self._transport.write(wire.pack(wire.Cancel(request_id, choice)))
+
+    async def adapt(self, load: Sequence[AdapterSource], unload: Sequence[str] = ()) -> dict[str, str]:
+        """Have the replica take requests for these adapters, and none for those. Returns the reasons of those that it
+        refuses, by id. Raises `Unavailable` when it is lost."""
+        if self._transport is None:
+            raise Unavailable(f"replica {self.replica}: {self.lost.result()}", retry_after_s=1.0)
+        self._last_adapting = number = self._last_adapting + 1
+        done: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self._adapting[number] = done
+        self._transport.write(wire.pack(wire.Adapter(number, tuple(load), tuple(unload))))
+        return await done
 
     def figures(self) -> "asyncio.Future[None]":
         """Done when the replica next tells its figures. From within a sink's `on_finish`: they count that request."""
@@ -219,6 +238,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
         elif isinstance(frame, wire.Drain):
             self.draining = True
             self._changed()
+        elif isinstance(frame, wire.Adapted):
+            done = self._adapting.pop(frame.number, None)
+            if done is not None and not done.done():
+                done.set_result(dict(frame.refused))
         elif isinstance(frame, wire.Hello):
             self._on_hello(frame)
 
@@ -269,6 +292,10 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self.lost.set_result(reason)
         if not self._greeted.done():
             self._greeted.set_exception(Unavailable(f"replica {self.replica}: {reason}", retry_after_s=1.0))
+        for done in self._adapting.values():
+            if not done.done():
+                done.set_exception(Unavailable(f"replica {self.replica}: {reason}", retry_after_s=1.0))
+        self._adapting.clear()
         self._changed()  # first, so that no request that is told here comes back to this link
         requests, self._open = self._open, {}
         for request in requests.values():

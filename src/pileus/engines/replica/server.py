@@ -4,6 +4,7 @@
         replica.deliver(output)
                                           the thread "replica-io": takes submits and cancels, and sends what a
                                           socket did not take at once
+                                          the thread "replica-adapters": has adapters loaded, which may read a disk
 
 A gateway that reads too slowly, breaks the protocol or goes away loses its connection; its requests are cancelled on
 the engine, and nobody else notices. See `wire` for the frames.
@@ -17,12 +18,15 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import structlog
 
-from pileus.core.ports import Engine
+from pileus.core.errors import ModelRefused
+from pileus.core.ports import AdaptableEngine, Engine
 from pileus.core.records import FinishReason, StepOutput
 from pileus.engines.replica import wire
 from pileus.engines.replica.switchboard import Gateway, Switchboard
@@ -67,6 +71,7 @@ class Replica:
         self._waker, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="replica-io", daemon=True)
+        self._adapting = ThreadPoolExecutor(1, thread_name_prefix="replica-adapters")
         self._log = log.bind(replica=replica)
 
     def start(self) -> None:
@@ -97,6 +102,7 @@ class Replica:
         self._closing = True
         self._wake()
         self._thread.join()
+        self._adapting.shutdown(cancel_futures=True)
         self._waker.close()
         self._woken.close()
 
@@ -170,8 +176,29 @@ class Replica:
         if isinstance(frame, wire.Submit):
             if request := self._switchboard.enter(gateway, frame):
                 self._engine.submit(request)
+        elif isinstance(frame, wire.Adapter):
+            self._adapting.submit(self._adapt, gateway, frame)
         elif frame.request in gateway.unfinished:
             self._engine.cancel(frame.request, frame.choice)
+
+    def _adapt(self, gateway: Gateway, frame: wire.Adapter) -> None:
+        refused = []
+        if not self._engine.capabilities().adapters:
+            refused = [(source.id, "this engine has no adapters") for source in frame.load]
+        else:
+            engine = cast(AdaptableEngine, self._engine)
+            for adapter in frame.unload:
+                engine.unload_adapter(adapter)
+            for source in frame.load:
+                try:
+                    engine.load_adapter(source)
+                except ModelRefused as error:
+                    refused.append((source.id, error.message))
+                except Exception as error:  # this thread's edge: one bad file must not keep the answer for the others
+                    log.exception("adapter_not_loaded", replica=self._replica, adapter=source.id)
+                    refused.append((source.id, f"it cannot be loaded ({type(error).__name__})"))
+        answer = wire.Adapted(self._switchboard.epoch, frame.number, tuple(refused))
+        self._switchboard.send(gateway, answer)
 
     def _part(self, gateway: Gateway, reason: str) -> None:
         """End the connection, and all that was asked for on it."""

@@ -135,6 +135,11 @@ class Switchboard:
         with self._lock:
             self._send_all(wire.Stats(self.epoch, stats()))
 
+    def send(self, gateway: Gateway, frame: wire.Up) -> None:
+        """To one gateway; from any thread."""
+        with self._lock:
+            self._send(gateway, frame)
+
     def drain(self) -> None:
         """From now on refuse every submit."""
         with self._lock:

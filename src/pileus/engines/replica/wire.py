@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from pileus.core.errors import OperatorError
+from pileus.core.ports import AdapterSource
 from pileus.core.records import Capabilities, Credit, Emission, EngineRequest, EngineStats, Finish, Started
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_FRAME_BYTES = 8 << 20
 ID_BITS = 32  # of a request id that a gateway chooses; the bits above are its connection's number
 
@@ -45,6 +46,15 @@ class Cancel(Struct, frozen=True, array_like=True, tag=2):
 
     request: int
     choice: int | None = None
+
+
+class Adapter(Struct, frozen=True, array_like=True, tag=3):
+    """Take requests for these adapters from now on, and none for those. Answered by `Adapted` with this number; what
+    is said on one connection is done in its order."""
+
+    number: int
+    load: tuple[AdapterSource, ...] = ()
+    unload: tuple[str, ...] = ()  # ids
 
 
 # --- up: replica -> gateway -----------------------------------------------------------------------------------------
@@ -99,8 +109,16 @@ class Drain(Struct, frozen=True, array_like=True, tag=21):
     epoch: int
 
 
-Down = Submit | Cancel
-Up = Hello | Step | Grant | Stats | Lost | Drain
+class Adapted(Struct, frozen=True, array_like=True, tag=22):
+    """What an `Adapter` asked for is done, but for those that are refused: each with the reason."""
+
+    epoch: int
+    number: int
+    refused: tuple[tuple[str, str], ...]  # id, reason
+
+
+Down = Submit | Cancel | Adapter
+Up = Hello | Step | Grant | Stats | Lost | Drain | Adapted
 
 _encoder = msgspec.msgpack.Encoder()
 decode_down = msgspec.msgpack.Decoder(Down).decode

@@ -109,4 +109,5 @@ class Forwarded:
             outcome=outcome,
             figures=figures,
             traceparent=asked.traceparent,
+            adapter=asked.adapter,
         )

@@ -230,7 +230,7 @@ class OwnerLink:
             self.directory.add(up.deployment, link)
         return link
 
-    def _on_news(self, frame: wire.Key | wire.Offer | wire.Withdraw | wire.Known) -> None:
+    def _on_news(self, frame: wire.News) -> None:
         if isinstance(frame, wire.Key):
             self._ring.put(frame.digest, frame.key)
         elif isinstance(frame, wire.Offer):
@@ -239,6 +239,8 @@ class OwnerLink:
         elif isinstance(frame, wire.Withdraw):
             self.directory.drop(frame.deployment)
             self.on_withdrawn(frame.deployment)
+        elif isinstance(frame, wire.Adapters):
+            self.directory.put_adapters(frame.deployment, frame.adapters)
         else:
             self.known.set()
 
@@ -291,4 +293,5 @@ def _admit(number: int, generation: Generation) -> wire.Admit:
         choices=generation.choices,
         max_answer_tokens=generation.max_answer_tokens,
         prefix=work.prefix,
+        adapter=work.adapter.name if work.adapter else "",
     )

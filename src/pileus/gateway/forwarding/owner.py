@@ -1,7 +1,7 @@
 """The owner's side: other gateway processes' requests stand in its queues beside its own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pileus.core.errors import ModelNotFound, PileusError
 from pileus.core.ports import RefusalSink
 from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.directory import ServingDirectory
-from pileus.fleet.records import DeploymentInfo
+from pileus.fleet.records import DeploymentInfo, ServedAdapter
 from pileus.gateway.forwarding import wire
 from pileus.gateway.forwarding.channel import Channel
 from pileus.gateway.forwarding.forwarded import Forwarded
@@ -127,6 +127,7 @@ class GatewayHub:
         directory.on_offered.append(self._on_offered)
         directory.on_dropped.append(self._on_dropped)
         directory.on_added.append(self._on_added)
+        directory.on_adapters.append(self._on_adapters)
         for name in directory.deployments():
             for link in directory.ready(name):
                 self._on_added(name, link)
@@ -149,6 +150,7 @@ class GatewayHub:
             member.channel.send(_key(entry))
         for name in self.directory.deployments():
             member.channel.send(self._offer(self.directory.resolve(name)))
+            member.channel.send(wire.Adapters(name, tuple(self.directory.adapters(name).values())))
         for up in self._replicas.values():
             member.channel.send(up)
         member.channel.send(wire.Known())
@@ -196,6 +198,9 @@ class GatewayHub:
 
     def _on_dropped(self, deployment: str) -> None:
         self._tell(wire.Withdraw(deployment))
+
+    def _on_adapters(self, deployment: str, adapters: Sequence[ServedAdapter]) -> None:
+        self._tell(wire.Adapters(deployment, tuple(adapters)))
 
     def _on_added(self, deployment: str, link: ReplicaLink) -> None:
         up = self._replicas[link] = wire.Up(deployment, link.replica, link.epoch, link.address)

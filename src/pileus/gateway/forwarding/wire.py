@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pileus.core.errors import Overloaded, PileusError, revive
 from pileus.core.records import AuditEvent, Lane
-from pileus.fleet.records import DeploymentInfo
+from pileus.fleet.records import DeploymentInfo, ServedAdapter
 from pileus.observability.figures import RequestFigures
 from pileus.store.tables import ApiKey
 
@@ -41,6 +41,7 @@ class Admit(Struct, frozen=True, array_like=True, tag=2):
     choices: int
     max_answer_tokens: int
     prefix: tuple[int, ...]
+    adapter: str = ""  # its name
 
 
 class Progress(Struct, frozen=True, array_like=True, tag=3):
@@ -166,8 +167,16 @@ class Displaced(Struct, frozen=True, array_like=True, tag=27):
     retry_after_s: float
 
 
+class Adapters(Struct, frozen=True, array_like=True, tag=28):
+    """The adapters that a deployment serves from now on: these, and no others."""
+
+    deployment: str
+    adapters: tuple[ServedAdapter, ...]
+
+
 FromGateway = Open | Admit | Progress | Requeue | Ended | TurnedDown
-FromOwner = Key | Offer | Withdraw | Up | Down | Known | Accepted | Refused | Placed | Preempt | Expired | Displaced
+News = Key | Offer | Withdraw | Adapters | Known
+FromOwner = News | Up | Down | Accepted | Refused | Placed | Preempt | Expired | Displaced
 
 decode_from_gateway = msgspec.msgpack.Decoder(FromGateway).decode
 decode_from_owner = msgspec.msgpack.Decoder(FromOwner).decode
