@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pileus.api import console, docs, health, jobs
-from pileus.api.admin import adapters, audit, backup, deployments, keys, status, usage, webhooks
+from pileus.api.admin import adapters, audit, backup, deployments, keys, status, traffic, usage, webhooks
 from pileus.api.admin import models as versions
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
@@ -53,6 +53,7 @@ def create_app(services: Services) -> FastAPI:
         *deployments.ROUTES,
         *versions.ROUTES,
         *adapters.ROUTES,
+        *traffic.ROUTES,
         *keys.ROUTES,
         *audit.ROUTES,
         *usage.ROUTES,

@@ -7,6 +7,8 @@ from pileus.background.service import BackgroundService
 from pileus.batch.service import BatchService
 from pileus.config.settings import Settings
 from pileus.core.ports import RefusalSink
+from pileus.evaluation.judging import Judge
+from pileus.evaluation.promotion import Promotions
 from pileus.files.service import FileService
 from pileus.fleet.adapters import Adapters
 from pileus.fleet.deployments import Deployments
@@ -63,6 +65,8 @@ class Services(EdgeServices):
     backups: Backups
     background: BackgroundService
     webhooks: WebhookService
+    promotions: Promotions
+    judge: Judge
     metrics: Metrics
     series: Series
     started_at: float  # wall clock

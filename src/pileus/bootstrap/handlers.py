@@ -13,6 +13,8 @@ from pileus.core.clock import SystemClock
 if TYPE_CHECKING:
     from pileus.config.settings import Settings
     from pileus.core.records import Principal
+    from pileus.evaluation.handler import Ground
+    from pileus.evaluation.recording import Sign
     from pileus.jobs.handler import Handler, Kind
 
 Opener = Callable[["Settings", Path, AsyncExitStack], "Awaitable[Opened]"]
@@ -34,16 +36,33 @@ def kinds(settings: "Settings") -> "list[Kind]":
     """All that this Pileus has."""
     from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
+    from pileus.evaluation.attention_records import AttentionSpec
+    from pileus.evaluation.recording import record_evaluation, verdict_recorder
+    from pileus.evaluation.records import EvaluationSpec, GateSpec
     from pileus.jobs.handler import Kind
     from pileus.models.registry import register_made
     from pileus.webhooks.delivery import KIND as WEBHOOK
 
     return [
         *(Kind(name=name, on_ended=register_made) for name in _MODULES),
+        Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
+        Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
+        Kind(name="attention", spec=AttentionSpec),
         batch_kind(settings.batches),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
         Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
     ]
+
+
+def _signer(settings: "Settings") -> "Sign":
+    """What signs verdicts, in the process that owns the data folder."""
+
+    def sign(body: bytes) -> bytes:
+        from pileus.security.pepper import Pepper
+
+        return Pepper.load(settings.data_dir, may_make=False).verdict_signature(body)
+
+    return sign
 
 
 async def open_handler(kind: str, settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
@@ -111,6 +130,51 @@ async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExit
     return Opened(courier)
 
 
+async def _open_evaluate(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
+    from pileus.evaluation.handler import EvaluationHandler
+
+    ground, lost = await _ground(settings, scheduling, stack)
+    return Opened(EvaluationHandler(ground), lost)
+
+
+async def _open_gate(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
+    from pileus.evaluation.handler import GateHandler
+
+    ground, lost = await _ground(settings, scheduling, stack)
+    return Opened(GateHandler(ground), lost)
+
+
+async def _open_attention(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
+    from pileus.bootstrap.local import open_catalogue
+    from pileus.evaluation.attention_handler import AttentionHandler
+
+    return Opened(AttentionHandler(settings, lambda name: open_catalogue(settings).require(name).path))
+
+
+async def _ground(
+    settings: "Settings", scheduling: Path, stack: AsyncExitStack
+) -> "tuple[Ground, asyncio.Future[str]]":
+    """What evaluations stand on: the owner's queues, and the models folder."""
+    from pileus.bootstrap.local import open_catalogue
+    from pileus.bootstrap.member import expire_keys, join
+    from pileus.evaluation.asking import PipelineAsker
+    from pileus.evaluation.handler import Ground, measure_in_child
+
+    member = await join(settings, scheduling)
+    stack.push_async_callback(member.owner.close)
+    expiring = asyncio.create_task(expire_keys(member.ring))
+    stack.callback(expiring.cancel)
+    catalogue = open_catalogue(settings)
+    ground = Ground(
+        asker=lambda principal: PipelineAsker(member.pipeline, principal),
+        principal=member.ring.holder,
+        directory=member.owner.directory,
+        folder=lambda name: catalogue.require(name).path,
+        measure=measure_in_child(settings),
+    )
+    return ground, member.owner.lost
+
+
 def _open_child(module: str) -> Opener:
     async def open_handler(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
         from pileus.jobs.child import run_child
@@ -122,6 +186,11 @@ def _open_child(module: str) -> Opener:
 
 # Kinds of jobs that compute in a process of their own, which may import what no other process does.
 _MODULES: Mapping[str, str] = {}
-_OPENERS: Mapping[str, Opener] = {"background": _open_background, "batch": _open_batch, "webhook": _open_webhook} | {
-    name: _open_child(module) for name, module in _MODULES.items()
-}
+_OPENERS: Mapping[str, Opener] = {
+    "attention": _open_attention,
+    "background": _open_background,
+    "batch": _open_batch,
+    "evaluate": _open_evaluate,
+    "gate": _open_gate,
+    "webhook": _open_webhook,
+} | {name: _open_child(module) for name, module in _MODULES.items()}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pileus.bootstrap.workshop import LocalWorkshop
     from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
+    from pileus.evaluation.judging import Judge
+    from pileus.evaluation.promotion import Promotions
     from pileus.files.service import FileService
     from pileus.fleet.adapters import Adapters
     from pileus.fleet.autoscaler import Autoscaler
@@ -63,6 +65,8 @@ class House(Struct, frozen=True, kw_only=True):
     batches: "BatchService"
     background: "BackgroundService"
     webhooks: "WebhookService"
+    judge: "Judge"
+    promotions: "Promotions"
     security: "Security"
     pipeline: "Pipeline"
     scheduling: "SchedulingOwner"
@@ -206,6 +210,23 @@ def make_webhooks(settings: "Settings", store: "Store", jobs: "JobService", secu
     return WebhookService(store, jobs, security.webhook_secret, resolve, SystemClock())
 
 
+def make_judge(settings: "Settings", store: "Store", security: "Security") -> "Judge":
+    """Who knows what the gate has said."""
+    from pileus.evaluation.judging import Judge
+
+    catalogue = open_catalogue(settings)
+    return Judge(store, security.verdict_signature, lambda model: catalogue.require(model).path)
+
+
+def make_promotions(store: "Store", fleet: "Fleet", judge: "Judge", metrics: "Metrics") -> "Promotions":
+    """Who moves public names."""
+    from pileus.evaluation.promotion import Promotions
+
+    promotions = Promotions(store, fleet.directory, judge, metrics, fleet.tell, SystemClock())
+    promotions.open()
+    return promotions
+
+
 def make_api(house: House) -> "ApiServer":
     """The HTTP server over everything else."""
     from pileus.api.app import create_app
@@ -227,6 +248,8 @@ def make_api(house: House) -> "ApiServer":
         batches=house.batches,
         background=house.background,
         webhooks=house.webhooks,
+        judge=house.judge,
+        promotions=house.promotions,
         ring=security.keys.ring,
         refusals=security.audit,
         refusal_counter=house.metrics,

@@ -129,6 +129,8 @@ class _Server:
         deployments = parts.make_acts(settings, self._plan, fleet, self._store)
         autoscaler = parts.make_autoscaler(fleet, scheduling, metrics)
         files = parts.make_files(settings, self._store)
+        judge = parts.make_judge(settings, self._store, security)
+        promotions = await asyncio.to_thread(parts.make_promotions, self._store, fleet, judge, metrics)
         jobs = JobsPart(settings, self._store, kinds(settings), run_dir)
         jobs.service.on_ended.append(adapters.on_job_ended)
         house = parts.House(
@@ -142,6 +144,8 @@ class _Server:
             batches=parts.make_batches(settings, self._store, jobs.service),
             background=parts.make_background(settings, jobs.service),
             webhooks=parts.make_webhooks(settings, self._store, jobs.service, security),
+            judge=judge,
+            promotions=promotions,
             security=security,
             pipeline=pipeline,
             scheduling=scheduling,
@@ -154,7 +158,7 @@ class _Server:
         if len(listening) > 1:
             front = SharedFront(settings, server, hub, listening, run_dir / SCHEDULING_SOCKET, run_dir)
         self._watch_signals(front)
-        forever = (_sample(series), security.run(), autoscaler.run(), files.run(), jobs.run())
+        forever = (_sample(series), security.run(), autoscaler.run(), files.run(), promotions.run(), jobs.run())
         try:
             async with await hub.serve(run_dir / SCHEDULING_SOCKET), await jobs.serve():
                 await self._run(front, jobs, self._announce(fleet, front, listening[0]), *forever)

@@ -40,6 +40,7 @@ class Client:
         if not re.fullmatch(r"https?://[^\s/]+\S*", url):
             raise OperatorError(f"{url!r} is no server's address: it looks like {DEFAULT_URL}")
         self.url = url.rstrip("/")
+        self.key = key
         self._http = httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"},

@@ -20,6 +20,7 @@ from pileus.cli import (
     chat,
     config,
     deployments,
+    evaluate,
     gateway,
     job_worker,
     jobs,
@@ -28,6 +29,7 @@ from pileus.cli import (
     serve,
     simulate,
     status,
+    traffic,
     usage,
     version,
     webhooks,
@@ -65,6 +67,11 @@ app.command("undeploy")(deployments.undeploy)
 app.command("scale")(deployments.scale)
 app.command("restart")(deployments.restart)
 app.command("logs")(deployments.logs)
+app.command("eval")(evaluate.evaluate)
+app.command("gate")(evaluate.gate)
+app.command("promote")(traffic.promote)
+app.command("rollback")(traffic.rollback)
+app.command("traffic")(traffic.traffic)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")

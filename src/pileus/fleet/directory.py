@@ -8,6 +8,7 @@ from typing import Protocol
 from pileus.core.errors import ConfigError, ModelNotFound
 from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.records import DeploymentInfo, DeploymentStatus, ServedAdapter, Target
+from pileus.scheduling.traffic import Arm, choose
 
 Listener = Callable[[Mapping[ReplicaLink, bool]], None]
 
@@ -17,12 +18,21 @@ class Directory(Protocol):
 
     def deployments(self) -> tuple[str, ...]: ...
 
-    def resolve(self, name: str) -> DeploymentInfo:
-        """The deployment of this name or alias. Raises `ModelNotFound`."""
+    def resolve(self, name: str, key: Callable[[], str] = str) -> DeploymentInfo:
+        """Who answers what is asked of this name: a public name's deployments have shares of the keys; else the
+        deployment of this name or alias. Raises `ModelNotFound`."""
         ...
 
-    def find(self, name: str, tenant: str) -> Target:
-        """What a request of that tenant means by this name: a deployment, or `deployment:adapter`. Raises
+    def info(self, deployment: str) -> DeploymentInfo:
+        """A deployment by its own name. Raises `ModelNotFound`."""
+        ...
+
+    def public_names(self) -> tuple[str, ...]:
+        """Those whose requests are shared out."""
+        ...
+
+    def find(self, name: str, tenant: str, key: Callable[[], str] = str) -> Target:
+        """What a request of that tenant means by this name: as `resolve`, or `deployment:adapter`. Raises
         `ModelNotFound`, also for an adapter of another tenant."""
         ...
 
@@ -62,6 +72,7 @@ class ServingDirectory:
     ) -> None:
         self.on_offered: list[Callable[[DeploymentInfo], None]] = []  # called with what is new or has changed
         self.on_dropped: list[Callable[[str], None]] = []
+        self.on_routed: list[Callable[[str, tuple[Arm, ...]], None]] = []  # with a public name's new arms; () is none
         self.on_added: list[Callable[[str, ReplicaLink], None]] = []  # called before a request may go to that replica
         self.on_adapters: list[Callable[[str, Sequence[ServedAdapter]], None]] = []  # called with all that it has now
         self._adapters: dict[str, dict[str, ServedAdapter]] = {}
@@ -70,6 +81,7 @@ class ServingDirectory:
         self._starting_s = starting_s
         self._deployments: dict[str, DeploymentInfo] = {}
         self._names: dict[str, DeploymentInfo] = {}  # aliases too
+        self._traffic: dict[str, tuple[Arm, ...]] = {}
         self._ready: dict[str, tuple[ReplicaLink, ...]] = {}
         self._serving: set[ReplicaLink] = set()
         self._subscribers: defaultdict[str, list[Listener]] = defaultdict(list)
@@ -82,25 +94,36 @@ class ServingDirectory:
     def deployments(self) -> tuple[str, ...]:
         return tuple(self._deployments)
 
-    def resolve(self, name: str) -> DeploymentInfo:
+    def resolve(self, name: str, key: Callable[[], str] = str) -> DeploymentInfo:
+        if arms := self._traffic.get(name):
+            chosen = choose(name, arms, key() if len(arms) > 1 else "", self._deployments.__contains__)
+            if chosen is not None:
+                return self._deployments[chosen]
         try:
             return self._names[name]
         except KeyError:
-            offered = ", ".join(self._names) or "none at present"
+            offered = ", ".join(dict.fromkeys((*self._traffic, *self._names))) or "none at present"
             raise ModelNotFound(f"the model {name!r} does not exist; there is: {offered}", param="model") from None
 
-    def find(self, name: str, tenant: str) -> Target:
-        if (info := self._names.get(name)) is not None:
-            return Target(info)
+    def find(self, name: str, tenant: str, key: Callable[[], str] = str) -> Target:
         above, _, below = name.rpartition(":")
-        if (info := self._names.get(above)) is not None:
+        if name not in self._traffic and name not in self._names and (info := self._names.get(above)) is not None:
             adapter = self._adapters.get(info.name, {}).get(below)
             if adapter is not None and adapter.tenant in ("", tenant):
                 return Target(info, adapter)
-        return Target(self.resolve(name))
+        return Target(self.resolve(name, key))
 
     def adapters(self, deployment: str) -> Mapping[str, ServedAdapter]:
         return self._adapters.get(deployment, {})
+
+    def info(self, deployment: str) -> DeploymentInfo:
+        try:
+            return self._deployments[deployment]
+        except KeyError:
+            raise ModelNotFound(f"there is no deployment {deployment!r}", param="model") from None
+
+    def public_names(self) -> tuple[str, ...]:
+        return tuple(self._traffic)
 
     def ready(self, deployment: str) -> Sequence[ReplicaLink]:
         return self._ready.get(deployment, ())
@@ -150,6 +173,19 @@ class ServingDirectory:
         self._subscribers.pop(deployment, None)
         for callback in self.on_dropped:
             callback(deployment)
+
+    def route(self, name: str, arms: tuple[Arm, ...]) -> None:
+        """Share out what is asked of that name, from now on; without arms, it is a name as any other."""
+        if arms:
+            self._traffic[name] = arms
+        else:
+            self._traffic.pop(name, None)
+        for callback in self.on_routed:
+            callback(name, arms)
+
+    def arms(self, name: str) -> tuple[Arm, ...]:
+        """Of a public name; none of any other."""
+        return self._traffic.get(name, ())
 
     def add(self, deployment: str, link: ReplicaLink) -> None:
         """Requests may go to this replica, until it drains, is lost, or is removed."""

@@ -27,6 +27,9 @@ class EventKind(StrEnum):
     ROLL_ENDED = "roll_ended"
     DEPLOYED = "deployed"
     UNDEPLOYED = "undeployed"
+    PROMOTED = "promoted"  # it has all requests of a public name
+    CANARY = "canary"  # it has a share of them, or more of it
+    ROLLED_BACK = "rolled_back"  # it has none of them any more
     DEPLOY_FAILED = "deploy_failed"
     SCALE_FAILED = "scale_failed"
     RESTART_FAILED = "restart_failed"

@@ -61,7 +61,7 @@ class Pipeline:
         """
         began = self._clock.monotonic()
         _check_rights(principal, request)
-        target = self._directory.find(request.model, principal.tenant)
+        target = self._directory.find(request.model, principal.tenant, lambda: _conversation(principal, request))
         deployment, adapter = target.deployment, target.adapter
         served = self._served[deployment.name]
         tokenizer, scheduler = served.tokenizer, served.scheduler
@@ -131,6 +131,16 @@ class Pipeline:
             logprobs=options.logprobs,
             stop_ids=() if options.ignore_eos else tokenizer.stop_ids,
         )
+
+
+def _conversation(principal: Principal, request: GenerationRequest) -> str:
+    """What stays the same as a conversation goes on, so that it stays with one deployment: whose it is, and how it
+    begins, up to the first thing that a person said. What is no conversation has its id alone."""
+    if not request.messages:
+        return request.id
+    roles = [message.role for message in request.messages]
+    begins = request.messages[: roles.index("user") + 1 if "user" in roles else 1]
+    return "\0".join((principal.tenant, *(part for each in begins for part in (each.role, each.content))))
 
 
 def _check_rights(principal: Principal, request: GenerationRequest) -> None:

@@ -79,7 +79,7 @@ class OwnScheduler:
     def reserve(self, item: Dispatched, principal: Principal) -> Admitted:
         """Its worst case; wakes what sleeps. Raises `QuotaExceeded`."""
         name = self.dispatcher.deployment
-        price = self._directory.resolve(name).price
+        price = self._directory.info(name).price
         answer_tokens = item.max_answer_tokens * item.choices
         reservation = self._settlement.reserve(principal, price, item.prompt_tokens, answer_tokens)
         self._directory.wake(name)

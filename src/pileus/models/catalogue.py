@@ -61,6 +61,16 @@ class Catalogue:
         """The artefact if it is here; not verified (see `artefact.verify`)."""
         return self._store.artefact(_checked(name))
 
+    def require(self, name: str) -> Artefact:
+        """The artefact, which is here. Raises `OperatorError`."""
+        artefact = self.installed(name)
+        if artefact is None:
+            known = name in self._known
+            raise (
+                OperatorError(f"{name} is not installed: `pileus models pull {name}`") if known else self._unknown(name)
+            )
+        return artefact
+
     def ensure(self, name: str, progress: Progress = silent) -> Artefact:
         """The artefact of that name: as installed, or pulled and converted now.
 

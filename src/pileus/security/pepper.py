@@ -27,6 +27,7 @@ class Pepper:
         self._salt_key = hmac.digest(secret, b"prefix-cache salt", "sha256")
         self._webhook_key = hmac.digest(secret, b"webhook signature", "sha256")
         self._signing_seed = hmac.digest(secret, b"model signature", "sha256")
+        self._verdict_key = hmac.digest(secret, b"gate verdict", "sha256")
 
     @classmethod
     def load(cls, data_dir: Path, *, may_make: bool = True) -> "Pepper":
@@ -67,6 +68,10 @@ class Pepper:
     def signer(self) -> Signer:
         """Who signs in this Pileus' name."""
         return Signer(self._signing_seed)
+
+    def verdict_signature(self, body: bytes) -> bytes:
+        """What shows that this Pileus itself came to a verdict: whoever writes into the database cannot make one."""
+        return hmac.digest(self._verdict_key, body, "sha256")
 
 
 def _make(path: Path) -> None:

@@ -32,6 +32,7 @@ class Security:
     salt: Callable[[str], bytes]  # of a tenant, for the prefix cache
     webhook_secret: Callable[[str], bytes]  # of a webhook's id
     signer: Signer
+    verdict_signature: Callable[[bytes], bytes]  # of a verdict's body
 
     @classmethod
     def open(cls, data_dir: Path, store: Store, clock: Clock) -> "Security":
@@ -41,7 +42,8 @@ class Security:
         ledger = UsageLedger(usage)
         keys = KeyService.open(store, pepper, ledger, clock)
         audit = AuditLog(store, clock)
-        return cls(keys, ledger, audit, usage, pepper.salt, pepper.webhook_secret, pepper.signer())
+        signatures = (pepper.signer(), pepper.verdict_signature)
+        return cls(keys, ledger, audit, usage, pepper.salt, pepper.webhook_secret, *signatures)
 
     async def run(self) -> None:
         """Close keys that expire, and write usage and refusals, every second until cancelled."""

@@ -84,6 +84,12 @@ class VersionTable:
         row = tx.execute(query.order_by(table.c.number.desc())).mappings().first()
         return None if row is None else _version(row)
 
+    def of_manifest(self, tx: Connection, sha256: str) -> list[Version]:
+        """All whose artefact's manifest has this digest, the latest first."""
+        table = schema.model_version
+        query = select(table).where(table.c.sha256 == sha256).order_by(table.c.created_at.desc())
+        return [_version(row) for row in tx.execute(query).mappings()]
+
     def change(self, tx: Connection, version_id: str, **values: Any) -> None:
         table = schema.model_version
         tx.execute(update(table).where(table.c.id == version_id).values(values))

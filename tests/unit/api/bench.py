@@ -21,6 +21,8 @@ from pileus.batch.service import BatchService
 from pileus.bootstrap.handlers import kinds
 from pileus.config.settings import Jobs, Settings
 from pileus.core.records import EngineStats
+from pileus.evaluation.judging import Judge
+from pileus.evaluation.promotion import Promotions
 from pileus.files.service import FileService
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
@@ -89,6 +91,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             store, [Kind(name=JOB_KIND, spec=CountSpec), *kinds(settings)], Jobs(), data_dir / "jobs", clock
         )
         webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
+        judge = Judge(store, Pepper(b"p" * 32).verdict_signature, lambda name: data_dir / "models" / name)
         services = Services(
             settings=settings,
             pipeline=cast(Any, pipeline),
@@ -109,6 +112,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             batches=BatchService(jobs, store, settings.batches, clock),
             background=BackgroundService(jobs, LocalBlobs(data_dir / "blobs"), settings.background, clock),
             webhooks=webhooks,
+            judge=judge,
+            promotions=Promotions(store, directory, judge, metrics, _tell, clock),
             backups=Backups(Source(data_dir=data_dir, version="1.2.3", files=(), models="models"), nullcontext, clock),
             metrics=metrics,
             series=Series(metrics),
@@ -145,6 +150,10 @@ async def listening(bench: Bench, drain_s: float = 20.0) -> AsyncIterator[int]:
         finally:
             server.should_exit = True
             await serving
+
+
+def _tell(*what: Any, **more: Any) -> None:
+    """There is no fleet that would note it."""
 
 
 def _status() -> list[DeploymentStatus]:

@@ -241,6 +241,8 @@ class OwnerLink:
             self.on_withdrawn(frame.deployment)
         elif isinstance(frame, wire.Adapters):
             self.directory.put_adapters(frame.deployment, frame.adapters)
+        elif isinstance(frame, wire.Route):
+            self.directory.route(frame.name, frame.arms)
         else:
             self.known.set()
 

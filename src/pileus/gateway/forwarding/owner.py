@@ -128,6 +128,7 @@ class GatewayHub:
         directory.on_dropped.append(self._on_dropped)
         directory.on_added.append(self._on_added)
         directory.on_adapters.append(self._on_adapters)
+        directory.on_routed.append(lambda name, arms: self._tell(wire.Route(name, arms)))
         for name in directory.deployments():
             for link in directory.ready(name):
                 self._on_added(name, link)
@@ -149,10 +150,12 @@ class GatewayHub:
         for entry in self._ring:
             member.channel.send(_key(entry))
         for name in self.directory.deployments():
-            member.channel.send(self._offer(self.directory.resolve(name)))
+            member.channel.send(self._offer(self.directory.info(name)))
             member.channel.send(wire.Adapters(name, tuple(self.directory.adapters(name).values())))
         for up in self._replicas.values():
             member.channel.send(up)
+        for name in self.directory.public_names():
+            member.channel.send(wire.Route(name, self.directory.arms(name)))
         member.channel.send(wire.Known())
 
     def request(self, channel: "Channel[wire.FromGateway]", asked: wire.Admit) -> Forwarded:

@@ -12,6 +12,7 @@ from pileus.core.errors import Overloaded, PileusError, revive
 from pileus.core.records import AuditEvent, Lane
 from pileus.fleet.records import DeploymentInfo, ServedAdapter
 from pileus.observability.figures import RequestFigures
+from pileus.scheduling.traffic import Arm
 from pileus.store.tables import ApiKey
 
 # --- up: gateway -> owner -------------------------------------------------------------------------------------------
@@ -174,8 +175,15 @@ class Adapters(Struct, frozen=True, array_like=True, tag=28):
     adapters: tuple[ServedAdapter, ...]
 
 
+class Route(Struct, frozen=True, array_like=True, tag=29):
+    """A public name's requests go to these deployments; without any, it is a name as any other."""
+
+    name: str
+    arms: tuple[Arm, ...]
+
+
 FromGateway = Open | Admit | Progress | Requeue | Ended | TurnedDown
-News = Key | Offer | Withdraw | Adapters | Known
+News = Key | Offer | Withdraw | Adapters | Route | Known
 FromOwner = News | Up | Down | Accepted | Refused | Placed | Preempt | Expired | Displaced
 
 decode_from_gateway = msgspec.msgpack.Decoder(FromGateway).decode

@@ -1,0 +1,115 @@
+"""What `pileus eval`, `gate` and `explain` share: a server to ask, a job to watch, and deployments for a while."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from pileus.cli import output
+from pileus.cli.client import KEY_VARIABLE, Client
+from pileus.cli.config import load
+from pileus.cli.progress import Bars
+from pileus.cli.watch import JOBS_PATH, demand_success, watch_job
+from pileus.core.errors import OperatorError
+
+_DEPLOYMENTS = "/admin/v1/deployments"
+_LOOK_S = 0.25
+
+
+@contextmanager
+def server(
+    url: str, data: Path | None, config: Path | None, *, alone: bool, names: tuple[str, ...]
+) -> Iterator[Client]:
+    """The running one, where there is a key; else one for this command. That one deploys what the settings name, if one
+    of these names is among it."""
+    if not alone and os.environ.get(KEY_VARIABLE):
+        with Client(url) as client:
+            yield client
+        return
+    from pileus.bootstrap.alone import serve_alone
+
+    loaded = load(config, {"data_dir": data})
+    offered = {name for each in loaded.settings.deployment for name in (each.name, *each.aliases)}
+    deploys = bool(offered.intersection(names))
+    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=deploys) as (own_url, secret):
+        bars.finish()
+        with Client(own_url, secret) as client:
+            yield client
+
+
+def run_job(client: Client, kind: str, spec: dict[str, Any], title: str) -> dict[str, Any]:
+    """Its result, once it has ended. Raises `OperatorError` where it failed."""
+    job = client.post(JOBS_PATH, {"kind": kind, "spec": spec})
+    demand_success(watch_job(client, job["id"], title))
+    found: dict[str, Any] = client.get(f"/admin/v1/evaluations/{job['id']}")["result"]
+    return found
+
+
+@contextmanager
+def served(client: Client, *models: str, by_model: bool = False) -> Iterator[list[str]]:
+    """For each, a deployment that answers: one that there is, by its name or alias or, with `by_model`, by the model
+    that it serves; else one that is deployed for this command, and undeployed in the end."""
+    with ExitStack() as stack:
+        yield [_answering(client, stack, model, by_model=by_model) for model in models]
+
+
+def _answering(client: Client, stack: ExitStack, model: str, *, by_model: bool) -> str:
+    deployments = client.get(_DEPLOYMENTS)["data"]
+    for each in deployments:
+        if each["model"] == model if by_model else model in (each["name"], *each["aliases"]):
+            return str(each["name"])
+    if not by_model and client.find(f"/v1/models/{model}") is not None:  # a public name
+        return model
+    name = f"eval-{model}"[:64]
+    client.put(f"{_DEPLOYMENTS}/{name}", {"name": name, "model": model})
+    stack.callback(client.delete, f"{_DEPLOYMENTS}/{name}")
+    _wait_ready(client, name)
+    return name
+
+
+def _wait_ready(client: Client, name: str) -> None:
+    with Bars() as bars:
+        while (found := client.find(f"{_DEPLOYMENTS}/{name}")) is not None:
+            act = found["act"] or {"ended": True, "error": ""}
+            if act.get("error"):
+                raise OperatorError(act["error"])
+            if act["ended"] and found["ready"]:
+                return
+            bars(f"deploying {name}", act.get("done", 0), act.get("total", 0))
+            sleep(_LOOK_S)
+    raise OperatorError(f"{name} was undeployed meanwhile")
+
+
+def task_specs(
+    tasks: list[str] | None, *, metrics: list[str] | None, limit: int, max_tokens: int, raw: bool
+) -> list[dict[str, Any]]:
+    """`PATH`, or `FORMAT=PATH`, as specs."""
+    found = []
+    for text in tasks or []:
+        form, equals, path = text.partition("=")
+        if not equals or "/" in form:
+            form, path = "", text
+        spec: dict[str, Any] = {"path": str(existing(Path(path))), "format": form, "limit": limit, "raw": raw}
+        found.append(spec | {"metrics": metrics or [], "max_tokens": max_tokens})
+    return found
+
+
+def existing(path: Path) -> Path:
+    """As the server finds it. Raises `OperatorError`."""
+    if not path.is_file():
+        raise OperatorError(f"there is no file {path}")
+    return path.resolve()
+
+
+def save(out: Path | None, name: str, report: str, result: dict[str, Any]) -> None:
+    """As `NAME.md` and `NAME.json` in a folder."""
+    if out is None:
+        return
+    from json import dumps
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.md").write_text(report, encoding="utf-8")
+    (out / f"{name}.json").write_text(dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    output.note(f"saved: {out / name}.md and .json")
