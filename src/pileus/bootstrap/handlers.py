@@ -36,6 +36,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     """All that this Pileus has."""
     from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
+    from pileus.compression.spec import CompressSpec
     from pileus.evaluation.attention_records import AttentionSpec
     from pileus.evaluation.recording import record_evaluation, verdict_recorder
     from pileus.evaluation.records import EvaluationSpec, GateSpec
@@ -44,10 +45,10 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.webhooks.delivery import KIND as WEBHOOK
 
     return [
-        *(Kind(name=name, on_ended=register_made) for name in _MODULES),
+        Kind(name="attention", spec=AttentionSpec),
+        Kind(name="compress", spec=CompressSpec, on_ended=register_made),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
-        Kind(name="attention", spec=AttentionSpec),
         batch_kind(settings.batches),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
         Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
@@ -185,7 +186,9 @@ def _open_child(module: str) -> Opener:
 
 
 # Kinds of jobs that compute in a process of their own, which may import what no other process does.
-_MODULES: Mapping[str, str] = {}
+_MODULES: Mapping[str, str] = {
+    "compress": "pileus.compression.process",
+}
 _OPENERS: Mapping[str, Opener] = {
     "attention": _open_attention,
     "background": _open_background,

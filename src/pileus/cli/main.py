@@ -18,6 +18,7 @@ from pileus.cli import (
     backup,
     batch,
     chat,
+    compress,
     config,
     deployments,
     evaluate,
@@ -28,6 +29,7 @@ from pileus.cli import (
     models,
     serve,
     simulate,
+    speed,
     status,
     traffic,
     usage,
@@ -58,6 +60,8 @@ app.command("chat")(chat.chat)
 app.add_typer(batch.app, name="batch")
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
+app.command("compress")(compress.compress)
+app.command("speed")(speed.speed)
 app.command("simulate")(simulate.simulate)
 app.command("calibrate")(simulate.calibrate)
 app.command("ps")(status.ps)

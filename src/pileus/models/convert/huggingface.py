@@ -119,16 +119,20 @@ class FolderWeights:
     def has(self, name: str) -> bool:
         return name in self._tensors
 
+    def names(self) -> list[str]:
+        return sorted(self._tensors)
+
+    def dense(self, name: str) -> NDArray[np.float32]:
+        """A matrix or a vector in float32."""
+        return _float32(self._tensors[name])
+
     def matrix(self, name: str) -> Dense:
         tensor = self._tensor(name, dimensions=2)
         kind, element = _TYPES[tensor.type]
         return Dense(tensor.data.view(kind).reshape(tensor.shape), element)
 
     def vector(self, name: str) -> NDArray[np.float32]:
-        tensor = self._tensor(name, dimensions=1)
-        if tensor.type == "BF16":
-            return (tensor.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return tensor.data.view(_TYPES[tensor.type][0]).astype(np.float32)
+        return _float32(self._tensor(name, dimensions=1))
 
     def _tensor(self, name: str, dimensions: int) -> SafeTensor:
         tensor = self._tensors.get(name)
@@ -137,6 +141,14 @@ class FolderWeights:
         if len(tensor.shape) != dimensions:
             raise ModelRefused(f"its tensor {name} has a wrong shape {tensor.shape}")
         return tensor
+
+
+def _float32(tensor: SafeTensor) -> NDArray[np.float32]:
+    if tensor.type == "BF16":
+        values = (tensor.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = tensor.data.view(_TYPES[tensor.type][0]).astype(np.float32)
+    return values.reshape(tensor.shape)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Build tokenizer.json from a GGUF's metadata, equal to the one that Hugging Face publishes for the model.
+"""Build tokenizer.json from a GGUF's metadata, equal to the one that Hugging Face publishes for the model; and back.
 
 A GGUF carries the vocabulary, the merges and the kind of each token, and names the way text is split into words
 (`tokenizer.ggml.pre`); the patterns themselves are Hugging Face's, below.
@@ -8,7 +8,7 @@ from typing import Any
 
 from pileus.core.errors import ModelRefused
 
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # tokenizer.ggml.token_type
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # tokenizer.ggml.token_type
 
 _LETTER_RUNS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _OTHER_RUNS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -47,6 +47,44 @@ def build(metadata: dict[str, Any]) -> dict[str, Any]:
             "merges": [merge.split(" ", 1) for merge in metadata["tokenizer.ggml.merges"]],
         },
     }
+
+
+def take_apart(tokenizer: dict[str, Any], vocab_size: int) -> dict[str, Any]:
+    """The metadata of a GGUF that `build` makes such a tokenizer.json of; ids that no token has are unused ones.
+    Raises `ModelRefused` where it is no byte-level BPE, or splits text in a way that no GGUF has a name for."""
+    model = tokenizer["model"]
+    if model["type"] != "BPE":
+        raise ModelRefused(f"its tokenizer is of kind {model['type']!r}; byte-level BPE is supported")
+    tokens = [f"[PAD{index}]" for index in range(vocab_size)]
+    kinds = [_UNUSED] * vocab_size
+    for token, index in model["vocab"].items():
+        tokens[index], kinds[index] = token, _NORMAL
+    for entry in tokenizer["added_tokens"]:
+        tokens[entry["id"]] = entry["content"]
+        kinds[entry["id"]] = _CONTROL if entry["special"] else _USER_DEFINED
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": _name_of_splitter(tokenizer["pre_tokenizer"]),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.add_bos_token": (tokenizer["post_processor"] or {}).get("type") == "TemplateProcessing",
+    }
+
+
+def _name_of_splitter(pre_tokenizer: dict[str, Any] | None) -> str:
+    given = pre_tokenizer or {}
+    steps = given["pretokenizers"] if given.get("type") == "Sequence" else [given]
+    for name, known in _SPLITTERS.items():
+        if [_essence(step) for step in steps] == [_essence(step) for step in known]:
+            return name
+    raise ModelRefused("its text is split in a way that no GGUF has a name for")
+
+
+def _essence(step: dict[str, Any]) -> dict[str, Any]:
+    """What decides how text is split; `trim_offsets` does not."""
+    return {key: value for key, value in step.items() if key != "trim_offsets"}
 
 
 def _added(index: int, content: str, *, special: bool) -> dict[str, Any]:

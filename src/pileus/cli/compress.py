@@ -1,0 +1,148 @@
+"""`pileus compress`: a smaller or quicker model of one that is here, with a report of what that costs.
+
+With a key (`PILEUS_API_KEY`) the running server does it, as a job. Without one, a server is started for it, and ended
+with it; what was interrupted goes on by `pileus jobs resume` on a server, or with the next server of the data folder.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pileus.cli import output
+from pileus.cli.client import KEY_VARIABLE, Client
+from pileus.cli.config import load
+from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.progress import Bars
+from pileus.cli.watch import JOBS_PATH, demand_success, watch_job
+
+_FORMS = ("fp16", "int8", "int4", "full-int8", "pruned", "distilled")
+_TUNED = {"none": [], "awq": ["awq", "scale"], "scale": ["scale"], "gptq": ["gptq"], "awq-gptq": ["awq", "gptq"]}
+_FORGOTTEN = "say with --to what to make of it, or with --all to make one of each"
+
+
+def compress(
+    model: Annotated[str, typer.Argument(help="An installed model, as `pileus models list` shows it.")],
+    to: Annotated[str | None, typer.Option(help=f"What to make of it: {', '.join(_FORMS)}.")] = None,
+    name: Annotated[str | None, typer.Option(help="What it shall be called; MODEL-TO.")] = None,
+    target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",
+    tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "awq",
+    group: Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")] = 32,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")
+    ] = False,
+    prune_by: Annotated[str, typer.Option(help="What is pruned: channels, heads, magnitude or wanda.")] = "channels",
+    amount: Annotated[float, typer.Option(help="How much of it is pruned, 0 to 1.")] = 0.25,
+    layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is as many as the teacher's.")] = 0,
+    channels: Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")] = 200,
+    then: Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")] = "fp16",
+    everything: Annotated[bool, typer.Option("--all", help="One of each form, side by side in one report.")] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A text to calibrate and train on; else a built-in one.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="A text for the perplexity; else a built-in one.")] = None,
+    tokens: Annotated[int, typer.Option(min=2, help="Of that text, the last so many.")] = 6000,
+    rounds: Annotated[int, typer.Option(min=0, help="In which speed is measured; 0 measures none.")] = 3,
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder, where the model's own was not kept.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for the report; in the data folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for vLLM's weights.")] = None,
+    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    url: Url = DEFAULT_URL,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make a model smaller or quicker, and report what that costs. Paths are those of the server's machine.
+
+    Example: `pileus compress smollm2-135m-instruct --to int8`
+
+    Example: `pileus compress smollm2-135m-instruct --to int4 --tuned gptq --calibration notes.txt --name smol-4`
+
+    Example: `pileus compress smollm2-135m-instruct --all --report report`
+    """
+    rounding = {"group": group, "symmetric": symmetric, "tuned": _of(_TUNED, tuned, "--tuned")}
+    recovery = {"steps": steps, "logits": 1.0, "truth": 0.5}
+    common = {
+        "target": target,
+        "weights": rounding,
+        "pruning": {"by": prune_by, "amount": amount, "recovery": recovery if steps else {}},
+        "distillation": {"layers": layers, "channels": channels, "learning": recovery} if steps else {},
+        "then": then,
+    }
+    spec = {
+        "model": model,
+        "variants": _one_of_each(model, common) if everything else [_variant(model, to, name, common)],
+        "texts": {"file": _path(calibration)},
+        "checks": {"text": _path(text), "tokens": tokens, "speed_rounds": rounds}
+        | ({"kv": ["u8", "f16", "f32"]} if everything else {}),
+        "weights": _path(weights),
+        "report": _path(report),
+        "output": _path(out),
+        "seed": seed,
+    }
+    with _client(url, data, config) as client:
+        job = client.post(JOBS_PATH, {"kind": "compress", "spec": spec})
+        output.note(f"{job['id']} compresses {model}.")
+        ended = watch_job(client, job["id"], "waiting")
+        lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
+    demand_success(ended)
+    if json:
+        output.json(ended | {"lines": [line["text"] for line in lines]})
+        return
+    for line in lines[-_told_at_the_end(spec) :]:
+        output.line(line["text"])
+
+
+def _told_at_the_end(spec: dict[str, Any]) -> int:
+    """Lines: the parent, the variants that were measured, where the report is."""
+    measured = [variant for variant in spec["variants"] if variant["target"] != "vllm"]
+    return 2 + len(measured)
+
+
+def _variant(model: str, to: str | None, name: str | None, common: dict[str, Any]) -> dict[str, Any]:
+    if to is None:
+        raise typer.BadParameter(_FORGOTTEN)
+    _of(dict.fromkeys(_FORMS), to, "--to")
+    suffix = "" if common["target"] == "native" else f"-{common['target']}"
+    return common | {"name": name or f"{model}-{to}{suffix}", "to": to}
+
+
+def _one_of_each(model: str, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every form; 4 bits by two methods."""
+    found = [_variant(model, form, None, common) for form in _FORMS if form != "int4"]
+    for tuned in ("awq", "gptq"):
+        weights = common["weights"] | {"tuned": _TUNED[tuned]}
+        found.append(_variant(model, "int4", f"{model}-int4-{tuned}", common | {"weights": weights}))
+    return found
+
+
+def _of(known: dict[str, Any], given: str, option: str) -> Any:
+    if given not in known:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(known)}", param_hint=option)
+    return known[given]
+
+
+def _path(path: Path | None) -> str:
+    """The job runs in a folder of its own."""
+    return "" if path is None else str(path.absolute())
+
+
+@contextmanager
+def _client(url: str, data: Path | None, config: Path | None) -> Iterator[Client]:
+    if os.environ.get(KEY_VARIABLE):
+        with Client(url) as client:
+            yield client
+        return
+    from pileus.bootstrap.alone import serve_alone
+
+    loaded = load(config, {"data_dir": data})
+    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=False) as (own_url, secret):
+        bars.finish()
+        with Client(own_url, secret) as client:
+            yield client
