@@ -146,9 +146,11 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def _distance(student: Sequence[Tensor], teacher: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
-    """Mean square difference of each layer's output to its teacher's, in units of the teacher's own spread."""
+    """Mean square difference of each layer's output to its teacher's, in units of the teacher's own spread. The last
+    one's is the model's, after the norm: it follows the teacher's last."""
+    followed = [*(layer + 1 for layer in layers[:-1]), len(teacher) - 1]
     found = [
-        (mine - other).square().mean() / other.square().mean()
-        for mine, other in ((student[place + 1], teacher[layer + 1]) for place, layer in enumerate(layers))
+        (student[place + 1] - teacher[index]).square().mean() / teacher[index].square().mean()
+        for place, index in enumerate(followed)
     ]
     return torch.stack(found).mean()
