@@ -36,7 +36,7 @@ def compress(
     ] = False,
     prune_by: Annotated[str, typer.Option(help="What is pruned: channels, heads, magnitude or wanda.")] = "channels",
     amount: Annotated[float, typer.Option(help="How much of it is pruned, 0 to 1.")] = 0.25,
-    layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is as many as the teacher's.")] = 0,
+    layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is half of the teacher's.")] = 0,
     channels: Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")] = 1.0,
     steps: Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")] = 200,
     then: Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")] = "fp16",

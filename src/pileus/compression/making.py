@@ -215,7 +215,7 @@ def _pruned(wish: Pruning) -> str:
 
 def _distilled(wish: Distillation) -> str:
     learning = wish.learning
-    layers = f"{wish.layers} layers" if wish.layers else "all layers"
+    layers = f"{wish.layers} layers" if wish.layers else "half of the layers"
     after = "after its teacher" if learning.logits + learning.hidden else "alone"
     begin = "the teacher's" if wish.start == "teacher" else "random"
     return f"{layers}, {wish.channels:.0%} of the channels, {begin} weights, {learning.steps} steps {after}"

@@ -88,7 +88,7 @@ class Pruning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A student, and how it learns."""
 
-    layers: int = 0  # of the student; 0 is as many as the teacher's
+    layers: int = 0  # of the student; 0 is half of the teacher's
     channels: float = 1.0  # share of the teacher's FFN channels
     start: Literal["teacher", "random"] = "teacher"
     learning: Learning = Learning(steps=200, logits=1.0, hidden=0.0, truth=0.5)

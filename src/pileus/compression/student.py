@@ -17,7 +17,7 @@ def student_of(
 ) -> tuple[Model, list[int]]:
     """The student as it begins, and of which of the teacher's layers each of its layers is."""
     total, unit = teacher.config.num_hidden_layers, 32
-    count = wish.layers or total
+    count = wish.layers or (total + 1) // 2
     if count > total:
         raise JobFailed(f"`layers` should be at most {total}: that is what the teacher has", code="bad_student")
     chosen = [round(index) for index in torch.linspace(0, total - 1, count).tolist()] if count > 1 else [0]

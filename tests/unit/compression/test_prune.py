@@ -87,7 +87,7 @@ def test_a_student_begins_with_its_teachers_layers(model: Any) -> None:
     norms = input_norms(model, IDS)
     kept = thinner(model, 64, norms).model.layers[0].mlp.down_proj.weight
     assert mine.mlp.down_proj.weight.shape == kept.shape
-    whole, both = student_of(model, Distillation(), IDS, 0)
+    whole, both = student_of(model, Distillation(layers=2), IDS, 0)
     assert both == [0, 1]
     np.testing.assert_allclose(_logits(whole), _logits(model), atol=1e-5)
 
