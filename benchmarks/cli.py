@@ -57,7 +57,7 @@ def _measure(options: argparse.Namespace) -> None:
     with Family() as family:
         setting = Setting(len(os.sched_getaffinity(0)), _CACHE, run.logs, run.say, family)
         chosen = (options.only, options.engines, options.workloads)
-        uvloop.run(measure(run, setting, *chosen, options.mooncake, quick=options.quick))
+        uvloop.run(measure(run, setting, *chosen, options.mooncake, options.text, quick=options.quick))
     write_docs(record, folder)
     print(f"\n{report.goals(record)}\n\nAll of it: {folder / 'benchmarks.md'}")
     print(f"To publish it: python -m benchmarks docs {run.file}")
@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         default=_MOONCAKE,
         metavar="FILE",
         help="Mooncake's conversation_trace.jsonl (github.com/kvcache-ai/Mooncake), for the suite prefix; %(default)s",
+    )
+    parser.add_argument(
+        "--text", type=Path, help="English text for the suite compression; else Pileus' own generator's"
     )
     parser.add_argument("--out", type=Path, help="folder for the results; benchmarks/results/DATE")
     docs = parser.add_subparsers().add_parser("docs", help="write docs/benchmarks.md from a run")

@@ -10,6 +10,7 @@ from benchmarks.results import Results
 from benchmarks.suites.access import STEP_S, TARGET
 from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
 from benchmarks.suites.batch import SHARED as BEGINNINGS
+from benchmarks.suites.compression import DEFAULT, SMALL
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.summary import Spread, by_round, of, ratio, spread
@@ -105,6 +106,14 @@ def _simulator(workload: str) -> Read:
     return lambda results: worst(results, workload)
 
 
+def _compressed(load: str, target: str) -> Read:
+    return _of(target, load, "perplexity_ratio")
+
+
+def _taught_to_alone(results: Results) -> Spread:
+    return ratio(*(by_round(results, SMALL, name, "perplexity") for name in ("distilled", "distilled-alone")))
+
+
 GOALS = (
     Goal("32 concurrent, Pileus over HTTP to raw OpenVINO GenAI in-process", "x", _against("genai"), at_least=1.0),
     Goal("32 concurrent, Pileus to vLLM (CPU, bf16)", "x", _against("vllm"), at_least=1.05),
@@ -167,4 +176,11 @@ GOALS = (
     Goal("30 minutes of guidellm: without one ending", "", _soak("missing_endings", "soak-guidellm"), at_most=0),
     Goal("30 minutes of guidellm: left running", "", _soak("left_running", "soak-guidellm"), at_most=0),
     Goal("gateway, streams open at once", "streams", _gateway("open-2000", "open"), at_least=2_000),
+    Goal("8 bits, perplexity to the parent's: default model", "x", _compressed(DEFAULT, "int8"), at_most=1.01),
+    Goal("8 bits, perplexity to the parent's: small model", "x", _compressed(SMALL, "int8"), at_most=1.01),
+    Goal("4 bits by AWQ, likewise: default model", "x", _compressed(DEFAULT, "int4-awq"), at_most=1.08),
+    Goal("4 bits by AWQ, likewise: small model", "x", _compressed(SMALL, "int4-awq"), at_most=1.08),
+    Goal("4 bits by GPTQ, likewise: default model", "x", _compressed(DEFAULT, "int4-gptq"), at_most=1.08),
+    Goal("4 bits by GPTQ, likewise: small model", "x", _compressed(SMALL, "int4-gptq"), at_most=1.08),
+    Goal("a student after its teacher to the same alone, perplexity", "x", _taught_to_alone, at_most=1.0),
 )

@@ -71,6 +71,16 @@ _SPREAD_FIGURES = {
     "client_cpu_percent": "client CPU %",
 }
 _BATCH_FIGURES = {"tokens_per_s": "tokens/s", "lines_per_s": "lines/s"}
+_COMPRESSION_FIGURES = {
+    "size_mb": "MB",
+    "perplexity": "perplexity",
+    "perplexity_ratio": "to the parent's",
+    "perplexity_ratio_high": "at most (95%)",
+    "task_percent": "task %",
+    "tokens_per_s_1": "tokens/s at 1",
+    "tokens_per_s_32": "tokens/s at 32",
+    "memory_mb": "memory MB",
+}
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -105,6 +115,7 @@ def page(results: Results) -> str:
         prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
         spread=_by_workload(results, "spread", _SPREAD_FIGURES),
         batch=_by_workload(results, "batch", _BATCH_FIGURES),
+        compression=_by_workload(results, "compression", _COMPRESSION_FIGURES),
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

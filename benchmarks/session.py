@@ -17,6 +17,7 @@ from benchmarks.processes import StartError
 from benchmarks.run import Run
 from benchmarks.suites import access as access_suite
 from benchmarks.suites import batch as batch_suite
+from benchmarks.suites import compression as compression_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
@@ -29,7 +30,22 @@ from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
-SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "soak")
+SUITES = (
+    *("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "compression"),
+    "soak",
+)
+    "startup",
+    "engines",
+    "inside",
+    "gateway",
+    "access",
+    "prefix",
+    "simulator",
+    "spread",
+    "batch",
+    "compression",
+    "soak",
+)
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
@@ -38,6 +54,7 @@ ALL_WORKLOADS = (
     *simulator_suite.WORKLOADS,
     *spread_suite.LOADS,
     *batch_suite.LOADS,
+    *compression_suite.LOADS,
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -61,6 +78,7 @@ async def measure(
     engines: Sequence[str],
     workloads: Sequence[str],
     mooncake: Path,
+    text: Path | None,
     *,
     quick: bool,
 ) -> None:
@@ -92,6 +110,10 @@ async def measure(
         setting.family.close()
     if "batch" in suites:
         await _guarded(run, batch_suite.SUITE, batch_suite.measure(run, setting, workloads, quick=quick))
+        setting.family.close()
+    if "compression" in suites:
+        work = compression_suite.measure(run, setting, workloads, text, quick=quick)
+        await _guarded(run, compression_suite.SUITE, work)
         setting.family.close()
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0

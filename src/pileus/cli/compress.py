@@ -114,11 +114,15 @@ def _variant(model: str, to: str | None, name: str | None, common: dict[str, Any
 
 
 def _one_of_each(model: str, common: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every form; 4 bits by two methods."""
+    """Every form; 4 bits by two methods; and the student once more without its teacher, to be compared."""
     found = [_variant(model, form, None, common) for form in _FORMS if form != "int4"]
     for tuned in ("awq", "gptq"):
         weights = common["weights"] | {"tuned": _TUNED[tuned]}
         found.append(_variant(model, "int4", f"{model}-int4-{tuned}", common | {"weights": weights}))
+    alone = {"steps": common["pruning"]["recovery"].get("steps", 0)}
+    if alone["steps"]:
+        student = {"distillation": common["distillation"] | {"learning": alone}}
+        found.append(_variant(model, "distilled", f"{model}-distilled-alone", common | student))
     return found
 
 

@@ -163,7 +163,7 @@ class Maker:
 
     def _training_text(self, wish: Learning) -> str:
         if file := wish.text or self._spec.texts.file:
-            return texts.read(file)
+            return self._examiner.unseen(file)
         tokens = min(wish.steps * wish.batch * wish.length, 400_000)
         return texts.written(tokens * _CHARACTERS_OF_A_TOKEN, self._spec.seed)
 

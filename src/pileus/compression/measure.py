@@ -16,12 +16,14 @@ from tokenizers import Tokenizer
 
 from pileus.compression import texts
 from pileus.compression.spec import Checks
+from pileus.jobs.handler import JobFailed
 from pileus.models.artefact import MODEL_BIN, TOKENIZER
 from pileus.models.perplexity import SERVED, Foreseer, Interval, Losses, Windows
 from pileus.models.progress import Progress
 
 TOGETHER: Final = (1, 32)  # requests at once
 _SPEED_COMMAND: Final = (sys.executable, "-m", "pileus", "speed")
+_CHARACTERS_OF_A_TOKEN: Final = 12  # more than they have on average
 _SPEED_TIMEOUT_S: Final = 900.0
 
 
@@ -46,14 +48,25 @@ class Examiner:
         self._tokenizer = Tokenizer.from_file(str(artefact / TOKENIZER))
         self._checks = checks
         text = texts.read(checks.text) if checks.text else texts.written(checks.tokens * 6, seed + 1)
-        # of a long file only so much is tokenised: no token is longer than that on average
-        self._ids = self.encode(text[-checks.tokens * 12 :])[-checks.tokens :]
+        tail = text[-checks.tokens * _CHARACTERS_OF_A_TOKEN :]  # a long file is not tokenised for its last words
+        encoded = self._tokenizer.encode_batch([tail], add_special_tokens=False)[0]
+        self._ids = encoded.ids[-checks.tokens :]
+        self._begins = len(text) - len(tail) + encoded.offsets[-len(self._ids)][0]
         self._pairs = texts.pairs(checks.items, seed + 2)
 
     @property
     def tokens(self) -> int:
         """That the perplexity is of."""
         return len(self._ids)
+
+    def unseen(self, file: str) -> str:
+        """A file's text, without what the perplexity is of. Raises `JobFailed` where nothing is left."""
+        text = texts.read(file)
+        if not self._checks.text or not Path(file).samefile(self._checks.text):
+            return text
+        if not self._begins:
+            raise JobFailed(f"{file} is too short to be learnt from and tested on: ask for fewer `tokens`")
+        return text[: self._begins]
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
@@ -74,7 +87,7 @@ class Examiner:
 
 def calibration(examiner: Examiner, file: str, sequences: int, length: int, seed: int) -> list[list[int]]:
     """Stretches of so many ids, from all over the file or from the generator. Fewer where the file is short."""
-    text = texts.read(file) if file else texts.written(sequences * length * 6, seed)
+    text = examiner.unseen(file) if file else texts.written(sequences * length * 6, seed)
     ids = examiner.encode(text)
     count = min(sequences, max(len(ids) // length, 1))
     begins = np.linspace(0, max(len(ids) - length, 0), count).astype(int)
