@@ -13,7 +13,7 @@ from pileus.api.admin import adapters, audit, backup, deployments, keys, status,
 from pileus.api.admin import models as versions
 from pileus.api.edge import Edge
 from pileus.api.forward import Forward
-from pileus.api.openai import background, batches, chat, completions, files, models, uploads
+from pileus.api.openai import background, batches, chat, completions, files, fine_tuning, models, uploads
 from pileus.api.presence import Present
 from pileus.api.route import GuardedRoute
 from pileus.api.services import EdgeServices, Services
@@ -45,6 +45,7 @@ def create_app(services: Services) -> FastAPI:
         *files.ROUTES,
         *uploads.ROUTES,
         *batches.ROUTES,
+        *fine_tuning.ROUTES,
         *health.ROUTES,
         *jobs.ROUTES,
         *background.ROUTES,

@@ -25,6 +25,7 @@ from pileus.security.keys import KeyService
 from pileus.security.ring import KeyRing
 from pileus.security.usage import UsageJournal
 from pileus.store.backup import Backups
+from pileus.training.finetune.service import FineTuneService
 from pileus.webhooks.service import WebhookService
 
 
@@ -62,6 +63,7 @@ class Services(EdgeServices):
     jobs: JobService
     registry: Registry
     batches: BatchService
+    fine_tuning: FineTuneService
     backups: Backups
     background: BackgroundService
     webhooks: WebhookService

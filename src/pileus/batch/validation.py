@@ -4,11 +4,12 @@ from hashlib import blake2b
 from typing import Final
 
 from pileus.batch.endpoint import Endpoint
-from pileus.batch.lines import BadLine, Line, LineSplitter, check_line
+from pileus.batch.lines import BadLine, check_line
 from pileus.batch.order import prefix_key
 from pileus.batch.plan import Plan
 from pileus.batch.records import LineProblem
 from pileus.core.errors import CallerError, ModelNotFound
+from pileus.files.lines import Line, LineSplitter
 
 MOST_PROBLEMS: Final = 1000  # that are told
 MOST_TOLD: Final = 200_000  # characters, over all of them: they go into one checkpoint, and into one answer

@@ -42,6 +42,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.evaluation.records import EvaluationSpec, GateSpec
     from pileus.jobs.handler import Kind
     from pileus.models.registry import register_made
+    from pileus.training.finetune.ending import fine_tune_kind
     from pileus.webhooks.delivery import KIND as WEBHOOK
 
     return [
@@ -50,6 +51,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
         batch_kind(settings.batches),
+        fine_tune_kind(settings.fine_tuning),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
         Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
     ]
@@ -117,6 +119,24 @@ async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncE
     expiring = asyncio.create_task(expire_keys(member.ring))
     stack.callback(expiring.cancel)
     return Opened(handler, member.owner.lost)
+
+
+async def _open_fine_tuning(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
+    from pileus.bootstrap.contents import open_blobs
+    from pileus.bootstrap.local import open_catalogue
+    from pileus.jobs.child import run_child
+    from pileus.models.tokenizer import load_tokenizer
+    from pileus.training.finetune.handler import FineTuneHandler, Workplace
+
+    catalogue = open_catalogue(settings)
+    workplace = Workplace(
+        settings=settings.fine_tuning,
+        blobs=open_blobs(settings),
+        tokenizer=lambda model: load_tokenizer(catalogue.ensure(model).path),
+        run=lambda context, order: run_child(context, "pileus.training.finetune.process", settings, spec=order),
+        clock=SystemClock(),
+    )
+    return Opened(FineTuneHandler(workplace))
 
 
 async def _open_webhook(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
@@ -194,6 +214,7 @@ _OPENERS: Mapping[str, Opener] = {
     "background": _open_background,
     "batch": _open_batch,
     "evaluate": _open_evaluate,
+    "fine_tune": _open_fine_tuning,
     "gate": _open_gate,
     "webhook": _open_webhook,
 } | {name: _open_child(module) for name, module in _MODULES.items()}

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pileus.observability.tracing import Tracer
     from pileus.security.service import Security
     from pileus.store.port import Store
+    from pileus.training.finetune.service import FineTuneService
     from pileus.webhooks.service import WebhookService
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class House(Struct, frozen=True, kw_only=True):
     jobs: "JobService"
     registry: "Registry"
     batches: "BatchService"
+    fine_tuning: "FineTuneService"
     background: "BackgroundService"
     webhooks: "WebhookService"
     judge: "Judge"
@@ -193,6 +195,15 @@ def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "B
     return BatchService(jobs, store, settings.batches, SystemClock())
 
 
+def make_fine_tuning(settings: "Settings", store: "Store", jobs: "JobService", fleet: "Fleet") -> "FineTuneService":
+    """Who has models learn."""
+    from pileus.bootstrap.local import open_catalogue
+    from pileus.training.finetune.service import FineTuneService
+
+    catalogue = open_catalogue(settings)
+    return FineTuneService(jobs, store, fleet.directory, catalogue, settings.fine_tuning, SystemClock())
+
+
 def make_background(settings: "Settings", jobs: "JobService") -> "BackgroundService":
     """What is answered while nobody waits."""
     from pileus.background.service import BackgroundService
@@ -246,6 +257,7 @@ def make_api(house: House) -> "ApiServer":
         jobs=house.jobs,
         registry=house.registry,
         batches=house.batches,
+        fine_tuning=house.fine_tuning,
         background=house.background,
         webhooks=house.webhooks,
         judge=house.judge,

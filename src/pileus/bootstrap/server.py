@@ -142,6 +142,7 @@ class _Server:
             jobs=jobs.service,
             registry=open_registry(settings, self._store, security),
             batches=parts.make_batches(settings, self._store, jobs.service),
+            fine_tuning=parts.make_fine_tuning(settings, self._store, jobs.service, fleet),
             background=parts.make_background(settings, jobs.service),
             webhooks=parts.make_webhooks(settings, self._store, jobs.service, security),
             judge=judge,

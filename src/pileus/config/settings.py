@@ -180,6 +180,17 @@ class Jobs(Section):
     keep_s: Seconds = Field(default=30 * 86_400.0, description="Finished jobs are forgotten after so long.")
 
 
+class FineTuning(Section):
+    """Models that learn from people's examples."""
+
+    together: Count = Field(default=1, description="Models that learn at the same time; others wait.")
+    max_open: Count = Field(default=20, description="Most fine-tuning jobs of one tenant that have not ended.")
+    max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024, description="Largest file of examples.")
+    checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=30.0, description="What was learnt is kept so often; a job that was killed goes on from there."
+    )
+
+
 class Background(Section):
     """Requests that are answered while nobody waits for them."""
 
@@ -285,6 +296,7 @@ class Settings(Section):
     files: Files = Files()
     batches: Batches = Batches()
     jobs: Jobs = Jobs()
+    fine_tuning: FineTuning = FineTuning()
     background: Background = Background()
     webhooks: Webhooks = Webhooks()
     log: Log = Log()

@@ -11,7 +11,7 @@ from pileus.config.settings import NAME_PATTERN, Models
 from pileus.core.errors import OperatorError
 from pileus.models.adapter import Belonging, import_adapter
 from pileus.models.artefact import Artefact
-from pileus.models.conversion import convert
+from pileus.models.conversion import convert, unquantise
 from pileus.models.fetch import fetch
 from pileus.models.importing import bring_in, reuse
 from pileus.models.known import KNOWN_MODELS, KnownModel
@@ -150,6 +150,28 @@ class Catalogue:
     def master(self, name: str) -> Path | None:
         """The Hugging Face folder with weights in safetensors that this model was made of, if it is here."""
         return self._store.master(_checked(name))
+
+    def check_trainable(self, name: str) -> None:
+        """Raises `OperatorError` for what `ensure_master` could not give."""
+        if self.master(name) is not None or name in self._known:
+            return
+        if self.installed(name) is None:
+            raise self._unknown(name)
+        raise OperatorError(
+            f"{name} has no weights that training can begin from: import its Hugging Face folder (safetensors)"
+        )
+
+    def ensure_master(self, name: str, progress: Progress = silent) -> Path:
+        """The master of that name: as it was kept, or made now of a known model's quantised file. Raises
+        `OperatorError` where there is nothing to make it of."""
+        if (master := self.master(name)) is not None:
+            return master
+        self.check_trainable(name)
+        model = self._known[name]
+        with self._store.hold(name, progress):
+            if (master := self._store.master(name)) is not None:  # another process was faster
+                return master
+            return unquantise(fetch(model, self._store, self._settings, progress), name, self._store, progress)
 
     def remove(self, name: str, progress: Progress = silent) -> None:
         """Delete the artefact and the file that it was made from."""

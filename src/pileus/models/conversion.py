@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,8 @@ from pileus.models.store import ModelStore, require_space
 
 # Room for the artefact and for what the converter writes on the way.
 _SPACE_FACTOR = 2
+_MASTER_SPACE_FACTOR = 4  # 4 bits become 16
+UNQUANTISED: Final = "--unquantised"  # the converter makes a master of a GGUF
 
 
 class Report(Struct, frozen=True, omit_defaults=True):
@@ -55,10 +58,20 @@ def convert(
         return store.install(folder, name)
 
 
-def _run(source: Path, folder: Path, scratch: Path, progress: Progress) -> str:
+def unquantise(source: Path, name: str, store: ModelStore, progress: Progress) -> Path:
+    """Make the master of a GGUF file: a Hugging Face folder in float16. Call while holding the name's lock."""
+    require_space(store.root, _MASTER_SPACE_FACTOR * _size_of(source))
+    with store.scratch(name) as scratch:
+        folder = scratch / "master"
+        folder.mkdir()
+        _run(source, folder, scratch, progress, UNQUANTISED)
+        return store.keep_master(folder, name)
+
+
+def _run(source: Path, folder: Path, scratch: Path, progress: Progress, *options: str) -> str:
     """Returns what converted it. Raises `ModelRefused` with the converter's reason."""
     log = scratch / "log"
-    command = [sys.executable, "-m", "pileus.models.convert", str(source.resolve()), str(folder)]
+    command = [sys.executable, "-m", "pileus.models.convert", str(source.resolve()), str(folder), *options]
     environment = os.environ | {"TMPDIR": str(scratch)}
     with log.open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603

@@ -16,10 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pileus.core.errors import ModelRefused, OperatorError
 from pileus.models.artefact import Artefact, digest_file, load_artefact
 from pileus.models.progress import Progress
+
+MODELS_FOLDER: Final = "models"  # in the data folder
 
 
 class ModelStore:

@@ -20,6 +20,7 @@ from pileus.background.service import BackgroundService
 from pileus.batch.service import BatchService
 from pileus.bootstrap.handlers import kinds
 from pileus.config.settings import Jobs, Settings
+from pileus.core.errors import OperatorError
 from pileus.core.records import EngineStats
 from pileus.evaluation.judging import Judge
 from pileus.evaluation.promotion import Promotions
@@ -43,6 +44,7 @@ from pileus.store.backup import Backups, Source
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
+from pileus.training.finetune.service import FineTuneService
 from pileus.webhooks.addresses import resolver
 from pileus.webhooks.service import WebhookService
 from unit.api.scripted import ScriptedPipeline
@@ -56,6 +58,17 @@ class CountSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What people ask of a job of that kind."""
 
     up_to: int
+
+
+class Trainable:
+    """Meets `training.finetune.service.Bases`."""
+
+    def check_trainable(self, name: str) -> None:
+        if name != "fake":
+            raise OperatorError(f"{name} has no weights that training can begin from")
+
+
+TRAINABLE = Trainable()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +123,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             jobs=jobs,
             registry=Registry(store, data_dir / "models" / "artefacts", Signer(bytes(32)), clock),
             batches=BatchService(jobs, store, settings.batches, clock),
+            fine_tuning=FineTuneService(jobs, store, directory, TRAINABLE, settings.fine_tuning, clock),
             background=BackgroundService(jobs, LocalBlobs(data_dir / "blobs"), settings.background, clock),
             webhooks=webhooks,
             judge=judge,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pileus.batch.lines import BadLine, Line, LineSplitter, check_line, decode_line
+from pileus.batch.lines import BadLine, check_line, decode_line
+from pileus.files.lines import Line, LineSplitter
 from unit.batch.bench import PATH, asks, line_of
 
 

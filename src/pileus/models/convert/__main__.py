@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from pileus.core.errors import ModelRefused, OperatorError
-from pileus.models.conversion import Report
+from pileus.models.conversion import UNQUANTISED, Report
 from pileus.models.store import told_to_operator
 
 
@@ -15,9 +15,11 @@ def main() -> int:
     try:
         _report(Report(stage="converting"))
         from pileus.models.convert.dispatch import CONVERTER, convert  # heavy: after the first sign of life
+        from pileus.models.convert.unquantised import write_folder
 
+        make = write_folder if UNQUANTISED in sys.argv[3:] else convert
         with told_to_operator(folder):
-            convert(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
+            make(source, folder, lambda stage, done, total: _report(Report(stage, done, total)))
     except ModelRefused as refusal:
         _report(Report(refused=refusal.message))
         return 1

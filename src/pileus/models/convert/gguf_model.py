@@ -85,6 +85,10 @@ class GgufWeights:
     def has(self, name: str) -> bool:
         return _gguf_name(name) in self._tensors
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor that is there."""
+        return self._tensors[_gguf_name(name)].shape
+
     def matrix(self, name: str) -> Matrix:
         tensor = self._tensor(name, dimensions=2)
         if tensor.type in KINDS:

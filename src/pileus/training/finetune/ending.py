@@ -1,0 +1,72 @@
+"""What becomes of a fine-tuning's result, in the transaction that ends its job."""
+
+from sqlalchemy import Connection, delete, insert
+
+from pileus.config.settings import FineTuning
+from pileus.jobs.handler import Kind
+from pileus.models.registry import register_made
+from pileus.store import schema
+from pileus.store.file_table import StoredFile, insert_file
+from pileus.store.job_table import Job
+from pileus.training.finetune.records import (
+    KIND,
+    RESULT_PURPOSE,
+    FineTuneResult,
+    FineTuneSpec,
+    ResultFile,
+    decode_result,
+    decode_spec,
+)
+
+_PLACES = 64  # jobs that a worker has at the same time; most of them wait for their turn
+
+
+def fine_tune_kind(settings: FineTuning) -> Kind:
+    """What the owner of jobs must know of fine-tunings."""
+    return Kind(name=KIND, places=max(_PLACES, settings.together), closes=True, on_ended=settle)
+
+
+def settle(tx: Connection, job: Job) -> None:
+    """Register the model, let its adapters be served, and make a file of the figures."""
+    result = decode_result(job.result)
+    if result is None:
+        return
+    register_made(tx, job)
+    spec = decode_spec(job.spec)
+    if spec.deployment and spec.wishes.adaptation == "lora":
+        _serve(tx, job, spec, result)
+    if result.result is not None:
+        _file(tx, job, result.result)
+
+
+def _serve(tx: Connection, job: Job, spec: FineTuneSpec, result: FineTuneResult) -> None:
+    """As `deployment:adapter`, for the tenant that had it made."""
+    table = schema.adapter
+    for kept in result.kept:
+        name = kept.name.removeprefix(f"{spec.deployment}:")
+        tx.execute(delete(table).where(table.c.deployment == spec.deployment, table.c.name == name))
+        row = {
+            "deployment": spec.deployment,
+            "name": name,
+            "artefact": kept.name,
+            "tenant": job.tenant,
+            "created_at": job.finished_at,
+            "created_by": job.key_id,
+        }
+        tx.execute(insert(table).values(row))
+
+
+def _file(tx: Connection, job: Job, content: ResultFile) -> None:
+    assert job.finished_at is not None
+    file = StoredFile(
+        id=content.file_id,
+        tenant=job.tenant,
+        key_id=job.key_id,
+        filename=f"{job.id}_metrics.csv",
+        purpose=RESULT_PURPOSE,
+        bytes=content.bytes,
+        sha256=content.sha256,
+        blob=content.blob,
+        created_at=job.finished_at,
+    )
+    insert_file(tx, file)

@@ -1,0 +1,154 @@
+"""Fine-tuning through the official `openai` client, unchanged, on a tiny model that a real server serves."""
+
+import csv
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+
+from acceptance.files_server import client_of, files_server
+from acceptance.process import Server
+from pileus.models.artefact import Kind, load_artefact
+from tuned import EXAMPLES, HELD_OUT, install_tiny_base, jsonl
+
+PATIENCE_S = 120.0
+CONFIG = """
+[fine_tuning]
+checkpoint_s = 0
+
+[[deployment]]
+name = "tiny"
+model = "tiny"
+aliases = ["default"]
+options = { kv_bytes = 16_000_000, max_sequences = 4 }
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("data")
+    install_tiny_base(data)
+    with files_server(data, config=CONFIG) as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[OpenAI]:
+    with client_of(server) as found:
+        yield found
+
+
+def stored(client: OpenAI, lines: list[dict[str, Any]] | bytes) -> str:
+    content = lines if isinstance(lines, bytes) else jsonl(lines)
+    return client.files.create(file=("examples.jsonl", content), purpose="fine-tune").id
+
+
+def until(client: OpenAI, job: FineTuningJob, *statuses: str) -> FineTuningJob:
+    end = time.monotonic() + PATIENCE_S
+    while job.status not in statuses:
+        assert time.monotonic() < end, job
+        time.sleep(0.1)
+        job = client.fine_tuning.jobs.retrieve(job.id)
+    return job
+
+
+def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -> None:
+    job = client.fine_tuning.jobs.create(
+        model="default",
+        training_file=stored(client, EXAMPLES),
+        validation_file=stored(client, HELD_OUT),
+        suffix="Count it",
+        seed=7,
+        metadata={"for": "a test"},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
+    )
+    assert job.status == "validating_files"
+    assert job.fine_tuned_model is None
+    job = until(client, job, "succeeded", "failed")
+    assert job.error is None
+    assert (job.seed, job.metadata, job.model) == (7, {"for": "a test"}, "default")
+    assert job.hyperparameters.to_dict() == {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 1.0}
+    assert job.trained_tokens
+    name = job.fine_tuned_model
+    assert name is not None
+    assert name.startswith("tiny:count-it-")
+    artefact = load_artefact(server.data / "models" / "artefacts" / name)
+    assert artefact.manifest.kind == Kind.ADAPTER
+
+    [result] = job.result_files
+    assert client.files.retrieve(result).purpose == "fine-tune-results"
+    rows = list(csv.DictReader(io.StringIO(client.files.content(result).text)))
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert [bool(row["valid_loss"]) for row in rows] == [False] * 5 + [True] + [False] * 5 + [True]
+
+    kept = list(client.fine_tuning.jobs.checkpoints.list(job.id))
+    assert [each.step_number for each in kept] == [12, 6]
+    assert kept[0].fine_tuned_model_checkpoint == name
+    assert kept[0].metrics.valid_loss == pytest.approx(float(rows[-1]["valid_loss"]), abs=1e-4)
+    told = list(client.fine_tuning.jobs.list_events(job.id, limit=5))  # by pages
+    assert len(told) == len({event.id for event in told})
+    steps = [event.data for event in told if event.type == "metrics"]
+    assert {data["step"] for data in steps if isinstance(data, dict)} == set(range(1, 13))
+    assert told[-1].message.startswith("files validated: 24 examples")
+
+
+def test_bad_data_is_told_by_line_before_anything_runs(client: OpenAI) -> None:
+    lines = jsonl(EXAMPLES).splitlines(keepends=True)
+    lines[2] = b'{"messages": [{"role": "user", "content": "hi"}\n'
+    lines[4] = lines[4].replace(b'"assistant"', b'"robot"')
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=stored(client, b"".join(lines)))
+    job = until(client, job, "succeeded", "failed")
+    assert job.status == "failed"
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
+    assert "line 3" in job.error.message
+    assert "line 5" in job.error.message
+    told = [event.message for event in client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
+    assert sum("line 5: `messages[1].role` is 'robot'" in message for message in told) == 1
+    assert job.result_files == []
+
+
+def test_a_job_pauses_goes_on_and_is_cancelled(client: OpenAI) -> None:
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=stored(client, EXAMPLES),
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50, "batch_size": 1}}},
+    )
+    until(client, job, "running")
+    end = time.monotonic() + PATIENCE_S
+    while not list(client.fine_tuning.jobs.checkpoints.list(job.id)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    client.fine_tuning.jobs.pause(job.id)
+    until(client, job, "paused")
+    client.fine_tuning.jobs.resume(job.id)
+    until(client, job, "running")
+    client.fine_tuning.jobs.cancel(job.id)
+    job = until(client, job, "cancelled")
+    assert job.fine_tuned_model is None
+    assert job.trained_tokens
+    assert client.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert len(job.result_files) == 1
+    with pytest.raises(openai.BadRequestError):
+        client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_what_cannot_be_is_refused_by_name(client: OpenAI) -> None:
+    file = stored(client, EXAMPLES)
+    with pytest.raises(openai.NotFoundError, match="gpt-4o"):
+        client.fine_tuning.jobs.create(model="gpt-4o", training_file=file)
+    with pytest.raises(openai.BadRequestError, match="no file"):
+        client.fine_tuning.jobs.create(model="tiny", training_file="file-nothing")
+    with pytest.raises(openai.BadRequestError, match="warmth"):
+        client.fine_tuning.jobs.create(model="tiny", training_file=file, extra_body={"warmth": 1})
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": {"warmth": 1}}}
+    with pytest.raises(openai.BadRequestError, match=r"method\.supervised\.hyperparameters\.warmth"):
+        client.fine_tuning.jobs.create(model="tiny", training_file=file, method=method)
