@@ -31,9 +31,6 @@ from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
 
 SUITES = (
-    *("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "compression"),
-    "soak",
-)
     "startup",
     "engines",
     "inside",

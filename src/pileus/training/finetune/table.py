@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
-from pileus.jobs.metrics import Point
+from pileus.jobs.metrics import MetricPoint
 
 # Column, and what it is called here.
 _COLUMNS: Final = (
@@ -19,7 +19,7 @@ _COLUMNS: Final = (
 )
 
 
-def metrics_table(points: Sequence[Point]) -> bytes:
+def metrics_table(points: Sequence[MetricPoint]) -> bytes:
     """One row a step; a cell is empty where nothing was measured."""
     text = io.StringIO(newline="")
     table = csv.writer(text)

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pileus.jobs.metrics import Point
+from pileus.jobs.metrics import MetricPoint
 from pileus.store.job_table import Job, JobLine, JobState
 from pileus.training.finetune.records import (
     BAD_TRAINING_FILE,
@@ -104,7 +104,7 @@ def view(job: Job, now: float) -> FineTuneView:
     )
 
 
-def events(job_id: str, lines: Sequence[JobLine], points: Sequence[Point]) -> Iterator[FineTuneEvent]:
+def events(job_id: str, lines: Sequence[JobLine], points: Sequence[MetricPoint]) -> Iterator[FineTuneEvent]:
     """The latest first; a line that tells of a step has that step's figures."""
     values = {point.step: point.values for point in points}
     for line in reversed(lines):
