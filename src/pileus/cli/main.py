@@ -22,6 +22,7 @@ from pileus.cli import (
     config,
     deployments,
     evaluate,
+    explain,
     gateway,
     job_worker,
     jobs,
@@ -73,6 +74,7 @@ app.command("restart")(deployments.restart)
 app.command("logs")(deployments.logs)
 app.command("eval")(evaluate.evaluate)
 app.command("gate")(evaluate.gate)
+app.add_typer(explain.app, name="explain")
 app.command("promote")(traffic.promote)
 app.command("rollback")(traffic.rollback)
 app.command("traffic")(traffic.traffic)
