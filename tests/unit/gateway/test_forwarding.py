@@ -16,12 +16,14 @@ from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo
 from pileus.gateway.forwarding import wire
 from pileus.gateway.forwarding.channel import Channel
+from pileus.gateway.forwarding.member import OwnerLink
 from pileus.gateway.forwarding.owner import GatewayHub
 from pileus.gateway.records import Ending
 from pileus.gateway.scheduler import SchedulingOwner
 from pileus.observability.figures import RequestFigures
 from pileus.observability.metrics import Metrics
 from pileus.scheduling.routing import RoutingPolicy
+from pileus.scheduling.traffic import Arm
 from pileus.security.pepper import Pepper
 from pileus.security.ring import KeyRing
 from pileus.store.tables import ApiKey
@@ -168,6 +170,32 @@ async def test_a_request_is_admitted_placed_and_settled_once(house: tuple[House,
         ("req_2", 0),
     ]
     assert (replica.loans.running, owner.books.reserved) == (1, 1)
+
+
+async def test_public_names_reach_every_gateway_also_one_that_comes_later(
+    house: tuple[House, Player], tmp_path: Path
+) -> None:
+    owner, player = house
+    arms = (Arm("e", 0.25), Arm("d", 0.75))
+    owner.directory.route("chat", arms)
+    assert await player.next(wire.Route) == wire.Route("chat", arms)
+    later = Player()
+    await asyncio.get_running_loop().create_unix_connection(lambda: later.channel, str(tmp_path / "s.sock"))
+    assert await later.next(wire.Route) == wire.Route("chat", arms)
+    owner.directory.route("chat", ())
+    assert (await later.next(wire.Route)).arms == (await player.next(wire.Route)).arms == ()
+    later.channel.close("the test is over")
+
+
+async def test_a_gateway_sends_requests_where_the_owner_says(tmp_path: Path) -> None:
+    owner = House()
+    owner.directory.put(DeploymentInfo(name="e", model="fake", engine="fake"))
+    owner.directory.route("chat", (Arm("e", 1.0),))
+    async with await owner.hub.serve(tmp_path / "s.sock"):
+        member = OwnerLink(KeyRing(Pepper(b"p" * 32), owner.clock), owner.clock)
+        await member.connect(tmp_path / "s.sock")
+        assert member.directory.resolve("chat").name == "e"
+        await member.close()
 
 
 async def test_what_may_not_wait_is_told_why_and_owes_nothing(house: tuple[House, Player]) -> None:
