@@ -100,7 +100,7 @@ def test_a_table_is_asked_row_by_row_on_a_running_server(tmp_path: Path) -> None
 
 
 def test_lines_that_are_wrong_are_named_and_nothing_runs(tmp_path: Path, config: Path) -> None:
-    asked = asking(tmp_path / "asked.jsonl", 30, line12={"custom_id": "c3"}, line29={"url": "/v1/embeddings"})
+    asked = asking(tmp_path / "asked.jsonl", 30, line12={"custom_id": "c3"}, line29={"url": "/v1/classify"})
     done = pileus("batch", "run", str(asked), "--data", str(tmp_path / "data"), "--config", str(config))
     assert done.returncode == 1
     assert "line 12: " in done.stderr

@@ -259,7 +259,7 @@ def test_an_expired_batch_tells_which_lines_did_not_run(client: OpenAI) -> None:
     [
         ({"completion_window": "48h"}, "completion_window"),
         ({"completion_window": "soon"}, "completion_window"),
-        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"endpoint": "/v1/classify"}, "endpoint"),
         ({"input_file_id": "file-nobodys"}, "input_file_id"),
         ({"metadata": {"x" * 65: "y"}}, None),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 5}}, "output_expires_after.seconds"),

@@ -12,6 +12,7 @@ from pileus.api import console, docs, health, jobs
 from pileus.api.admin import adapters, audit, backup, deployments, keys, status, traffic, usage, webhooks
 from pileus.api.admin import models as versions
 from pileus.api.edge import Edge
+from pileus.api.encoders import classify, embeddings, features, rerank
 from pileus.api.forward import Forward
 from pileus.api.openai import background, batches, chat, completions, files, fine_tuning, models, uploads
 from pileus.api.presence import Present
@@ -24,7 +25,14 @@ _NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, 
 
 
 # The busiest first: routes are tried in order.
-_SPEAKING: Final = (*chat.ROUTES, *completions.ROUTES)
+_ANSWERING: Final = (
+    *chat.ROUTES,
+    *completions.ROUTES,
+    *embeddings.ROUTES,
+    *classify.ROUTES,
+    *rerank.ROUTES,
+    *features.ROUTES,
+)
 
 
 class PileusApi(FastAPI):
@@ -62,13 +70,13 @@ def create_app(services: Services) -> FastAPI:
         *docs.routes(),
         *console.routes(),
     )
-    return _create(services, (*_SPEAKING, *further))
+    return _create(services, (*_ANSWERING, *further))
 
 
 def create_gateway_app(services: EdgeServices, owner: Path) -> FastAPI:
-    """What a further gateway process serves: the routes that make models speak; all else goes to the owner's socket."""
-    app = _create(services, _SPEAKING)
-    app.state.forward = Forward(app.router, frozenset(route.path for route in _SPEAKING), owner)
+    """What a further gateway process serves: the routes that ask models; all else goes to the owner's socket."""
+    app = _create(services, _ANSWERING)
+    app.state.forward = Forward(app.router, frozenset(route.path for route in _ANSWERING), owner)
     return app
 
 

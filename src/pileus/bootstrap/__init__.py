@@ -12,11 +12,18 @@ from pileus.core.ports import EngineDriver
 # Where the `DRIVER` of each engine is.
 ENGINES: Mapping[str, str] = {
     "native": "pileus.engines.native",
+    "encoder": "pileus.engines.encoder",
     "fake": "pileus.testing.fake",
+    "fake_encoder": "pileus.testing.fake_encoder",
 }
 
-# A model that is none: the fake engine's own vocabulary.
+# For models that encode texts; the others are for those that speak.
+ENCODERS = frozenset({"encoder", "fake_encoder"})
+
+# Models that are none: the fake engines' own vocabulary.
 FAKE_MODEL = "fake"
+FAKE_ENCODER = "fake-encoder"
+FAKE_MODELS = frozenset({FAKE_MODEL, FAKE_ENCODER})
 
 
 def load_driver(name: str) -> EngineDriver:

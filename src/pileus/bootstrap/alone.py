@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import httpx
 
-from pileus.bootstrap import FAKE_MODEL
+from pileus.bootstrap import FAKE_MODELS
 from pileus.bootstrap.local import check, open_catalogue, open_keyring, own
 from pileus.core.errors import OperatorError
 from pileus.models.progress import Progress
@@ -40,7 +40,7 @@ def serve_alone(
     check(loaded)
     settings = loaded.settings
     for deployment in settings.deployment if deploys else ():
-        if deployment.model != FAKE_MODEL:
+        if deployment.model not in FAKE_MODELS:
             open_catalogue(settings).ensure(deployment.model, progress)
     with open_keyring(settings) as keyring:
         key = keyring.create({"name": _KEY_NAME, "role": role})

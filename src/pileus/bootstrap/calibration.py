@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from time import strftime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from pileus.bootstrap import FAKE_MODEL, load_driver
+from pileus.bootstrap import ENCODERS, FAKE_MODELS, load_driver
 from pileus.bootstrap.local import check, open_catalogue
 from pileus.core.errors import ConfigError
 from pileus.core.ports import EngineSpec
 
 if TYPE_CHECKING:
     from pileus.config.load import Loaded
+    from pileus.core.ports import Engine
     from pileus.simulation.calibration import Calibration
 
 
@@ -25,11 +26,13 @@ def calibrate(loaded: "Loaded", name: str, progress: Callable[[str, int, int], N
     wanted = deployments[name]
     driver = load_driver(wanted.engine)
     options = driver.options(**wanted.options)
+    if wanted.engine in ENCODERS:
+        raise ConfigError(f"{name} is an encoder: only engines that generate text are calibrated")
     artefact = None
-    if wanted.model != FAKE_MODEL:
+    if wanted.model not in FAKE_MODELS:
         artefact = open_catalogue(loaded.settings).ensure(wanted.model, progress)
     path, context = (artefact.path, artefact.context_length) if artefact else (None, 0)
-    engine = driver.open(EngineSpec(wanted.model, path, options, context))
+    engine = cast("Engine", driver.open(EngineSpec(wanted.model, path, options, context)))
     try:
         source = f"{name} ({wanted.model}, {wanted.engine}), measured on {strftime('%Y-%m-%d')}"
         return measured(

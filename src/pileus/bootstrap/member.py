@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from pileus.bootstrap.tokenizers import load
 from pileus.core.clock import SystemClock
 
 if TYPE_CHECKING:
+    from pileus.bootstrap.tokenizers import Text
     from pileus.config.settings import Settings
-    from pileus.core.ports import Tokenizer
     from pileus.gateway.forwarding.member import OwnerLink
     from pileus.gateway.pipeline import Pipeline
     from pileus.security.ring import KeyRing
@@ -40,7 +41,7 @@ async def join(settings: "Settings", scheduling: Path) -> Member:
     owner = OwnerLink(ring, clock)
     pipeline = Pipeline(settings.limits, owner.directory, ForwardingSchedulers(owner), pepper.salt, clock)
     tokenizers = Tokenizers()
-    owner.on_offered = lambda offer: pipeline.open(offer.info.name, tokenizers.of(offer.model_path))
+    owner.on_offered = lambda offer: pipeline.open(offer.info.name, tokenizers.of(offer.info.model, offer.model_path))
     owner.on_withdrawn = pipeline.close
     await owner.connect(scheduling)
     return Member(ring, owner, pipeline)
@@ -57,13 +58,10 @@ class Tokenizers:
     """Each is loaded once."""
 
     def __init__(self) -> None:
-        self._by_path: dict[str | None, Tokenizer] = {}
+        self._loaded: dict[tuple[str, str | None], Text] = {}
 
-    def of(self, model_path: str | None) -> "Tokenizer":
-        """None is the fake model's."""
-        from pileus.models.tokenizer import load_tokenizer
-        from pileus.testing.tokenizer import ByteTokenizer
-
-        if model_path not in self._by_path:
-            self._by_path[model_path] = ByteTokenizer() if model_path is None else load_tokenizer(Path(model_path))
-        return self._by_path[model_path]
+    def of(self, model: str, model_path: str | None) -> "Text":
+        """Without a path, a fake model's."""
+        if (model, model_path) not in self._loaded:
+            self._loaded[model, model_path] = load(model, None if model_path is None else Path(model_path))
+        return self._loaded[model, model_path]

@@ -4,6 +4,7 @@ import resource
 from itertools import count
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 from msgspec import Struct
@@ -28,7 +29,7 @@ def measure_speed(folder: Path, options: bytes, together: tuple[int, ...], token
     generation = load_artefact(folder).generation
     assert generation is not None
     spec = EngineSpec("model", folder, driver.options.model_validate_json(options), generation.context_length)
-    engine = driver.open(spec)
+    engine = cast(Engine, driver.open(spec))
     numbers = count(1)
     random = np.random.default_rng(0)
 

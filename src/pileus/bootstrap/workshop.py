@@ -3,13 +3,14 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from pileus.bootstrap import ENGINES, FAKE_MODEL, load_driver
+from pileus.bootstrap import ENCODERS, ENGINES, FAKE_ENCODER, FAKE_MODEL, FAKE_MODELS, load_driver
+from pileus.bootstrap.tokenizers import load
 from pileus.core.errors import InvalidRequest, OperatorError
 
 if TYPE_CHECKING:
+    from pileus.bootstrap.tokenizers import Text
     from pileus.config.settings import Deployment as Wanted
     from pileus.config.settings import Settings
-    from pileus.core.ports import Tokenizer
     from pileus.fleet.memory import Footprint
     from pileus.fleet.records import Deployment
     from pileus.models.adapter import Belonging
@@ -25,7 +26,7 @@ class LocalWorkshop:
     def __init__(self, settings: "Settings", catalogue: "Catalogue") -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._tokenizers: dict[str, Tokenizer] = {}
+        self._tokenizers: dict[str, Text] = {}
 
     def check(self, wanted: "Wanted") -> "Footprint":
         from pydantic import ValidationError
@@ -51,9 +52,10 @@ class LocalWorkshop:
 
     def make_ready(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
         """As `make`; blocks. The model is pulled where it is not here yet."""
-        artefact = None if wanted.model == FAKE_MODEL else self._catalogue.ensure(wanted.model, progress)
+        artefact = None if wanted.model in FAKE_MODELS else self._catalogue.ensure(wanted.model, progress)
+        _check_kind(wanted, artefact)
         if wanted.model not in self._tokenizers:
-            self._tokenizers[wanted.model] = _tokenizer(artefact)
+            self._tokenizers[wanted.model] = load(wanted.model, artefact.path if artefact else None)
         return _deployment(self._settings, wanted, artefact)
 
     def find(self, artefact: str, model: str) -> tuple[str, str]:
@@ -65,13 +67,13 @@ class LocalWorkshop:
         check_belongs(found, base_of(self._catalogue, model))
         return adapter_id(found), str(found.path)
 
-    def tokenizer(self, model: str) -> "Tokenizer":
+    def tokenizer(self, model: str) -> "Text":
         """Of a model that was made ready."""
         return self._tokenizers[model]
 
     def _weights(self, model: str) -> int:
         """Bytes, as installed; else about what the download will have."""
-        if model == FAKE_MODEL:
+        if model in FAKE_MODELS:
             return 0
         try:
             entry = self._catalogue.show(model)
@@ -133,8 +135,11 @@ def trusted_keys(settings: "Settings") -> list[str] | None:
     return [own.public_key, *settings.models.trusted_keys]
 
 
-def _tokenizer(artefact: "Artefact | None") -> "Tokenizer":
-    from pileus.models.tokenizer import load_tokenizer
-    from pileus.testing.tokenizer import ByteTokenizer
+def _check_kind(wanted: "Wanted", artefact: "Artefact | None") -> None:
+    """Raises `OperatorError` where a model is given to an engine for another kind of models."""
+    from pileus.models.artefact import Kind
 
-    return ByteTokenizer() if artefact is None else load_tokenizer(artefact.path)
+    encodes = wanted.model == FAKE_ENCODER if artefact is None else artefact.manifest.kind is Kind.ENCODER
+    if encodes != (wanted.engine in ENCODERS):
+        what, engine = ("an encoder", "encoder") if encodes else ("no encoder", "native")
+        raise OperatorError(f'{wanted.model} is {what}: deployment {wanted.name} needs e.g. engine = "{engine}"')

@@ -84,7 +84,8 @@ def _timed(row: Row, speeds: Sequence[measure.Speed]) -> Row:
 
 def _count(weights: Path) -> tuple[int, float]:
     """Parameters, and the share of the matrices' weights that are nought."""
-    folder = FolderWeights(weights, tied=bool(read_json(weights / "config.json").get("tie_word_embeddings", False)))
+    folder = FolderWeights(weights)
+    folder.settle_head(tied=bool(read_json(weights / "config.json").get("tie_word_embeddings", False)))
     parameters = zeros = in_matrices = 0
     for name in folder.names():
         values = folder.dense(name)

@@ -88,7 +88,8 @@ def _add_tensors(writer: Any, weights: Path, config: dict[str, Any], form: Form,
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"]}
     heads["k_proj"] = config.get("num_key_value_heads") or heads["q_proj"]
-    folder = FolderWeights(weights, tied=bool(config.get("tie_word_embeddings", False)))
+    folder = FolderWeights(weights)
+    folder.settle_head(tied=bool(config.get("tie_word_embeddings", False)))
     for name in folder.names():
         values = folder.dense(name)
         if architecture == gguf.MODEL_ARCH.LLAMA and (count := heads.get(name.split(".")[-2])):

@@ -82,6 +82,8 @@ class Limits(Section):
         default=1024, description="Longest answer where the request sets no `max_tokens`; the context bounds it too."
     )
     max_n: Count = Field(default=16, description="Most choices (`n`) of one request.")
+    max_texts: Count = Field(default=2048, description="Most texts of one request to an encoder.")
+    max_texts_tokens: Count = Field(default=300_000, description="Most tokens of all these texts together.")
     request_timeout_s: Seconds = Field(default=600.0, description="A request that takes longer ends with an error.")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -10,6 +10,9 @@ from pileus.core.records import (
     AuditEvent,
     Capabilities,
     Emission,
+    Encoded,
+    EncodeRequest,
+    Encoding,
     EngineRequest,
     EngineStats,
     Finish,
@@ -21,17 +24,14 @@ from pileus.core.records import (
 )
 
 
-class Engine(Protocol):
-    """A language model that takes token ids in and gives token ids out.
+class Hosted(Protocol):
+    """What a replica's process needs of the model that it hosts.
 
-    `submit` and `cancel` may be called from another thread than the one that iterates over `events`; they only queue
-    their argument. An exception from `events` means that the engine is lost, and its replica ends.
+    What is submitted or cancelled may come from another thread than the one that iterates over `events`; it is only
+    queued. An exception from `events` means that the engine is lost, and its replica ends.
     """
 
     def capabilities(self) -> Capabilities: ...
-
-    def submit(self, request: EngineRequest) -> None:
-        """Take the request at the next step. One that cannot be run finishes with an error."""
 
     def cancel(self, request_id: int, choice: int | None = None) -> None:
         """End the request, or that choice of it, before the next step.
@@ -49,6 +49,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let `events` end and free the model."""
+
+
+class Engine(Hosted, Protocol):
+    """A language model that takes token ids in and gives token ids out."""
+
+    def submit(self, request: EngineRequest) -> None:
+        """Take the request at the next step. One that cannot be run finishes with an error."""
 
 
 class AdapterSource(Struct, frozen=True, array_like=True):
@@ -80,6 +87,17 @@ class AdaptableEngine(Engine, Protocol):
         """Take no more; what runs with it goes on. Unknown: no-op."""
 
 
+class Encoder(Hosted, Protocol):
+    """A model that takes the ids of whole texts in and gives vectors or scores out.
+
+    A request has one choice, and so one finish, after the step that encoded the last of its texts. Its answer is a pure
+    function of it, whatever shares the batch, up to the rounding of the arithmetic.
+    """
+
+    def submit(self, request: EncodeRequest) -> None:
+        """Take the request at the next step. One that cannot be run finishes with an error."""
+
+
 class EngineSpec(Struct, frozen=True):
     """What a driver needs to open an engine: the verified artefact's folder, and its own validated options."""
 
@@ -99,7 +117,7 @@ class EngineDriver(Struct, frozen=True):
 
     name: str
     options: type[Any]
-    open: Callable[[EngineSpec], Engine]
+    open: Callable[[EngineSpec], Engine | Encoder]
     needs_model: bool = True
 
 
@@ -143,6 +161,26 @@ class Tokenizer(Protocol):
     def detokenizer(self) -> Detokenizer: ...
 
 
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Texts to the ids that an encoder takes, for one model."""
+
+    encoding: Encoding
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, with special tokens around it; what looks like one in a text stays text."""
+        ...
+
+    def encode_pairs(self, first: str, seconds: Sequence[str]) -> list[tuple[list[int], int]]:
+        """The ids of each pair, and at which token what belongs to its second text begins; 0 where the model does not
+        tell them apart."""
+        ...
+
+    def shorten(self, ids: Sequence[int], length: int) -> list[int]:
+        """A text, or a pair at the cost of its second, cut to so many tokens; the last special token stays."""
+        ...
+
+
 class ReplicaSink(Protocol):
     """One request's ear on a replica. Called on the gateway's event loop, in the order of the engine's steps."""
 
@@ -154,6 +192,12 @@ class ReplicaSink(Protocol):
 
     def on_lost(self, reason: str) -> None:
         """The replica is gone before the request's end; nothing more will come from it."""
+
+
+class EncodeSink(ReplicaSink, Protocol):
+    """The same for an encode request."""
+
+    def on_encoded(self, encoded: Encoded) -> None: ...
 
 
 class ReplicaStarter(Protocol):

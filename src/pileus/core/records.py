@@ -1,6 +1,7 @@
 """Records that cross rooms and processes. Frozen; times are in seconds, tokens are ids of the model's vocabulary."""
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -61,18 +62,87 @@ class GenerationOptions(Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
 
 
-class GenerationRequest(Struct, frozen=True, kw_only=True):
-    """One request as the pipeline takes it. Exactly one of `messages` and `prompt` is given."""
+class Request(Struct, frozen=True, kw_only=True):
+    """What every request has, whatever it wants of its model."""
 
     id: str
     model: str
-    options: GenerationOptions
-    messages: tuple[Message, ...] = ()
-    prompt: str | tuple[int, ...] | None = None
     lane: Lane = Lane.ON_DEMAND
     priority: int = 0  # among the same tenant's; higher goes first
     deadline_s: float | None = None  # from arrival; None is the server's time limit for any request
     traceparent: str | None = None  # the caller's W3C trace context, as it was sent
+
+
+class GenerationRequest(Request, frozen=True, kw_only=True):
+    """One request as the pipeline takes it. Exactly one of `messages` and `prompt` is given."""
+
+    options: GenerationOptions
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+
+    @property
+    def operation(self) -> str:
+        return "chat" if self.prompt is None else "text_completion"
+
+
+class Task(StrEnum):
+    """What an encoder was trained for."""
+
+    EMBED = "embed"  # a vector for each text
+    CLASSIFY = "classify"  # a probability for each label
+    RERANK = "rerank"  # a score for each pair of texts
+
+
+class Pooling(StrEnum):
+    """How the vectors of a text's tokens become the text's."""
+
+    MEAN = "mean"
+    CLS = "cls"  # the first token's
+    MAX = "max"
+    TOKENS = "tokens"  # not at all: one vector for each token
+
+
+class Encoding(Struct, frozen=True, kw_only=True):
+    """What must be known of an encoder beside its weights: `encoding.json` of an artefact."""
+
+    architecture: str
+    task: Task
+    hidden_size: int
+    max_length: int  # tokens of one text, or of a pair, special tokens too
+    vocab_size: int
+    layers: int = 0  # how many hidden states can be asked for, the embeddings' as 0 not counted; 0: the last one only
+    features: bool = True  # whether it gives hidden states at all, and not scores alone
+    pooling: Pooling = Pooling.MEAN
+    normalise: bool = True  # embeddings have length 1
+    labels: tuple[str, ...] = ()  # of a classifier
+    activation: Literal["softmax", "sigmoid", "none"] = "none"  # makes probabilities or scores of the logits
+
+
+class EncodeOutput(Struct, frozen=True, array_like=True):
+    """What is wanted of each text: scores, or vectors as the other fields say."""
+
+    scores: bool = False
+    pooling: Pooling = Pooling.MEAN
+    layer: int = -1  # of the hidden states; -1 is the last, 0 the embeddings before the first layer
+    normalise: bool = False
+    dimensions: int = 0  # keep the first so many, and normalise after that; 0 keeps all
+
+
+class EncodingRequest(Request, frozen=True, kw_only=True):
+    """Texts to be encoded, each by itself, or each as the second of a pair whose first is `query`."""
+
+    operation: str  # embeddings, features, classify or rerank
+    texts: tuple[str | tuple[int, ...], ...]
+    query: str | None = None
+    pooling: Pooling | None = None  # None is the model's own, as for the next two
+    layer: int | None = None
+    normalise: bool | None = None
+    dimensions: int | None = None
+    truncate_to: int | None = None  # cut longer texts to so many tokens; -1 is the model's limit, None refuses them
+
+    @property
+    def scores(self) -> bool:
+        return self.operation in ("classify", "rerank")
 
 
 class Principal(Struct, frozen=True):
@@ -127,6 +197,17 @@ class EngineRequest(Struct, frozen=True, array_like=True):
     adapter: str = ""  # the id of one that was loaded; empty is the model itself
 
 
+class EncodeRequest(Struct, frozen=True, array_like=True):
+    """Texts in, as ids with their special tokens: each as little-endian 32-bit integers. Of a pair, `seconds` says at
+    which token its second text begins; it is empty where no text is a pair."""
+
+    id: int
+    texts: tuple[bytes, ...]
+    output: EncodeOutput
+    seconds: tuple[int, ...] = ()
+    lane: Lane = Lane.ON_DEMAND
+
+
 # --- what a replica answers (engine -> gateway) ---------------------------------------------------------------------
 
 
@@ -155,6 +236,15 @@ class Emission(Struct, frozen=True, array_like=True):
     logprobs: tuple[TokenLogprobs, ...] | None = None  # one per token, if asked for
 
 
+class Encoded(Struct, frozen=True, array_like=True):
+    """What became of some texts of an encode request in one step: by their places in it, each as little-endian 32-bit
+    floats."""
+
+    request: int
+    places: tuple[int, ...]
+    values: tuple[bytes, ...]
+
+
 class Finish(Struct, frozen=True, array_like=True):
     """The end of one choice: each choice has exactly one, also when it is cancelled."""
 
@@ -178,12 +268,13 @@ class Credit(Struct, frozen=True, array_like=True):
 
 
 class StepOutput(Struct, frozen=True, array_like=True):
-    """Ids out: everything that one engine step produced, for all requests."""
+    """Ids or vectors out: everything that one engine step produced, for all requests."""
 
     started: tuple[Started, ...] = ()
     emissions: tuple[Emission, ...] = ()
     finishes: tuple[Finish, ...] = ()
     credit: Credit = Credit(0, 0)
+    encoded: tuple[Encoded, ...] = ()  # of an encoder
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -198,6 +289,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     vocab_size: int
     deterministic: bool = False
     adapters: int = 0  # in one batch; 0: it has none (see `ports.AdaptableEngine`)
+    encoder: bool = False  # it takes encode requests, and no others
+    scores: bool = False  # of an encoder: it gives scores
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):

@@ -4,14 +4,25 @@ import asyncio
 from typing import Any
 
 from pileus.core.errors import Unavailable
-from pileus.core.records import Emission, EngineRequest, Finish, FinishReason, SamplingParams, Started
+from pileus.core.records import (
+    Emission,
+    Encoded,
+    EncodeOutput,
+    EncodeRequest,
+    EngineRequest,
+    Finish,
+    FinishReason,
+    SamplingParams,
+    Started,
+)
 from pileus.engines.replica.client import ReplicaLink
 
 _PROBE = EngineRequest(0, (1,), SamplingParams(max_tokens=1, seed=0), salt=b"probe")
+_TEXT = (1).to_bytes(4, "little")
 
 
 class _ProbeSink:
-    """Meets `ReplicaSink`."""
+    """Meets `ReplicaSink` and `EncodeSink`."""
 
     def __init__(self, link: ReplicaLink) -> None:
         self._link = link
@@ -22,9 +33,11 @@ class _ProbeSink:
 
     def on_emission(self, emission: Emission) -> None: ...
 
+    def on_encoded(self, encoded: Encoded) -> None: ...
+
     def on_finish(self, finish: Finish) -> None:
         if finish.reason is FinishReason.ERROR:
-            self.on_lost(f"it cannot generate a token: {finish.error}")
+            self.on_lost(f"it cannot answer: {finish.error}")
         elif not self.answered.done():
             self.figures = self._link.figures()
             self.answered.set_result(None)
@@ -35,10 +48,11 @@ class _ProbeSink:
 
 
 async def prove(link: ReplicaLink) -> None:
-    """Return once the replica has generated one token, and has told figures that count it: so those of a replica that
-    is ready are its own, and what they grow by is what it was asked. Raises `Unavailable` when it could not."""
+    """Return once the replica has generated one token, or encoded one, and has told figures that count it: so those of
+    a replica that is ready are its own, and what they grow by is what it was asked. Raises `Unavailable` when it could
+    not."""
     sink = _ProbeSink(link)
-    request_id = link.submit(_PROBE, sink)
+    request_id = _ask(link, sink)
     try:
         await sink.answered
         assert sink.figures is not None
@@ -46,3 +60,10 @@ async def prove(link: ReplicaLink) -> None:
         await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
     finally:
         link.cancel(request_id)
+
+
+def _ask(link: ReplicaLink, sink: _ProbeSink) -> int:
+    if not link.capabilities.encoder:
+        return link.submit(_PROBE, sink)
+    output = EncodeOutput(scores=link.capabilities.scores)
+    return link.encode(EncodeRequest(0, (_TEXT,), output), sink)

@@ -1,28 +1,37 @@
-"""The one way to a model: resolve, tokenise, bound, reserve, queue. What comes back is a `Generation`."""
+"""The one way to a model: resolve, tokenise, bound, reserve, queue. What comes back is a `Generation`, or of an encoder
+a `TextsEncoding`."""
 
 import random
 from collections.abc import Callable
+from typing import TypeVar
 
 from msgspec import Struct
 
 from pileus.config.settings import Limits
 from pileus.core.clock import Clock
 from pileus.core.errors import ContextLengthExceeded, InvalidRequest, Overloaded, PermissionDenied
-from pileus.core.ports import Tokenizer
-from pileus.core.records import GenerationRequest, Principal, SamplingParams
+from pileus.core.ports import TextEncoder, Tokenizer
+from pileus.core.records import EncodingRequest, GenerationRequest, Principal, Request, SamplingParams
 from pileus.fleet.directory import Directory
-from pileus.gateway.generation import Generation, Scheduler
+from pileus.gateway.encoding import EncodeWork, TextsEncoding
+from pileus.gateway.generation import Generation
+from pileus.gateway.pending import Pending, Scheduler
 from pileus.gateway.records import Work
 from pileus.gateway.scheduler import Schedulers
 from pileus.gateway.text import prompt_ids
+from pileus.gateway.texts import output_of, pack
 from pileus.scheduling.prefixes import chain
 
 
 class _Served(Struct, frozen=True):
     """What belongs to one deployment."""
 
-    tokenizer: Tokenizer
     scheduler: Scheduler
+    tokenizer: Tokenizer | None  # of a model that speaks
+    encoder: TextEncoder | None  # of one that encodes
+
+
+_Pending = TypeVar("_Pending", bound=Pending)
 
 
 class Pipeline:
@@ -44,9 +53,14 @@ class Pipeline:
         self._contexts: dict[str, int] = {}  # as the replicas last told
         self._served: dict[str, _Served] = {}
 
-    def open(self, deployment: str, tokenizer: Tokenizer) -> None:
-        """Begin to take requests for a deployment of the directory, or one that is about to be."""
-        self._served[deployment] = _Served(tokenizer, self._schedulers.open(deployment))
+    def open(self, deployment: str, tokenizer: Tokenizer | TextEncoder) -> None:
+        """Begin to take requests for a deployment of the directory, or one that is about to be. What turns texts to ids
+        tells an encoder from a model that speaks."""
+        scheduler = self._schedulers.open(deployment)
+        if isinstance(tokenizer, TextEncoder):
+            self._served[deployment] = _Served(scheduler, None, tokenizer)
+        else:
+            self._served[deployment] = _Served(scheduler, tokenizer, None)
 
     def close(self, deployment: str) -> None:
         """Take no more requests for it, and turn away those that wait. What runs goes on."""
@@ -64,7 +78,7 @@ class Pipeline:
         target = self._directory.find(request.model, principal.tenant, lambda: _conversation(principal, request))
         deployment, adapter = target.deployment, target.adapter
         served = self._served[deployment.name]
-        tokenizer, scheduler = served.tokenizer, served.scheduler
+        tokenizer, scheduler = _speaking(served, deployment.name), served.scheduler
         prompt = await prompt_ids(tokenizer, request)
         self._check_choices(deployment.name, request.options.n)
         params = self._params(request, tokenizer, prompt, self._max_context(deployment.name, tokenizer))
@@ -72,13 +86,34 @@ class Pipeline:
         context = salt if adapter is None else salt + b"\0" + adapter.id.encode()  # its keys and values are its own
         prefix = chain(prompt, context)
         work = Work(request, principal, deployment.name, tuple(prompt), params, salt, prefix, adapter)
-        generation = Generation(work, tokenizer, scheduler, self._clock, began)
+        return await self._admitted(Generation(work, tokenizer, scheduler, self._clock, began), scheduler)
+
+    async def encode(self, principal: Principal, request: EncodingRequest) -> TextsEncoding:
+        """As `start`, for texts to be encoded."""
+        began = self._clock.monotonic()
+        _check_rights(principal, request)
+        deployment = self._directory.resolve(request.model, lambda: request.id)
+        served = self._served[deployment.name]
+        model = _encoding(served, deployment.name)
+        output = output_of(request, model)
+        packed = await pack(request, model, self._limits)
+        work = EncodeWork(request, principal, deployment.name, packed.texts, packed.seconds, output)
+        pending = TextsEncoding(work, model.encoding, served.scheduler, self._clock, began)
+        return await self._admitted(pending, served.scheduler)
+
+    def resolve_encoder(self, model: str) -> str:
+        """The deployment of that name or alias. Raises `ModelNotFound`, or `InvalidRequest` for what is no encoder."""
+        name = self._directory.resolve(model).name
+        _encoding(self._served[name], name)
+        return name
+
+    async def _admitted(self, pending: _Pending, scheduler: Scheduler) -> _Pending:
         try:
-            await scheduler.admit(generation)
+            await scheduler.admit(pending)
         except Overloaded as refusal:
-            raise generation.explained(refusal) from None
-        generation.watch_deadline(request.deadline_s or self._limits.request_timeout_s)
-        return generation
+            raise pending.explained(refusal) from None
+        pending.watch_deadline(pending.request.deadline_s or self._limits.request_timeout_s)
+        return pending
 
     def _max_context(self, deployment: str, tokenizer: Tokenizer) -> int:
         """Tokens that every ready replica can hold, or could; the model's own length before any was ready."""
@@ -143,7 +178,22 @@ def _conversation(principal: Principal, request: GenerationRequest) -> str:
     return "\0".join((principal.tenant, *(part for each in begins for part in (each.role, each.content))))
 
 
-def _check_rights(principal: Principal, request: GenerationRequest) -> None:
+def _speaking(served: _Served, deployment: str) -> Tokenizer:
+    if served.tokenizer is None:
+        raise InvalidRequest(
+            f"`{deployment}` is an encoder, which says no text: it serves /v1/embeddings, /v1/classify or /v1/rerank.",
+            param="model",
+        )
+    return served.tokenizer
+
+
+def _encoding(served: _Served, deployment: str) -> TextEncoder:
+    if served.encoder is None:
+        raise InvalidRequest(f"`{deployment}` is no encoder: it generates text.", param="model")
+    return served.encoder
+
+
+def _check_rights(principal: Principal, request: Request) -> None:
     """The edge says it in its own words first; what does not come through the edge is bound all the same."""
     if request.lane not in principal.lanes:
         raise PermissionDenied(f"This caller may not use the lane {request.lane}.", param="lane")

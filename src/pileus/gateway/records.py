@@ -62,7 +62,7 @@ class Ending(Struct, frozen=True):
     """What the books are told of a request that ended."""
 
     request_id: str
-    operation: str  # chat or text_completion
+    operation: str  # chat, text_completion, or an encoder's
     requested_model: str
     deployment: str
     lane: Lane

@@ -14,7 +14,7 @@ from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.directory import Directory
 from pileus.gateway.dispatch import Dispatched, Dispatcher
 from pileus.gateway.failovers import Failovers
-from pileus.gateway.generation import Generation, Scheduler
+from pileus.gateway.pending import Pending, Scheduler
 from pileus.gateway.pulse import Pulse
 from pileus.gateway.records import Ending
 from pileus.gateway.settle import Settlement, ending_of
@@ -53,28 +53,28 @@ class OwnScheduler:
         self._directory = directory
         self._admitted: dict[int, Admitted] = {}  # by the generation's identity
 
-    async def admit(self, generation: Generation) -> None:
-        admitted = self.reserve(generation, generation.work.principal)
-        self._admitted[id(generation)] = admitted
+    async def admit(self, pending: Pending) -> None:
+        admitted = self.reserve(pending, pending.principal)
+        self._admitted[id(pending)] = admitted
         try:
-            self.dispatcher.enqueue(generation)
+            self.dispatcher.enqueue(pending)
         except PileusError as error:
             error.settled = True
-            self._settle(generation, error.code)
+            self._settle(pending, error.code)
             raise
 
-    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
-        self.dispatcher.requeue(generation, lost)
+    def requeue(self, pending: Pending, lost: ReplicaLink | None) -> None:
+        self.dispatcher.requeue(pending, lost)
 
-    def withdraw(self, generation: Generation) -> None:
-        self.dispatcher.withdraw(generation)
+    def withdraw(self, pending: Pending) -> None:
+        self.dispatcher.withdraw(pending)
 
-    def started(self, generation: Generation) -> None:
-        self.dispatcher.started(generation)
+    def started(self, pending: Pending) -> None:
+        self.dispatcher.started(pending)
 
-    def ended(self, generation: Generation, outcome: str) -> None:
-        ending = self._settle(generation, outcome)
-        self.served(generation, ending, generation.replica)
+    def ended(self, pending: Pending, outcome: str) -> None:
+        ending = self._settle(pending, outcome)
+        self.served(pending, ending, pending.replica)
 
     def reserve(self, item: Dispatched, principal: Principal) -> Admitted:
         """Its worst case; wakes what sleeps. Raises `QuotaExceeded`."""
@@ -94,9 +94,9 @@ class OwnScheduler:
         failed = ending.outcome == EngineFailed.code
         self.dispatcher.served(item, ending.figures.completion_tokens, link, failed=failed)
 
-    def _settle(self, generation: Generation, outcome: str) -> Ending:
-        ending = ending_of(generation, outcome)
-        self.settle(self._admitted.pop(id(generation)), ending)
+    def _settle(self, pending: Pending, outcome: str) -> Ending:
+        ending = ending_of(pending, outcome)
+        self.settle(self._admitted.pop(id(pending)), ending)
         return ending
 
 

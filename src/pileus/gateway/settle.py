@@ -3,7 +3,7 @@
 from pileus.core.clock import Clock
 from pileus.core.ports import Ledger, Price, Reservation
 from pileus.core.records import Principal, UsageRecord
-from pileus.gateway.generation import Generation
+from pileus.gateway.pending import Pending
 from pileus.gateway.records import Ending
 from pileus.observability.figures import RequestFigures
 from pileus.observability.metrics import Metrics
@@ -65,24 +65,24 @@ class Settlement:
         )
 
 
-def ending_of(generation: Generation, outcome: str) -> Ending:
+def ending_of(pending: Pending, outcome: str) -> Ending:
     """What is to be settled. `outcome` is a finish reason or an error's code."""
-    request = generation.work.request
+    request = pending.request
     return Ending(
         request_id=request.id,
-        operation="chat" if request.prompt is None else "text_completion",
+        operation=request.operation,
         requested_model=request.model,
-        deployment=generation.deployment,
+        deployment=pending.deployment,
         lane=request.lane,
         outcome=outcome,
-        figures=_figures(generation, outcome),
+        figures=_figures(pending, outcome),
         traceparent=request.traceparent,
-        adapter=generation.work.adapter.name if generation.work.adapter else "",
+        adapter=pending.adapter,
     )
 
 
-def _figures(generation: Generation, outcome: str) -> RequestFigures:
-    usage, timings, stopwatch = generation.usage, generation.timings, generation.stopwatch
+def _figures(pending: Pending, outcome: str) -> RequestFigures:
+    usage, timings, stopwatch = pending.usage, pending.timings, pending.stopwatch
     began = stopwatch.ttft_s is not None  # before its first token, nothing is owed
     return RequestFigures(
         outcome=outcome if outcome in _GOOD else "error",

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pileus.core.errors import ModelRefused
+from pileus.core.records import Encoding
 
 MANIFEST = "manifest.json"
 GENERATION = "generation.json"
@@ -70,6 +71,13 @@ class Generation(Struct, frozen=True, kw_only=True):
     eos_token: str = ""
 
 
+class _Unknown(Struct, frozen=True):
+    architecture: str = "?"
+
+
+_UNKNOWN = _Unknown()
+
+
 class Artefact(Struct, frozen=True, kw_only=True):
     """A verified-on-demand model folder."""
 
@@ -77,10 +85,18 @@ class Artefact(Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     generation: Generation | None  # of a generator
+    encoding: Encoding | None = None  # of an encoder
 
     @property
     def context_length(self) -> int:
+        """Tokens that fit: of prompt and answer together, or of one text; 0 is unknown."""
+        if self.encoding:
+            return self.encoding.max_length
         return self.generation.context_length if self.generation else 0
+
+    @property
+    def architecture(self) -> str:
+        return (self.generation or self.encoding or _UNKNOWN).architecture
 
     @property
     def licence(self) -> str:
@@ -95,18 +111,23 @@ class Artefact(Struct, frozen=True, kw_only=True):
         return sum(entry.size for entry in self.manifest.files.values())
 
 
-_Record = TypeVar("_Record", Manifest, Generation)
+_Record = TypeVar("_Record", Manifest, Generation, Encoding)
 
 
 def load_artefact(path: Path) -> Artefact:
     """Read the folder's records. Raises `ModelRefused` where they are missing or malformed; hashes no file."""
     manifest = _read(path / MANIFEST, Manifest)
     generation = read_generation(path) if manifest.kind == Kind.GENERATOR else None
-    return Artefact(name=manifest.name, path=path, manifest=manifest, generation=generation)
+    encoding = read_encoding(path) if manifest.kind == Kind.ENCODER else None
+    return Artefact(name=manifest.name, path=path, manifest=manifest, generation=generation, encoding=encoding)
 
 
 def read_generation(path: Path) -> Generation:
     return _read(path / GENERATION, Generation)
+
+
+def read_encoding(path: Path) -> Encoding:
+    return _read(path / ENCODING, Encoding)
 
 
 def verify(path: Path) -> Artefact:

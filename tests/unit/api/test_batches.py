@@ -236,7 +236,7 @@ async def test_a_key_without_the_batch_lane_may_have_none(bench: Bench, client: 
         ({"completion_window": "0s"}, "completion_window"),
         ({"completion_window": "-1h"}, "completion_window"),
         ({"completion_window": "1.5h"}, "completion_window"),
-        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"endpoint": "/v1/classify"}, "endpoint"),
         ({"input_file_id": "file-nobodys"}, "input_file_id"),
         ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 3599}}, "output_expires_after.seconds"),

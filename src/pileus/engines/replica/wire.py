@@ -15,7 +15,17 @@ from msgspec import Struct
 
 from pileus.core.errors import OperatorError
 from pileus.core.ports import AdapterSource
-from pileus.core.records import Capabilities, Credit, Emission, EngineRequest, EngineStats, Finish, Started
+from pileus.core.records import (
+    Capabilities,
+    Credit,
+    Emission,
+    Encoded,
+    EncodeRequest,
+    EngineRequest,
+    EngineStats,
+    Finish,
+    Started,
+)
 
 PROTOCOL = 3
 MAX_FRAME_BYTES = 8 << 20
@@ -57,6 +67,13 @@ class Adapter(Struct, frozen=True, array_like=True, tag=3):
     unload: tuple[str, ...] = ()  # ids
 
 
+class Encode(Struct, frozen=True, array_like=True, tag=4):
+    """As `Submit`, for a replica whose capabilities say that it hosts an encoder."""
+
+    epoch: int
+    request: EncodeRequest
+
+
 # --- up: replica -> gateway -----------------------------------------------------------------------------------------
 
 
@@ -79,6 +96,7 @@ class Step(Struct, frozen=True, array_like=True, tag=17):
     emissions: tuple[Emission, ...]
     finishes: tuple[Finish, ...]
     credit: Credit
+    encoded: tuple[Encoded, ...] = ()
 
 
 class Grant(Struct, frozen=True, array_like=True, tag=18):
@@ -117,7 +135,7 @@ class Adapted(Struct, frozen=True, array_like=True, tag=22):
     refused: tuple[tuple[str, str], ...]  # id, reason
 
 
-Down = Submit | Cancel | Adapter
+Down = Submit | Cancel | Adapter | Encode
 Up = Hello | Step | Grant | Stats | Lost | Drain | Adapted
 
 _encoder = msgspec.msgpack.Encoder()

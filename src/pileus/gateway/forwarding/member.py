@@ -15,7 +15,7 @@ from pileus.engines.replica.client import ReplicaLink
 from pileus.fleet.directory import ServingDirectory
 from pileus.gateway.forwarding import wire
 from pileus.gateway.forwarding.channel import Channel
-from pileus.gateway.generation import Generation
+from pileus.gateway.pending import Pending
 from pileus.gateway.settle import ending_of
 from pileus.security.ring import KeyRing
 
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 
 class _Request(Struct, eq=False):
-    """A generation that the owner knows of."""
+    """A pending that the owner knows of."""
 
-    generation: Generation
+    pending: Pending
     answer: asyncio.Future[None]  # whether it may wait
     turn: int = 0
 
@@ -48,7 +48,7 @@ class OwnerLink:
         self._channel: Channel[wire.FromOwner] = Channel(wire.decode_from_owner)
         self._channel.listen(self)
         self._requests: dict[int, _Request] = {}
-        self._numbers: dict[int, int] = {}  # by the generation's identity
+        self._numbers: dict[int, int] = {}  # by the pending's identity
         self._last_number = 0
         self._replicas: dict[tuple[str, int], tuple[wire.Up, asyncio.Task[ReplicaLink]]] = {}  # by name and epoch
         self._starting: dict[str, float] = {}  # when deployments that start will be there, as last told
@@ -79,35 +79,35 @@ class OwnerLink:
 
     # --- for the scheduler ------------------------------------------------------------------------------------------
 
-    async def admit(self, generation: Generation) -> None:
-        """See `gateway.generation.Scheduler`."""
+    async def admit(self, pending: Pending) -> None:
+        """See `gateway.pending.Scheduler`."""
         if self.lost.done():
             raise Unavailable("The server is stopping.", retry_after_s=1.0)
         self._last_number = number = self._last_number + 1
-        request = _Request(generation, asyncio.get_running_loop().create_future())
+        request = _Request(pending, asyncio.get_running_loop().create_future())
         self._requests[number] = request
-        self._numbers[id(generation)] = number
-        self._channel.send(_admit(number, generation))
+        self._numbers[id(pending)] = number
+        self._channel.send(_admit(number, pending))
         try:
             await request.answer
         except PileusError as error:
             error.settled = True
             raise
         except BaseException:
-            generation.cancel()
+            pending.cancel()
             raise
 
-    def requeue(self, generation: Generation) -> None:
-        number = self._numbers[id(generation)]
-        self._channel.send(wire.Requeue(number, self._requests[number].turn, generation.emitted))
+    def requeue(self, pending: Pending) -> None:
+        number = self._numbers[id(pending)]
+        self._channel.send(wire.Requeue(number, self._requests[number].turn, pending.emitted))
 
-    def started(self, generation: Generation) -> None:
-        self._progress(self._started, generation)
+    def started(self, pending: Pending) -> None:
+        self._progress(self._started, pending)
 
-    def ended(self, generation: Generation, outcome: str) -> None:
-        if id(generation) not in self._numbers:  # the owner refused it, just when its caller left
+    def ended(self, pending: Pending, outcome: str) -> None:
+        if id(pending) not in self._numbers:  # the owner refused it, just when its caller left
             return
-        self._channel.send(wire.Ended(self._forget(generation), outcome, ending_of(generation, outcome).figures))
+        self._channel.send(wire.Ended(self._forget(pending), outcome, ending_of(pending, outcome).figures))
 
     # --- what the owner says ----------------------------------------------------------------------------------------
 
@@ -138,13 +138,13 @@ class OwnerLink:
         if request is None:
             return
         if isinstance(frame, wire.Accepted):
-            self._starting.pop(request.generation.deployment, None)
+            self._starting.pop(request.pending.deployment, None)
             if frame.starting_s is not None:
-                self._starting[request.generation.deployment] = self._clock.monotonic() + frame.starting_s
+                self._starting[request.pending.deployment] = self._clock.monotonic() + frame.starting_s
             if not request.answer.done():
                 request.answer.set_result(None)
             return
-        self._forget(request.generation)
+        self._forget(request.pending)
         if not request.answer.done():
             error = revive(frame.code, frame.message, param=frame.param, retry_after_s=frame.retry_after_s)
             request.answer.set_exception(error)
@@ -158,7 +158,7 @@ class OwnerLink:
             request.answer.set_result(None)
         joining = self._joining(frame.replica, frame.epoch)
         if joining is None:
-            self.requeue(request.generation)
+            self.requeue(request.pending)
         elif joining.done():
             self._place(frame, joining)
         else:
@@ -170,23 +170,23 @@ class OwnerLink:
         if request is None or request.turn != frame.turn:
             return
         if joined.cancelled():
-            self.requeue(request.generation)
+            self.requeue(request.pending)
         else:
-            request.generation.on_placed(joined.result(), frame.lane)
+            request.pending.on_placed(joined.result(), frame.lane)
 
     def _on_moved(self, frame: wire.Preempt | wire.Expired | wire.Displaced) -> None:
         request = self._requests.get(frame.number)
         if request is None:
             return
-        generation = request.generation
+        pending = request.pending
         if isinstance(frame, wire.Expired):
-            generation.on_expired()
+            pending.on_expired()
         elif isinstance(frame, wire.Displaced):
-            generation.on_displaced(wire.displacement(frame))
+            pending.on_displaced(wire.displacement(frame))
         elif request.turn == frame.turn:
             request.turn = -frame.turn  # it has none until the next
-            if generation.replica is not None:
-                generation.on_preempted()
+            if pending.replica is not None:
+                pending.on_preempted()
 
     def _on_replica(self, frame: wire.Up | wire.Down) -> None:
         if isinstance(frame, wire.Up):
@@ -248,8 +248,8 @@ class OwnerLink:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _forget(self, generation: Generation) -> int:
-        number = self._numbers.pop(id(generation))
+    def _forget(self, pending: Pending) -> int:
+        number = self._numbers.pop(id(pending))
         del self._requests[number]
         return number
 
@@ -259,12 +259,12 @@ class OwnerLink:
 
     def _on_counted(self, link: ReplicaLink, sink: ReplicaSink) -> None:
         """Unless it was taken from there before the replica counted it."""
-        if isinstance(sink, Generation) and sink.replica is link:
+        if isinstance(sink, Pending) and sink.replica is link:
             self._progress(self._counted, sink)
 
-    def _progress(self, noted: list[tuple[int, int]], generation: Generation) -> None:
+    def _progress(self, noted: list[tuple[int, int]], pending: Pending) -> None:
         """Note it; all that is noted in one turn of the loop goes in one frame."""
-        number = self._numbers.get(id(generation))
+        number = self._numbers.get(id(pending))
         if number is None:
             return
         if not self._counted and not self._started:
@@ -277,23 +277,22 @@ class OwnerLink:
         self._started.clear()
 
 
-def _admit(number: int, generation: Generation) -> wire.Admit:
-    work = generation.work
-    request = work.request
+def _admit(number: int, pending: Pending) -> wire.Admit:
+    request = pending.request
     return wire.Admit(
         number=number,
-        key_id=work.principal.key_id,
-        deployment=work.deployment,
+        key_id=pending.principal.key_id,
+        deployment=pending.deployment,
         request_id=request.id,
-        operation="chat" if request.prompt is None else "text_completion",
+        operation=request.operation,
         requested_model=request.model,
         traceparent=request.traceparent,
         lane=request.lane,
         priority=request.priority,
-        due=generation.due,
-        prompt_tokens=generation.prompt_tokens,
-        choices=generation.choices,
-        max_answer_tokens=generation.max_answer_tokens,
-        prefix=work.prefix,
-        adapter=work.adapter.name if work.adapter else "",
+        due=pending.due,
+        prompt_tokens=pending.prompt_tokens,
+        choices=pending.choices,
+        max_answer_tokens=pending.max_answer_tokens,
+        prefix=pending.prefix,
+        adapter=pending.adapter,
     )

@@ -2,7 +2,7 @@
 
 from pileus.engines.replica.client import ReplicaLink
 from pileus.gateway.forwarding.member import OwnerLink
-from pileus.gateway.generation import Generation
+from pileus.gateway.pending import Pending
 from pileus.gateway.pulse import Pulse
 
 
@@ -13,20 +13,20 @@ class ForwardingScheduler:
         self.pulse = Pulse()
         self._owner = owner
 
-    async def admit(self, generation: Generation) -> None:
-        await self._owner.admit(generation)
+    async def admit(self, pending: Pending) -> None:
+        await self._owner.admit(pending)
 
-    def requeue(self, generation: Generation, lost: ReplicaLink | None) -> None:
-        self._owner.requeue(generation)
+    def requeue(self, pending: Pending, lost: ReplicaLink | None) -> None:
+        self._owner.requeue(pending)
 
-    def withdraw(self, generation: Generation) -> None:
+    def withdraw(self, pending: Pending) -> None:
         """The owner hears of the end."""
 
-    def started(self, generation: Generation) -> None:
-        self._owner.started(generation)
+    def started(self, pending: Pending) -> None:
+        self._owner.started(pending)
 
-    def ended(self, generation: Generation, outcome: str) -> None:
-        self._owner.ended(generation, outcome)
+    def ended(self, pending: Pending, outcome: str) -> None:
+        self._owner.ended(pending, outcome)
 
 
 class ForwardingSchedulers:

@@ -10,6 +10,8 @@
     huggingface       a folder of them: hyperparameters, weights, generation
     weights           constants of a graph
     llama_graph       the graph of the Llama family
+    bert_graph        the graph of BERT
+    encoder           what a folder of BERT's, or with an ONNX file, says of itself
     openvino_ir       writes it; looks over one that was exported elsewhere
 
 Never PyTorch, never pickle, never code that comes with a model.

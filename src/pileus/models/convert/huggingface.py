@@ -103,10 +103,13 @@ def _llama3(frequencies: NDArray[np.float32], rope: dict[str, Any]) -> NDArray[n
 class FolderWeights:
     """The safetensors of a folder, in one file or in shards."""
 
-    def __init__(self, folder: Path, *, tied: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self._tensors: dict[str, SafeTensor] = {}
         for file in _weight_files(folder):
             self._tensors |= read_safetensors(file)
+
+    def settle_head(self, *, tied: bool) -> None:
+        """Take the embedding as the output's matrix where they are tied. Raises `ModelRefused` where there is none."""
         if tied:
             self._tensors.pop("lm_head.weight", None)
         elif "lm_head.weight" not in self._tensors:
@@ -138,6 +141,8 @@ class FolderWeights:
         tensor = self._tensors.get(name)
         if tensor is None:
             raise ModelRefused(f"its tensor {name} is missing")
+        if tensor.type not in _TYPES:
+            raise ModelRefused(f"its tensor {name} is of type {tensor.type}, which is no type of weights")
         if len(tensor.shape) != dimensions:
             raise ModelRefused(f"its tensor {name} has a wrong shape {tensor.shape}")
         return tensor

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pileus.core.errors import ModelRefused
 
-_WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
+_WIDTHS = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # the last of positions, which are no weights
 _MAX_HEADER_BYTES = 100_000_000
 
 
 class SafeTensor(Struct, frozen=True):
-    type: str  # F32, F16 or BF16
+    type: str  # F32, F16, BF16 or I64
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
 

@@ -1,0 +1,104 @@
+"""The model, compiled for each thing that is wanted of it.
+
+Shapes: B texts in a step, L the tokens of the longest, H the hidden size.
+"""
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+from msgspec import DecodeError
+from msgspec.json import decode
+from numpy.typing import NDArray
+
+from pileus.core.errors import ModelRefused
+from pileus.core.records import Encoding
+from pileus.engines.encoder.options import EncoderOptions
+
+SCORES = -2  # in place of a layer
+LAST = -1
+_MOST_COMPILED = 3  # each keeps the weights that it needs once more
+_HIDDEN, _LOGITS = "last_hidden_state", "logits"
+
+
+class Graph:
+    """One model; `run` is for one thread at a time."""
+
+    def __init__(self, folder: Path, options: EncoderOptions) -> None:
+        self.encoding = _read_encoding(folder / "encoding.json")
+        self._core = ov.Core()
+        self._path = folder / "openvino_model.xml"
+        self._properties = _properties(options)
+        self._compiled: OrderedDict[int, Any] = OrderedDict()  # infer requests; what was used last comes last
+        self._request(LAST if self.encoding.features else SCORES)
+
+    def run(self, texts: list[NDArray[np.uint32]], seconds: list[int], layer: int) -> NDArray[np.float32]:
+        """Hidden states [B, L, H] of a layer, or logits [B, labels] for `SCORES`. A text's second part, of which
+        `seconds` tells the beginning (0 is none), is told apart from its first. Valid until the next call."""
+        shape = (len(texts), max(map(len, texts)))
+        ids, attended, types = (np.zeros(shape, np.int64) for _ in range(3))
+        for row, (text, second) in enumerate(zip(texts, seconds, strict=True)):
+            ids[row, : len(text)] = text
+            attended[row, : len(text)] = 1
+            if second:
+                types[row, second : len(text)] = 1
+        request = self._request(layer)
+        values = {"input_ids": ids, "attention_mask": attended, "token_type_ids": types}
+        for port in request.model_inputs:
+            request.set_tensor(port, ov.Tensor(values[port.any_name]))
+        request.infer()
+        found: NDArray[np.float32] = request.get_output_tensor(0).data
+        return found
+
+    def _request(self, layer: int) -> Any:
+        """An infer request for that output; compiled at its first use."""
+        if layer not in self._compiled:
+            model = self._core.read_model(self._path)
+            names = [_LOGITS] if layer == SCORES else [_HIDDEN] if layer == LAST else [f"hidden.{layer}"]
+            wanted = ov.Model([ops.result(_as_float32(_output(model, names[0])))], model.get_parameters(), "encoder")
+            wanted.validate_nodes_and_infer_types()
+            try:
+                compiled = self._core.compile_model(wanted, "CPU", self._properties)
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise ModelRefused(f"OpenVINO cannot run {self._path.parent.name}: {reason}") from error
+            self._compiled[layer] = compiled.create_infer_request()
+            if len(self._compiled) > _MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(layer)
+        return self._compiled[layer]
+
+
+def _read_encoding(path: Path) -> Encoding:
+    try:
+        return decode(path.read_bytes(), type=Encoding)
+    except (OSError, DecodeError) as error:
+        raise ModelRefused(f"{path} cannot be read: the encoder engine needs an encoder ({error})") from error
+
+
+def _output(model: ov.Model, name: str) -> Any:
+    """The place in the graph that carries a tensor's name."""
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            if name in output.get_names() and node.get_type_name() != "Result":
+                return output
+    raise ModelRefused(f"{model.get_friendly_name()} has no tensor {name}")
+
+
+def _as_float32(output: Any) -> Any:
+    return output if output.get_element_type() == ov.Type.f32 else ops.convert(output, "f32")
+
+
+def _properties(options: EncoderOptions) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": options.threads or len(os.sched_getaffinity(0)),
+    }
+    if options.precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = options.precision
+    return properties

@@ -1,0 +1,25 @@
+"""Options of the encoder engine, as they stand in `[deployment.options]`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EncoderOptions(BaseModel):
+    """How the encoder engine runs one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    threads: int = Field(default=0, ge=0, le=1024, description="Inference threads; 0 takes every core it may use.")
+    precision: Literal["f32", "bf16", "f16", "auto"] = Field(
+        default="f32", description="Precision of arithmetic; auto is the fastest of this CPU."
+    )
+    step_tokens: int = Field(
+        default=2048, ge=16, le=65_536, description="Tokens per engine step, over all the texts in it."
+    )
+    max_requests: int = Field(default=64, ge=1, le=1024, description="Requests whose texts share steps.")
+    queue_tokens: int = Field(
+        default=131_072,
+        ge=32,
+        description="Tokens that the engine takes on ahead; more waits in the deployment's queue.",
+    )

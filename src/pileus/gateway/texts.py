@@ -1,0 +1,126 @@
+"""Texts to what an encoder takes: checked, tokenised, and packed."""
+
+import asyncio
+from array import array
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from pileus.config.settings import Limits
+from pileus.core.errors import ContextLengthExceeded, InvalidRequest
+from pileus.core.ports import TextEncoder
+from pileus.core.records import EncodeOutput, EncodingRequest, Task
+
+# Tokenising this many characters takes about as long as handing them to a thread and back.
+_INLINE_CHARACTERS = 4_000
+_TASKS = {
+    Task.EMBED: "embeddings: use /v1/embeddings",
+    Task.CLASSIFY: "classes: use /v1/classify",
+    Task.RERANK: "scores of pairs: use /v1/rerank",
+}
+
+
+class Packed(Struct, frozen=True):
+    """`texts` and `seconds` as in `EncodeRequest`."""
+
+    texts: tuple[bytes, ...]
+    seconds: tuple[int, ...] = ()
+
+
+def output_of(request: EncodingRequest, model: TextEncoder) -> EncodeOutput:
+    """What the engine shall give for a request. Raises `InvalidRequest` for what this model does not have."""
+    encoding = model.encoding
+    if request.scores:
+        task = Task.RERANK if request.operation == "rerank" else Task.CLASSIFY
+        if encoding.task is not task:
+            raise InvalidRequest(f"`{request.model}` gives {_TASKS[encoding.task]}.", param="model")
+        return EncodeOutput(scores=True)
+    if not encoding.features or (request.operation == "embeddings" and encoding.task is not Task.EMBED):
+        raise InvalidRequest(f"`{request.model}` gives {_TASKS[encoding.task]}.", param="model")
+    dimensions = request.dimensions or 0
+    if dimensions > encoding.hidden_size:
+        raise InvalidRequest(f"`dimensions` should be at most {encoding.hidden_size}.", param="dimensions")
+    plain = request.operation != "embeddings"
+    return EncodeOutput(
+        pooling=request.pooling or encoding.pooling,
+        layer=_layer(request.layer, encoding.layers),
+        normalise=request.normalise if request.normalise is not None else encoding.normalise and not plain,
+        dimensions=dimensions,
+    )
+
+
+def _layer(asked: int | None, layers: int) -> int:
+    """As the engine counts: -1 is the last."""
+    if asked is None or asked in (-1, layers):
+        return -1
+    layer = asked if asked >= 0 else layers + 1 + asked
+    if not layers:
+        raise InvalidRequest("`layer` should be -1: this model's file has the last layer only.", param="layer")
+    if not 0 <= layer < layers:
+        raise InvalidRequest(f"`layer` should be from {-layers - 1} to {layers}.", param="layer")
+    return layer
+
+
+async def pack(request: EncodingRequest, model: TextEncoder, limits: Limits) -> Packed:
+    """The ids of the texts. Many characters are tokenised in a thread, so that others' streams go on. Raises
+    `InvalidRequest` or `ContextLengthExceeded`, naming the text."""
+    if len(request.texts) > limits.max_texts:
+        raise InvalidRequest(f"There are {len(request.texts)} texts; at most {limits.max_texts} are allowed.")
+    characters = sum(len(text) for text in request.texts if isinstance(text, str)) + len(request.query or "")
+    if characters <= _INLINE_CHARACTERS:
+        return _pack(request, model, limits)
+    return await asyncio.to_thread(_pack, request, model, limits)
+
+
+def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits) -> Packed:
+    seconds: tuple[int, ...] = ()
+    if request.query is not None:
+        pairs = model.encode_pairs(request.query, [text for text in request.texts if isinstance(text, str)])
+        texts, seconds = [ids for ids, _ in pairs], tuple(second for _, second in pairs)
+    else:
+        texts = _texts(request, model)
+    texts = _fitted(texts, request, model)
+    total = sum(map(len, texts))
+    if total > limits.max_texts_tokens:
+        raise ContextLengthExceeded(
+            f"The texts have {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
+            param=_field(request),
+        )
+    return Packed(tuple(array("I", ids).tobytes() for ids in texts), seconds if any(seconds) else ())
+
+
+def _texts(request: EncodingRequest, model: TextEncoder) -> list[list[int]]:
+    """Those that came as ids are taken as they are."""
+    vocab_size = model.encoding.vocab_size
+    for ids in request.texts:
+        if not isinstance(ids, str) and (outside := next((id_ for id_ in ids if not 0 <= id_ < vocab_size), None)):
+            raise InvalidRequest(
+                f"The token {outside} is outside the vocabulary of {vocab_size} tokens.", param=_field(request)
+            )
+    encoded = iter(model.encode([text for text in request.texts if isinstance(text, str)]))
+    return [next(encoded) if isinstance(text, str) else list(text) for text in request.texts]
+
+
+def _fitted(texts: Sequence[list[int]], request: EncodingRequest, model: TextEncoder) -> list[list[int]]:
+    """None longer than the model's limit: cut, where the request wants that."""
+    longest = model.encoding.max_length
+    asked = request.truncate_to
+    if asked is not None and asked > longest:
+        raise InvalidRequest(
+            f"`truncate_prompt_tokens` should be at most {longest}: the model has no more.",
+            param="truncate_prompt_tokens",
+        )
+    if asked is not None:
+        return [model.shorten(ids, asked if asked > 0 else longest) for ids in texts]
+    for place, ids in enumerate(texts):
+        if len(ids) > longest:
+            raise ContextLengthExceeded(
+                f"This model's maximum length is {longest} tokens, but text {place} has {len(ids)} tokens. "
+                "`truncate_prompt_tokens: -1` cuts such texts.",
+                param=_field(request),
+            )
+    return list(texts)
+
+
+def _field(request: EncodingRequest) -> str:
+    return "documents" if request.query is not None else "input"

@@ -1,0 +1,47 @@
+"""Texts to the ids that an encoder takes, on Hugging Face `tokenizers`: the adapter of the `TextEncoder` port.
+
+Special tokens stand around a text, never in it: what looks like one in people's text stays text.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from pileus.core.errors import ModelRefused
+from pileus.core.records import Encoding
+from pileus.models.artefact import TOKENIZER, read_encoding
+
+
+def load_text_encoder(path: Path) -> "ModelTextEncoder":
+    """From an artefact's folder. Raises `ModelRefused` where its tokenizer cannot be used."""
+    try:
+        tokenizer = HuggingFaceTokenizer.from_file(str(path / TOKENIZER))
+    except Exception as error:  # the library raises nothing more special
+        raise ModelRefused(f"{path / TOKENIZER} cannot be read: {error}") from error
+    return ModelTextEncoder(tokenizer, read_encoding(path))
+
+
+class ModelTextEncoder:
+    """One model's. Made once per deployment; safe to share between threads, since it does not change."""
+
+    def __init__(self, tokenizer: HuggingFaceTokenizer, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._tokenizer = tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def encode_pairs(self, first: str, seconds: Sequence[str]) -> list[tuple[list[int], int]]:
+        found = self._tokenizer.encode_batch_fast([(first, second) for second in seconds])
+        return [(pair.ids, _second_at(pair.type_ids)) for pair in found]
+
+    def shorten(self, ids: Sequence[int], length: int) -> list[int]:
+        return list(ids) if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+
+def _second_at(type_ids: list[int]) -> int:
+    return type_ids.index(1) if 1 in type_ids else 0
