@@ -37,6 +37,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
     from pileus.compression.spec import CompressSpec
+    from pileus.data.spec import DataSpec
     from pileus.evaluation.attention_records import AttentionSpec
     from pileus.evaluation.recording import record_evaluation, verdict_recorder
     from pileus.evaluation.records import EvaluationSpec, GateSpec
@@ -48,6 +49,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     return [
         Kind(name="attention", spec=AttentionSpec),
         Kind(name="compress", spec=CompressSpec, on_ended=register_made),
+        Kind(name="data", spec=DataSpec),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
         batch_kind(settings.batches),
@@ -208,6 +210,8 @@ def _open_child(module: str) -> Opener:
 # Kinds of jobs that compute in a process of their own, which may import what no other process does.
 _MODULES: Mapping[str, str] = {
     "compress": "pileus.compression.process",
+    "data": "pileus.data.process",
+}
 }
 _OPENERS: Mapping[str, Opener] = {
     "attention": _open_attention,

@@ -31,7 +31,8 @@ class LocalWorkers:
     """Meets `jobs.processes.WorkerStarter`. What a worker prints goes where the server's own output goes."""
 
     def __init__(self, settings: "Settings", jobs: Path, scheduling: Path, folder: Path) -> None:
-        self._settings = settings.model_dump(mode="json")
+        # A server that deploys nothing has none of the deployments that settings must have: leave those their default.
+        self._settings = settings.model_dump(mode="json", exclude=None if settings.deployment else {"deployment"})
         self._jobs = jobs
         self._scheduling = scheduling
         self._folder = folder

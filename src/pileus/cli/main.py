@@ -20,6 +20,7 @@ from pileus.cli import (
     chat,
     compress,
     config,
+    data,
     deployments,
     evaluate,
     explain,
@@ -59,6 +60,7 @@ app.command("gateway", hidden=True)(gateway.gateway)
 app.command("job-worker", hidden=True)(job_worker.job_worker)
 app.command("chat")(chat.chat)
 app.add_typer(batch.app, name="batch")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.command("compress")(compress.compress)
