@@ -44,6 +44,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.jobs.handler import Kind
     from pileus.models.registry import register_made
     from pileus.training.finetune.ending import fine_tune_kind
+    from pileus.training.spec import Train, Tune
     from pileus.webhooks.delivery import KIND as WEBHOOK
 
     return [
@@ -52,6 +53,8 @@ def kinds(settings: "Settings") -> "list[Kind]":
         Kind(name="data", spec=DataSpec),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
+        Kind(name="train", spec=Train, on_ended=register_made),
+        Kind(name="tune", spec=Tune, on_ended=register_made),
         batch_kind(settings.batches),
         fine_tune_kind(settings.fine_tuning),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
@@ -211,7 +214,8 @@ def _open_child(module: str) -> Opener:
 _MODULES: Mapping[str, str] = {
     "compress": "pileus.compression.process",
     "data": "pileus.data.process",
-}
+    "train": "pileus.training.process",
+    "tune": "pileus.training.tuning",
 }
 _OPENERS: Mapping[str, Opener] = {
     "attention": _open_attention,

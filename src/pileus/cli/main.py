@@ -34,6 +34,7 @@ from pileus.cli import (
     speed,
     status,
     traffic,
+    train,
     usage,
     version,
     webhooks,
@@ -65,6 +66,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.command("compress")(compress.compress)
 app.command("speed")(speed.speed)
+app.command("train")(train.train)
+app.command("tune")(train.tune)
 app.command("simulate")(simulate.simulate)
 app.command("calibrate")(simulate.calibrate)
 app.command("ps")(status.ps)

@@ -1,0 +1,169 @@
+"""The data of a run as ids on disk, memory-mapped: made once, before the first step, and read by every process.
+
+A folder with `tokenizer/`, and arrays in NumPy's format. It appears by a rename, so it is whole or absent.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from pileus.jobs.handler import JobFailed
+from pileus.store.durable import sync_folder
+from pileus.training.rows import demand_files, read_rows, read_texts
+from pileus.training.spec import Train
+from pileus.training.tokens import demand_special, encoded, open_tokenizer, train_tokenizer
+
+_FIELDS: Final = {"classifier": ("text", "label"), "encoder": ("anchor", "positive"), "seq2seq": ("source", "target")}
+TOKENIZER: Final = "tokenizer"
+_ABOUT: Final = "about.json"
+
+Tell = Callable[[str], None]
+
+
+class About(Struct, frozen=True):
+    """What the arrays are of."""
+
+    examples: int
+    held_out: int
+    labels: tuple[str, ...] = ()  # of a classifier, in the order of their numbers
+
+
+class Ragged:
+    """Rows of ids of different lengths: one after the other, and where each begins."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._ids = np.load(folder / f"{name}.ids.npy", mmap_mode="r")
+        self._begins = np.load(folder / f"{name}.begins.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._begins) - 1
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        return np.asarray(self._ids[self._begins[index] : self._begins[index + 1]], np.int64)
+
+    @staticmethod
+    def write(folder: Path, name: str, rows: Iterable[Sequence[int]]) -> None:
+        taken = [np.asarray(row, np.uint32) for row in rows]
+        begins = np.cumsum([0, *map(len, taken)], dtype=np.int64)
+        np.save(folder / f"{name}.ids.npy", np.concatenate([*taken, np.empty(0, np.uint32)]))
+        np.save(folder / f"{name}.begins.npy", begins)
+
+
+def prepare(spec: Train, folder: Path, base: Path | None, tell: Tell) -> Path:
+    """Make the folder unless it is there. Raises `JobFailed` for bad data, with the line."""
+    target = folder / "data"
+    if target.is_dir():
+        return target
+    demand_files([*spec.data_files, *spec.validation_files])
+    draft = folder / ".data"
+    rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    tokenizer = _tokenizer(spec, base, tell)
+    demand_special(tokenizer, spec.recipe)
+    tokenizer.save_pretrained(draft / TOKENIZER)
+    tell("tokenising")
+    about = _write_stream(spec, tokenizer, draft) if spec.reads_text else _write_rows(spec, tokenizer, draft)
+    if about.examples < 1:
+        raise JobFailed("the data is too little for one example", code="bad_data")
+    (draft / _ABOUT).write_bytes(msgspec.json.encode(about))
+    draft.rename(target)
+    sync_folder(folder)
+    return target
+
+
+def about(folder: Path) -> About:
+    return msgspec.json.decode((folder / _ABOUT).read_bytes(), type=About)
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:
+    return open_tokenizer(folder / TOKENIZER)
+
+
+def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenizerFast:
+    if spec.tokenizer:
+        return open_tokenizer(Path(spec.tokenizer))
+    if base is not None:
+        return open_tokenizer(base)
+    tell("training the tokenizer")
+    return train_tokenizer(_texts(spec, spec.data_files), spec.vocabulary, spec.recipe)
+
+
+def _texts(spec: Train, files: Sequence[Path]) -> Iterable[str]:
+    if spec.reads_text:
+        return read_texts(files)
+    rows = read_rows(files, _FIELDS[spec.recipe])
+    if spec.recipe == "classifier":
+        return (text for text, _ in rows)
+    return (text for row in rows for text in row)
+
+
+# --- one stream of tokens -------------------------------------------------------------------------------------------
+
+
+def _write_stream(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -> About:
+    ids = _stream(tokenizer, spec.data_files)
+    if spec.validation:
+        held_out = _stream(tokenizer, spec.validation_files)
+    else:
+        cut = len(ids) - int(len(ids) * spec.holdout)
+        ids, held_out = ids[:cut], ids[cut:]
+    np.save(folder / "train.npy", ids)
+    np.save(folder / "validation.npy", held_out)
+    return About(max(0, len(ids) - 1) // spec.context, max(0, len(held_out) - 1) // spec.context)
+
+
+def _stream(tokenizer: PreTrainedTokenizerFast, files: Sequence[Path]) -> NDArray[np.uint32]:
+    """Documents one after the other, with an end after each row or file."""
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    parts: list[NDArray[np.uint32]] = []
+    for file in files:
+        is_rows = file.suffix.lower() not in (".txt", ".md", "")
+        found = encoded(tokenizer, read_texts([file]), special=False)
+        parts.extend(np.array([*ids, end] if is_rows else ids, np.uint32) for ids in found)
+        parts.append(np.array([] if is_rows else [end], np.uint32))
+    return np.concatenate(parts)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _write_rows(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -> About:
+    rows = list(read_rows(spec.data_files, _FIELDS[spec.recipe]))
+    if spec.validation:
+        held_out = list(read_rows(spec.validation_files, _FIELDS[spec.recipe]))
+    else:
+        every = round(1 / spec.holdout) if spec.holdout else len(rows) + 1
+        held_out = [row for number, row in enumerate(rows) if number % every == every - 1]
+        rows = [row for number, row in enumerate(rows) if number % every != every - 1]
+    labels = tuple(sorted({label for _, label in rows})) if spec.recipe == "classifier" else ()
+    for name, some in (("train", rows), ("validation", held_out)):
+        _write_columns(spec, tokenizer, folder, name, some, labels)
+    return About(len(rows), len(held_out), labels)
+
+
+def _write_columns(
+    spec: Train,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    name: str,
+    rows: Sequence[tuple[str, ...]],
+    labels: Sequence[str],
+) -> None:
+    most = spec.context if spec.recipe != "seq2seq" else spec.context - 1  # room for the end
+    for place, field in enumerate(_FIELDS[spec.recipe]):
+        if field == "label":
+            numbers = {label: number for number, label in enumerate(labels)}
+            if unknown := next((label for _, label in rows if label not in numbers), None):
+                raise JobFailed(f"the validation set has a label that the data lacks: {unknown!r}", code="bad_data")
+            np.save(folder / f"{name}.label.npy", np.array([numbers[label] for _, label in rows], np.int64))
+            continue
+        special = spec.recipe != "seq2seq"
+        texts = (row[place] for row in rows)
+        Ragged.write(folder, f"{name}.{field}", encoded(tokenizer, texts, most=most, special=special))
