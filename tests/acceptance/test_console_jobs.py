@@ -382,7 +382,9 @@ def test_an_operator_watches_and_a_stranger_is_told_how_to_begin(
         assert watch.faults == []
     with visit(browser, server.base_url) as stranger:
         stranger.sign_in(key(admin, "user", "wind"))
-        expect(stranger.page.get_by_role("navigation").get_by_role("link")).to_have_text(["Playground", "Jobs"])
+        expect(stranger.page.get_by_role("navigation").get_by_role("link")).to_have_text(
+            ["Playground", "Models", "Jobs"]
+        )
         stranger.show("Jobs")
         expect(stranger.page.locator(".empty")).to_contain_text("pileus batch run questions.jsonl")
         assert stranger.page.evaluate(AUDIT) == []

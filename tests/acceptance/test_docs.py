@@ -22,6 +22,7 @@ TOURS = [
     ROOT / "docs" / "howto" / "store-files.md",
     ROOT / "docs" / "howto" / "follow-jobs.md",
     ROOT / "docs" / "howto" / "back-up.md",
+    ROOT / "docs" / "howto" / "version-models.md",
 ]
 HOWTO = ROOT / "docs" / "howto" / "add-an-engine.md"
 # These set the stage, and the tests have set it already.

@@ -7,4 +7,10 @@ store       the folder: blobs by sha256, one folder per artefact, locks
 conversion  runs `convert`, the process that turns a GGUF or a Hugging Face folder into an artefact
 artefact    one artefact's records, its manifest and its verification
 tokenizer   text to ids and back; `chat` and `vocabulary` are its parts
+
+importing   what an import keeps, and what it need not do twice
+pulling     what a reference means, and where to get it: `repository` of a hub, `mirror`; `sharing` pushes and pulls there
+registry    what a job made becomes a version
+versions    the registry as a service: what people see and change; `shelf` is what lies in the folder, `views` what is shown
+lineage, difference, card, signature   what there is to know of a version
 """

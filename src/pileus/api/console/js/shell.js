@@ -6,6 +6,7 @@ import { toggleTheme } from "./theme.js";
 import { showDeployments } from "./views/deployments.js";
 import { showJobs } from "./views/jobs.js";
 import { showKeys } from "./views/keys.js";
+import { showModels } from "./views/models.js";
 import { showOverview } from "./views/overview.js";
 import { showPlayground } from "./views/playground.js";
 
@@ -13,6 +14,7 @@ const VIEWS = [
   { name: "overview", show: showOverview, needs: "status.read", icon: "pulse" },
   { name: "deployments", show: showDeployments, needs: "status.read", icon: "layers" },
   { name: "playground", show: showPlayground, needs: "generate", icon: "chat" },
+  { name: "models", show: showModels, needs: "models.read", icon: "cube" },
   { name: "jobs", show: showJobs, needs: "jobs.read", icon: "tasks" },
   { name: "keys", show: showKeys, needs: "keys.manage", icon: "key" },
 ];

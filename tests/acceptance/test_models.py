@@ -1,0 +1,115 @@
+"""A model's versions from an import to a deployment and on to another machine: a real server that demands signatures,
+the real engine, and the command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from acceptance.process import Server, pileus, running_server
+from made_models import write_tiny_gguf
+from pileus.models.artefact import verify
+
+CONFIG = """
+[models]
+require_signature = true
+
+[[deployment]]
+name = "first"
+model = "fake"
+engine = "fake"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("models")
+    (data / "pileus.toml").write_text(CONFIG)
+    with running_server(data, "--config", str(data / "pileus.toml")) as server:
+        yield server
+
+
+def command(server: Server, *arguments: str) -> Any:
+    """A command that is asked of the server, as JSON."""
+    variables = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    done = pileus("models", *arguments, "--data", str(server.data), "--json", **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_model_goes_from_an_import_by_its_signature_to_a_deployment_and_to_another_machine(
+    server: Server, tmp_path: Path
+) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    command(server, "import", str(tmp_path / "tiny.gguf"), "mine", "--licence", "MIT")
+    command(server, "import", str(tmp_path / "tiny.gguf"), "mine-2", "--version-of", "mine")
+    [model] = command(server, "versions", "mine")
+    assert [(each["number"], each["artefact"]) for each in model["versions"]] == [(2, "mine-2"), (1, "mine")]
+    found = command(server, "diff", "mine@1", "2")
+    assert (found["same"], found["files"], found["licence"]) == (True, [], ["MIT", ""])
+
+    deploying = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    refused = pileus("deploy", "tiny", "mine", **deploying)
+    assert refused.returncode == 1
+    assert "mine is not signed, and models.require_signature asks for it" in refused.stderr
+    command(server, "tag", "mine@1", "--stage", "production", "--alias", "production", "--intended-use", "Tests.")
+    signed = command(server, "sign", "mine@production")
+    assert signed["trusted"]
+    done = pileus("deploy", "tiny", "mine", **deploying)
+    assert done.returncode == 0, done.stderr
+    headers = {"Authorization": f"Bearer {server.admin_key}"}
+    question = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    answer = httpx.post(f"{server.base_url}/v1/chat/completions", json=question, headers=headers, timeout=60)
+    assert answer.json()["usage"]["completion_tokens"] > 0
+    graph = command(server, "lineage", "mine@1")
+    assert [node["label"] for node in graph["nodes"] if node["kind"] == "deployment"] == ["tiny"]
+    page = pileus("models", "card", "mine@production", **deploying)
+    assert "## Intended use\n\nTests." in page.stdout
+
+    mirror, elsewhere = tmp_path / "mirror", tmp_path / "elsewhere"
+    command(server, "push", "mine@1", str(mirror))
+    assert pileus("models", "pull", "mine@1", "--from", str(mirror), "--data", str(elsewhere)).returncode == 0
+    pulled, original = elsewhere / "models/artefacts/mine", server.data / "models/artefacts/mine"
+    assert verify(pulled).licence == "MIT"
+    assert (pulled / "signature.json").read_bytes() == (original / "signature.json").read_bytes()
+    theirs = pileus("models", "card", "mine", "--data", str(elsewhere), "--json")
+    said = json.loads(theirs.stdout)
+    assert (said["signed_by"], said["trusted"]) == (signed["signed_by"], False)
+    trusting = json.dumps([signed["signed_by"]])
+    said = json.loads(
+        pileus(
+            "models", "card", "mine", "--data", str(elsewhere), "--json", PILEUS_MODELS__TRUSTED_KEYS=trusting
+        ).stdout
+    )
+    assert said["trusted"]
+
+
+def test_what_is_changed_is_in_the_audit_and_a_user_changes_nothing(server: Server, tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    command(server, "import", str(tmp_path / "tiny.gguf"), "other")
+    command(server, "tag", "other", "--alias", "best")
+    command(server, "tag", "other@best", "--drop", "best")
+    headers = {"Authorization": f"Bearer {server.admin_key}"}
+    with httpx.Client(base_url=server.base_url, headers=headers) as admin:
+        events = admin.get("/admin/v1/audit").json()["data"]
+        assert [(each["action"], each["target"]) for each in events[:3]] == [
+            ("model.alias_drop", "other@best"),
+            ("model.alias", "other@best to 1"),
+            ("model.adopt", "other@1"),
+        ]
+        secret = admin.post("/admin/v1/keys", json={"name": "laptop", "role": "user"}).json()["secret"]
+    refused = pileus("models", "tag", "other", "--alias", "x", PILEUS_URL=server.base_url, PILEUS_API_KEY=secret)
+    assert refused.returncode == 1
+    assert "lacks the permission models.manage" in refused.stderr
+
+
+def test_without_a_server_the_folder_itself_is_asked_and_with_one_it_is_not_opened(
+    server: Server, tmp_path: Path
+) -> None:
+    alone = pileus("models", "versions", "--data", str(tmp_path / "data"), "--json")
+    assert (alone.returncode, json.loads(alone.stdout)) == (0, [])
+    busy = pileus("models", "versions", "--data", str(server.data))
+    assert busy.returncode == 1
