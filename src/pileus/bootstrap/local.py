@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pileus.store.backup import Backup, Source
     from pileus.store.port import Store
     from pileus.store.restore import Restore
+    from pileus.training.finetune.check import Measure
 
 _MODELS = "models"  # folder
 
@@ -59,6 +60,17 @@ def import_adapter(settings: "Settings", folder: Path, name: str, base: str, pro
 
     catalogue = open_catalogue(settings)
     return catalogue.import_adapter(folder, name, base_of(catalogue, base), progress)
+
+
+def example_measure(settings: "Settings", model: str, max_length: int | None, progress: "Progress") -> "Measure":
+    """How long examples are for a model of the catalogue, which is pulled where it is not here yet."""
+    from pileus.models.tokenizer import load_tokenizer
+    from pileus.training.finetune.measuring import measure_with
+    from pileus.training.finetune.plan import max_length_of
+    from pileus.training.finetune.records import Wishes
+
+    tokenizer = load_tokenizer(open_catalogue(settings).ensure(model, progress).path)
+    return measure_with(tokenizer, max_length_of(Wishes(max_length=max_length), tokenizer.context_length))
 
 
 def backup_source(settings: "Settings") -> "Source":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from pileus.cli import output
+from pileus.cli import data_check, output
 from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pileus.data.report import Report
     from pileus.data.spec import DataSpec
 
-app = typer.Typer(help="Prepare data that models are trained on.", no_args_is_help=True)
+app = typer.Typer(help="Prepare and check what models learn from.", no_args_is_help=True)
+app.command("check")(data_check.check)
 
 _PATHS = ("inputs", "evaluation")
 

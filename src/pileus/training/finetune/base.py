@@ -1,9 +1,12 @@
 """The model that learns: its base, and what of it changes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -11,12 +14,32 @@ from pileus.jobs.handler import JobFailed
 from pileus.training.finetune.records import Adaptation, Plan
 
 
-def load_base(master: Path, device: torch.device) -> Any:
-    """In float32, from safetensors; never code that comes with it."""
+class Machine(Struct, frozen=True):
+    """What it is computed on. Where products in bfloat16 are quick, they are made so; what learns is in float32."""
+
+    device: torch.device
+    is_half: bool
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
+            yield
+
+
+def this_machine() -> Machine:
+    if torch.cuda.is_available():
+        return Machine(torch.device("cuda"), torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return Machine(torch.device("cpu"), bool(able.get("avx512_bf16") or able.get("amx_bf16")))
+
+
+def load_base(master: Path, machine: Machine, adaptation: Adaptation) -> Any:
+    """From safetensors; never code that comes with it. A base that only helps an adapter to learn may be in half."""
+    dtype = torch.bfloat16 if machine.is_half and adaptation == "lora" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
-        master, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        master, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
     )
-    return model.to(device)
+    return model.to(machine.device)
 
 
 def adapted(model: Any, plan: Plan, adaptation: Adaptation, seed: int) -> Any:

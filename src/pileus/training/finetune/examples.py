@@ -52,7 +52,8 @@ def read_example(content: bytes, method: Method) -> Example:
     try:
         data = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
     except ValueError as error:
-        raise BadExample("invalid_json", f"This line is not valid JSON: {error}") from None
+        where = str(error).replace("at line 1 column", "at column")
+        raise BadExample("invalid_json", f"This line is not valid JSON: {where}") from None
     if not isinstance(data, dict):
         raise BadExample("invalid_json", "This line is not a JSON object.")
     return _conversation(data) if method is Method.SUPERVISED else _preference(data)

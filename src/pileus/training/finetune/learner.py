@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import torch
 
+from pileus.training.finetune.base import Machine
 from pileus.training.finetune.encoding import Encoded
-from pileus.training.finetune.losses import Score, collate, log_probabilities, preference, supervised
+from pileus.training.finetune.losses import Batch, Score, collate, log_probabilities, preference, supervised
 
 
 class Learner(Protocol):
@@ -31,8 +32,9 @@ class _Learning:
 
     accuracy: str
 
-    def __init__(self, model: Any, batch_size: int, lengths: list[int], validation: int) -> None:
+    def __init__(self, model: Any, machine: Machine, batch_size: int, lengths: list[int], validation: int) -> None:
         self.model = model
+        self._machine = machine
         self.lengths = lengths
         self._batch_size = batch_size
         self._validation = validation
@@ -63,17 +65,28 @@ class SupervisedLearner(_Learning):
     accuracy = "mean_token_accuracy"
 
     def __init__(
-        self, model: Any, examples: list[Encoded], validation: list[Encoded], *, batch_size: int, pad: int
+        self,
+        model: Any,
+        machine: Machine,
+        examples: list[Encoded],
+        validation: list[Encoded],
+        *,
+        batch_size: int,
+        pad: int,
     ) -> None:
-        super().__init__(model, batch_size, [len(example.ids) for example in examples], len(validation))
+        super().__init__(model, machine, batch_size, [len(example.ids) for example in examples], len(validation))
         self._examples, self._held_out, self._pad = examples, validation, pad
 
     def score(self, places: Sequence[int]) -> tuple[Score, int]:
-        batch = collate([self._examples[place] for place in places], self._pad, self.model.device)
-        return supervised(self.model, batch), batch.tokens
+        return self._score([self._examples[place] for place in places])
 
     def _valid_score(self, places: Sequence[int]) -> Score:
-        return supervised(self.model, collate([self._held_out[at] for at in places], self._pad, self.model.device))
+        return self._score([self._held_out[place] for place in places])[0]
+
+    def _score(self, examples: Sequence[Encoded]) -> tuple[Score, int]:
+        batch = collate(examples, self._pad, self._machine.device)
+        with self._machine.arithmetic():
+            return supervised(self.model, batch), batch.tokens
 
 
 class PreferenceLearner(_Learning):
@@ -84,6 +97,7 @@ class PreferenceLearner(_Learning):
     def __init__(
         self,
         model: Any,
+        machine: Machine,
         pairs: list[tuple[Encoded, Encoded]],
         validation: list[tuple[Encoded, Encoded]],
         *,
@@ -91,7 +105,7 @@ class PreferenceLearner(_Learning):
         pad: int,
         beta: float,
     ) -> None:
-        super().__init__(model, batch_size, [max(map(_length, pair)) for pair in pairs], len(validation))
+        super().__init__(model, machine, batch_size, [max(map(_length, pair)) for pair in pairs], len(validation))
         self._pairs, self._held_out, self._pad, self._beta = pairs, validation, pad, beta
         has_adapter = hasattr(model, "disable_adapter")
         self._frozen = None if has_adapter else copy.deepcopy(model).requires_grad_(False).eval()
@@ -104,14 +118,19 @@ class PreferenceLearner(_Learning):
 
     def _score(self, pairs: Sequence[tuple[Encoded, Encoded]]) -> tuple[Score, int]:
         rows = [better for better, _ in pairs] + [worse for _, worse in pairs]
-        batch = collate(rows, self._pad, self.model.device)
+        batch = collate(rows, self._pad, self._machine.device)
+        with self._machine.arithmetic():
+            reference = self._reference(batch)
+            policy = log_probabilities(self.model, batch)
+        return preference(policy, reference, self._beta), batch.tokens
+
+    def _reference(self, batch: Batch) -> torch.Tensor:
+        """By the base as it was."""
         with torch.no_grad():
             if self._frozen is not None:
-                reference = log_probabilities(self._frozen, batch)
-            else:
-                with self.model.disable_adapter():
-                    reference = log_probabilities(self.model, batch)
-        return preference(log_probabilities(self.model, batch), reference, self._beta), batch.tokens
+                return log_probabilities(self._frozen, batch)
+            with self.model.disable_adapter():
+                return log_probabilities(self.model, batch)
 
 
 def _length(example: Encoded) -> int:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from pileus.jobs.handler import YIELDED, Yielded
 from pileus.jobs.task import Task, run_task
 from pileus.models.artefact import Artefact
@@ -16,7 +14,7 @@ from pileus.models.progress import silent
 from pileus.models.store import MODELS_FOLDER, ModelStore
 from pileus.models.tokenizer import ModelTokenizer, load_tokenizer
 from pileus.store.job_table import Wish
-from pileus.training.finetune.base import adapted, load_base
+from pileus.training.finetune.base import Machine, adapted, load_base, this_machine
 from pileus.training.finetune.encoding import Encoder, pieces
 from pileus.training.finetune.examples import Example, Preference, read_examples
 from pileus.training.finetune.learner import Learner, PreferenceLearner, SupervisedLearner
@@ -58,13 +56,13 @@ class Run:
         task.progress("loading the base", 0, 0)
         base = self._catalogue.ensure(spec.base, task.progress)
         master = self._catalogue.ensure_master(spec.base, task.progress)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = adapted(load_base(master, device), plan, spec.wishes.adaptation, spec.seed)
+        machine = this_machine()
+        model = adapted(load_base(master, machine, spec.wishes.adaptation), plan, spec.wishes.adaptation, spec.seed)
         model.train()
         last = task.last(FineTuneCheckpoint)
         trainer = Trainer(
             task,
-            self._learner(model, load_tokenizer(base.path)),
+            self._learner(model, machine, load_tokenizer(base.path)),
             plan,
             last or FineTuneCheckpoint(checked=self._order.checked, running_at=self._order.running_at),
             seed=spec.seed,
@@ -90,13 +88,14 @@ class Run:
 
     # --- what it learns from ----------------------------------------------------------------------------------------
 
-    def _learner(self, model: Any, tokenizer: ModelTokenizer) -> Learner:
+    def _learner(self, model: Any, machine: Machine, tokenizer: ModelTokenizer) -> Learner:
         encoder, size, pad = Encoder(tokenizer, self._plan.max_length), self._plan.batch_size, tokenizer.stop_ids[0]
         training = self._examples(TRAINING_FILE)
         held_out = self._examples(VALIDATION_FILE) if self._spec.validation is not None else iter(())
         if self._spec.method is Method.SUPERVISED:
             return SupervisedLearner(
                 model,
+                machine,
                 [piece for example in training for piece in pieces(encoder, example)],
                 [piece for example in held_out for piece in pieces(encoder, example)],
                 batch_size=size,
@@ -104,6 +103,7 @@ class Run:
             )
         return PreferenceLearner(
             model,
+            machine,
             [encoder.preference(example) for example in training if isinstance(example, Preference)],
             [encoder.preference(example) for example in held_out if isinstance(example, Preference)],
             batch_size=size,
