@@ -143,7 +143,7 @@ def test_a_job_pauses_goes_on_and_is_cancelled(client: OpenAI) -> None:
     assert job.trained_tokens
     assert client.fine_tuning.jobs.checkpoints.list(job.id).data
     assert len(job.result_files) == 1
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.ConflictError):
         client.fine_tuning.jobs.cancel(job.id)
 
 

@@ -23,6 +23,7 @@ _REQUESTS = 256  # in the background at the same time
 _DELIVERIES = 64  # to webhooks at the same time
 _DELIVERY_RETRIES = 296  # over a day
 _DELIVERY_KEEP_S = 7 * 86_400.0
+_PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the cores to requests
 
 
 class Opened(Struct, frozen=True):
@@ -138,7 +139,9 @@ async def _open_fine_tuning(settings: "Settings", scheduling: Path, stack: Async
         settings=settings.fine_tuning,
         blobs=open_blobs(settings),
         tokenizer=lambda model: load_tokenizer(catalogue.ensure(model).path),
-        run=lambda context, order: run_child(context, "pileus.training.finetune.process", settings, spec=order),
+        run=lambda context, order: run_child(
+            context, "pileus.training.finetune.process", settings, spec=order, environment=_PASSIVE
+        ),
         clock=SystemClock(),
     )
     return Opened(FineTuneHandler(workplace))

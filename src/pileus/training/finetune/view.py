@@ -131,4 +131,5 @@ def _status(job: Job, record: FineTuneCheckpoint) -> FineTuneStatus:
         return _STATES[job.state]
     if record.checked is None:
         return FineTuneStatus.VALIDATING_FILES
-    return FineTuneStatus.RUNNING if record.running_at is not None else FineTuneStatus.QUEUED
+    runs = job.state is JobState.RUNNING and record.running_at is not None
+    return FineTuneStatus.RUNNING if runs else FineTuneStatus.QUEUED
