@@ -18,8 +18,8 @@ from pileus.compression.texts import read, written
 
 VOCABULARY = 2048
 END = "<|endoftext|>"
-LEARNING = Learning(steps=600, batch=16, length=128, rate=2e-3)
-SHAPE = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8}
+LEARNING = Learning(steps=400, batch=8, length=128, rate=3e-3)
+SHAPE = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
 SEED = 11
 
 
@@ -30,7 +30,7 @@ def main(folder: Path, text: str) -> None:
     tokenizer = _tokenizer(corpus, folder / "tokenizer.json")
     torch.manual_seed(SEED)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True, **SHAPE
+        vocab_size=VOCABULARY, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, **SHAPE
     )
     model = AutoModelForCausalLM.from_config(config)
 

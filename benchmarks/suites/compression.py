@@ -20,7 +20,7 @@ PARENT = "parent"
 DEFAULT, SMALL = "compress-default", "compress-small"
 LOADS = {
     DEFAULT: f"{MODEL}, whose weights were 4 bits in groups of 32 when they came",
-    SMALL: "a Llama of 4 layers and 4M parameters, trained here",
+    SMALL: "a Llama of 4 layers and 1M parameters, trained here",
 }
 _SMALL_MODEL = "small"
 _STEPS = {DEFAULT: 40, SMALL: 200}
@@ -73,7 +73,7 @@ def _figures(row: dict[str, Any]) -> Figures:
 
 
 def _small(cache: Path, text: Path | None, run: Run) -> Path:
-    """Trained once; half an hour of a core."""
+    """Trained once; some minutes."""
     folder = cache / "small-model"
     if not (folder / "model.safetensors").exists():
         run.say("training the small model")

@@ -31,6 +31,7 @@ def compress(
     target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",
     tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "awq",
     group: Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")] = 32,
+    share: Annotated[float, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8.")] = 1.0,
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")
     ] = False,
@@ -66,7 +67,7 @@ def compress(
 
     Example: `pileus compress smollm2-135m-instruct --all --report report`
     """
-    rounding = {"group": group, "symmetric": symmetric, "tuned": _of(_TUNED, tuned, "--tuned")}
+    rounding = {"group": group, "symmetric": symmetric, "share": share, "tuned": _of(_TUNED, tuned, "--tuned")}
     recovery = {"steps": steps, "logits": 1.0, "truth": 0.5}
     common = {
         "target": target,

@@ -204,7 +204,8 @@ def _weights(variant: Variant) -> str:
         return f"weights in 8 bits, by channel, {kind}"
     group = "by channel" if wish.group == -1 else f"groups of {wish.group}"
     tuned = f", {' and '.join(wish.tuned)}" if wish.tuned else ""
-    return f"weights in 4 bits, {group}, {kind}{tuned}"
+    share = "" if wish.share == 1 else f" ({wish.share:.0%} of them)"
+    return f"weights in 4 bits{share}, {group}, {kind}{tuned}"
 
 
 def _pruned(wish: Pruning) -> str:

@@ -55,7 +55,7 @@ def _weights_only(to: Form, weights: Weights, dataset: Any, size: int) -> dict[s
     asked: dict[str, Any] = {
         "mode": nncf.CompressWeightsMode[f"INT4_{kind}"],
         "group_size": weights.group,
-        "ratio": 1.0,
+        "ratio": weights.share,
     }
     if weights.tuned:
         asked |= {"dataset": dataset, "subset_size": size}

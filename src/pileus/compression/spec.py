@@ -36,6 +36,7 @@ class Weights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     group: int = 64
     symmetric: bool = False
+    share: float = 1.0  # of the weights that get 4 bits; those that bear it least keep 8
     tuned: tuple[Literal["awq", "scale", "gptq"], ...] = ()  # by what activations show: which weights matter
     smooth: float = 0.8  # of full-int8: how much of the activations' outliers moves into the weights
 
@@ -44,8 +45,8 @@ class Weights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"`group` should be one of {', '.join(map(str, GROUPS))}")
         if {"scale", "gptq"} <= set(self.tuned):
             raise ValueError("`tuned` should have one of scale and gptq: both choose the scales")
-        if not 0 <= self.smooth <= 1:
-            raise ValueError("`smooth` should be between 0 and 1")
+        if not (0 <= self.smooth <= 1 and 0 < self.share <= 1):
+            raise ValueError("`smooth` should be between 0 and 1, `share` above 0 and at most 1")
 
 
 class Learning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +117,8 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"`name` {self.name!r} is not a model's name: letters, digits and . _ - : only")
         if self.then not in (Form.FP16, Form.INT8, Form.INT4, Form.FULL_INT8):
             raise ValueError("`then` should be fp16, int8, int4 or full-int8")
+        if self.target == Target.VLLM and self.weights_form == Form.INT4 and not self.weights.symmetric:
+            raise ValueError("`weights.symmetric` should be true for vllm's 4 bits")
         if self.target == Target.GGUF and self.weights_form not in (Form.FP16, Form.INT8, Form.INT4):
             raise ValueError("`target` gguf takes fp16, int8 and int4")
         if self.target == Target.GGUF and self.weights_form == Form.INT4 and self.weights.group != 32:

@@ -1,6 +1,6 @@
 """Weights as vLLM takes them (compressed-tensors), by llm-compressor.
 
-It brings requirements of its own, so it may have to live in an environment of its own; where it is not, this says so.
+It is no part of the extras; where it is not installed, this says so. Tried with 0.14.1a20261020.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pileus.compression.spec import Form, Weights
 from pileus.jobs.handler import JobFailed
 
 _SCHEMES: Final = {Form.INT8: "W8A16", Form.INT4: "W4A16", Form.FULL_INT8: "W8A8"}
-_MISSING: Final = "the target vllm needs llm-compressor, which is not installed here: `pip install llmcompressor`"
+_MISSING: Final = "the target vllm needs llm-compressor, which is not installed here: `pip install --pre llmcompressor`"
 
 
 def write_vllm(
@@ -25,9 +25,12 @@ def write_vllm(
         from llmcompressor import oneshot
     except ImportError as error:
         raise JobFailed(_MISSING, code="not_installed") from error
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
 
+    if "awq" in wish.tuned and not torch.accelerator.is_available():
+        raise JobFailed("llm-compressor's AWQ needs a GPU: ask for gptq", code="not_compressible")
     model = AutoModelForCausalLM.from_pretrained(weights, dtype="auto")
     data = Dataset.from_dict({"input_ids": [list(ids) for ids in sequences]})
     oneshot(
@@ -42,9 +45,9 @@ def write_vllm(
 
 
 def _recipe(to: Form, wish: Weights) -> list[Any]:
-    from llmcompressor.modifiers.awq import AWQModifier
     from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier
-    from llmcompressor.modifiers.smoothquant import SmoothQuantModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
     asked: dict[str, Any] = {"targets": "Linear", "ignore": ["lm_head"]}
     if to != Form.INT4:

@@ -31,7 +31,9 @@ def test_defaults_are_enough() -> None:
         ({"to": "full-int8", "target": "gguf"}, "target"),
         ({"to": "int4", "target": "gguf", "weights": {"group": 64}}, "group"),
         ({"then": "pruned"}, "then"),
-        ({"target": "vllm"}, "output"),
+        ({"to": "int8", "target": "vllm"}, "output"),
+        ({"target": "vllm"}, "symmetric"),
+        ({"weights": {"share": 0.0}}, "share"),
         ({"group": 32}, "group"),
     ],
 )
