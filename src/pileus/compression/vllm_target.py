@@ -64,6 +64,5 @@ def _recipe(to: Form, wish: Weights) -> list[Any]:
     if not whole_rows:
         arguments["group_size"] = wish.group
     del asked["targets"]  # the group says them
-    if "awq" in wish.tuned:
-        return [AWQModifier(**asked)]
-    return [GPTQModifier(**asked) if "gptq" in wish.tuned else QuantizationModifier(**asked)]
+    rounding = GPTQModifier(**asked) if "gptq" in wish.tuned else QuantizationModifier(**asked)
+    return [AWQModifier(), rounding] if "awq" in wish.tuned else [rounding]

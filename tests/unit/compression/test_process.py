@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -155,6 +153,7 @@ async def test_without_llm_compressor_the_target_vllm_says_what_to_install(data_
     assert refusal.value.code == "not_installed"
 
 
+@pytest.mark.slow
 async def test_a_training_that_was_paused_ends_as_one_that_was_not(data_dir: Path, tmp_path: Path) -> None:
     learning = {"steps": 30, "batch": 2, "length": 16, "logits": 1.0}
     asked = {"to": "distilled", "distillation": {"layers": 1, "learning": learning}}
@@ -171,9 +170,3 @@ async def test_a_training_that_was_paused_ends_as_one_that_was_not(data_dir: Pat
     masters = [ModelStore(data_dir / "models").master(name) for name in ("whole", "parts")]
     contents = [(master / "model.safetensors").read_bytes() for master in masters if master]
     np.testing.assert_equal(*(np.frombuffer(content, np.uint8) for content in contents))
-
-
-def test_nothing_is_told_to_the_makers_of_nncf() -> None:
-    """It counts its uses by a thread that asks home, unless it was told not to before it is imported."""
-    code = "import pileus.compression.quantise as q, nncf; q._require_silence()"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
