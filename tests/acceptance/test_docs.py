@@ -21,6 +21,8 @@ TOURS = [
     ROOT / "docs" / "howto" / "run-in-the-background.md",
     ROOT / "docs" / "howto" / "store-files.md",
     ROOT / "docs" / "howto" / "follow-jobs.md",
+    ROOT / "docs" / "howto" / "evaluate-and-promote.md",
+    ROOT / "docs" / "howto" / "explain-attention.md",
     ROOT / "docs" / "howto" / "back-up.md",
     ROOT / "docs" / "howto" / "version-models.md",
 ]

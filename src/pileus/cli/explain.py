@@ -41,7 +41,7 @@ def attention(
     Example: `pileus explain attention --worked`
     """
     if worked:
-        _show_worked(json=json)
+        _show_worked(png, json=json)
         return
     import msgspec
 
@@ -133,14 +133,21 @@ def _rows(weights: bytes, size: int) -> list[bytes]:
     return [weights[begin : begin + size] for begin in range(0, len(weights), size)]
 
 
-def _show_worked(*, json: bool) -> None:
+def _show_worked(png: Path | None, *, json: bool) -> None:
     import msgspec
 
-    from pileus.evaluation.worked import as_text, work
+    from pileus.evaluation.attention_records import AttentionMap, AttentionResult
+    from pileus.evaluation.worked import as_text, steps, work
 
     worked = work()
+    if png is not None:
+        weights = bytes(round(255 * value) for row in worked.weights for value in row)
+        tokens = tuple(f"token {number}" for number in range(1, len(worked.keys) + 1))
+        shown = (AttentionMap(0, 0, weights),)
+        draw(AttentionResult(model="worked example", tokens=tokens, layers=1, heads=1, maps=shown), png)
+        output.note(f"saved: {png}")
     if json:
-        output.json(msgspec.to_builtins(worked))
+        output.json([msgspec.to_builtins(step) for step in steps(worked)])
     else:
         output.line(as_text(worked))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pileus.core.errors import ModelRefused
 from pileus.evaluation.attention_records import MOST_TOKENS, AttentionMap, AttentionResult, AttentionSpec
 from pileus.evaluation.foreseeing import Loader
+from pileus.evaluation.worked import steps, work
 from pileus.models.artefact import MODEL_XML
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,9 @@ def explain(load: Loader, folder: Path, spec: AttentionSpec) -> AttentionResult:
     if beyond:
         raise ValueError(f"{spec.model} has {layers} layers of {heads} heads; they count from 0 on")
     maps = [AttentionMap(x, y, np.rint(found.weights[x, y] * 255).astype(np.uint8).tobytes()) for x, y in chosen]
-    return AttentionResult(model=spec.model, tokens=found.tokens, layers=layers, heads=heads, maps=tuple(maps))
+    return AttentionResult(
+        model=spec.model, tokens=found.tokens, layers=layers, heads=heads, maps=tuple(maps), example=steps(work())
+    )
 
 
 def softmax_rows(scores: Floats) -> Floats:

@@ -4,6 +4,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from pileus.evaluation.worked import Step
+
 MOST_TOKENS: Final = 64  # of a text: a map has as many rows and columns
 MOST_CHARACTERS: Final = 2000
 
@@ -41,3 +43,4 @@ class AttentionResult(Struct, frozen=True, kw_only=True):
     layers: int  # of the model
     heads: int
     maps: tuple[AttentionMap, ...]
+    example: tuple[Step, ...] = ()  # attention worked by hand

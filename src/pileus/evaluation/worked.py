@@ -29,6 +29,26 @@ class Worked(Struct, frozen=True, kw_only=True):
     outputs: Rows  # the values, mixed by the weights
 
 
+class Step(Struct, frozen=True):
+    """One of the steps; None is what a token does not look at."""
+
+    name: str
+    rows: tuple[tuple[float | None, ...], ...]
+
+
+_TITLES: Final = {
+    "queries": "Queries Q: what each token looks for",
+    "keys": "Keys K: what each token offers",
+    "values": "Values V: what each token gives",
+    "products": "1. Products Q K': how well each query fits each key",
+    "scaled": "2. Divided by the root of the size (of 2: 1.4142); what comes later is out",
+    "raised": "3. e to the power of each",
+    "sums": "4. The sum of each row",
+    "weights": "5. Divided by it: the weights; each row sums to 1",
+    "outputs": "6. The values, mixed by the weights: the result",
+}
+
+
 def work(queries: Rows = QUERIES, keys: Rows = KEYS, values: Rows = VALUES) -> Worked:
     """By hand, but for the speed."""
     size, tokens = len(queries[0]), range(len(keys))
@@ -57,25 +77,25 @@ def work(queries: Rows = QUERIES, keys: Rows = KEYS, values: Rows = VALUES) -> W
     )
 
 
+def steps(worked: Worked) -> tuple[Step, ...]:
+    """One after another, as they are shown."""
+    return (
+        Step("queries", worked.queries),
+        Step("keys", worked.keys),
+        Step("values", worked.values),
+        Step("products", worked.products),
+        Step("scaled", tuple(tuple(None if x == -inf else x for x in row) for row in worked.scaled)),
+        Step("raised", worked.raised),
+        Step("sums", tuple((total,) for total in worked.sums)),
+        Step("weights", worked.weights),
+        Step("outputs", worked.outputs),
+    )
+
+
 def as_text(worked: Worked) -> str:
     """For people to follow."""
-    root = sqrt(len(worked.queries[0]))
-    steps = [
-        ("Queries Q: what each token looks for", worked.queries),
-        ("Keys K: what each token offers", worked.keys),
-        ("Values V: what each token gives", worked.values),
-        ("1. Products Q K': how well each query fits each key", worked.products),
-        (f"2. Divided by the root of the size, {root:.4f}; what comes later is out", worked.scaled),
-        ("3. e to the power of each", worked.raised),
-        (
-            f"4. Divided by its row's sum ({', '.join(f'{total:.4f}' for total in worked.sums)}): "
-            "the weights; each row sums to 1",
-            worked.weights,
-        ),
-        ("5. The values, mixed by the weights: the result", worked.outputs),
-    ]
-    return "\n\n".join("\n".join([title, *map(_line, rows)]) for title, rows in steps)
+    return "\n\n".join("\n".join([_TITLES[step.name], *map(_line, step.rows)]) for step in steps(worked))
 
 
-def _line(row: tuple[float, ...]) -> str:
-    return "  " + "  ".join(f"{value:8.4f}" if value != -inf else "       -" for value in row)
+def _line(row: tuple[float | None, ...]) -> str:
+    return "  " + "  ".join("       -" if value is None else f"{value:8.4f}" for value in row)

@@ -4,6 +4,7 @@ import { announce, h, set } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { toggleTheme } from "./theme.js";
 import { showDeployments } from "./views/deployments.js";
+import { showExplain } from "./views/explain.js";
 import { showJobs } from "./views/jobs.js";
 import { showKeys } from "./views/keys.js";
 import { showModels } from "./views/models.js";
@@ -16,6 +17,7 @@ const VIEWS = [
   { name: "playground", show: showPlayground, needs: "generate", icon: "chat" },
   { name: "models", show: showModels, needs: "models.read", icon: "cube" },
   { name: "jobs", show: showJobs, needs: "jobs.read", icon: "tasks" },
+  { name: "attention", show: showExplain, needs: "models.manage", icon: "eye" },
   { name: "keys", show: showKeys, needs: "keys.manage", icon: "key" },
 ];
 
