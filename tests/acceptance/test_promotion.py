@@ -74,8 +74,8 @@ def test_a_model_is_evaluated_through_the_service(server: Server, tmp_path: Path
     assert [score["score"]["value"] for score in found["of"]["scores"]] == [0.75, 0.75]
     assert found["compared"][0]["difference"]["value"] == 0.75
     assert "stable less better" in (tmp_path / "evaluation-stable.md").read_text()
-    used = json.loads(command(server, "usage", "--json"))
-    assert used
+    rows = [json.loads(line) for line in command(server, "usage").splitlines()]
+    assert Counter((row["deployment"], row["lane"]) for row in rows) == {("stable", "batch"): 4, ("better", "batch"): 4}
 
 
 def test_a_name_is_shared_out_and_taken_back(server: Server) -> None:

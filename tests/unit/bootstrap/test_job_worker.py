@@ -4,11 +4,12 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pileus.bootstrap import handlers, job_worker
 from pileus.bootstrap.handlers import Opened
-from pileus.bootstrap.job_workers import JobWorkerSpec
+from pileus.bootstrap.job_workers import JobWorkerSpec, LocalWorkers
 from pileus.config.settings import Settings
 from pileus.jobs.handler import YIELDED, Context, Yielded
 from pileus.jobs.machine import backoff_s
@@ -49,3 +50,9 @@ def test_a_delivery_is_tried_for_about_a_day() -> None:
     assert kind.retries is not None
     waits_s = sum(backoff_s(failures) for failures in range(1, kind.retries + 1))
     assert DAY_S <= waits_s <= DAY_S + 600
+
+
+def test_workers_of_a_server_that_deploys_nothing_can_read_its_settings(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path).model_copy(update={"deployment": ()})
+    given = LocalWorkers(settings, tmp_path, tmp_path, tmp_path)._settings
+    assert Settings.model_validate_json(msgspec.json.encode(given)).data_dir == tmp_path

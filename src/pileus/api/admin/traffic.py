@@ -50,7 +50,7 @@ class VerdictList(Struct, frozen=True):
     data: list[Shown]
 
 
-class Removed(Struct, frozen=True):
+class TrafficRemoved(Struct, frozen=True):
     name: str
     removed: Literal[True] = True
 
@@ -98,7 +98,7 @@ async def roll_back(call: Call) -> ASGIApp:
 async def remove(call: Call) -> ASGIApp:
     """Have it be a name as any other."""
     await call.owned.promotions.remove(call.path_params["name"], call.principal)
-    return JsonAnswer(Removed(call.path_params["name"]))
+    return JsonAnswer(TrafficRemoved(call.path_params["name"]))
 
 
 async def verdicts(call: Call) -> ASGIApp:
@@ -127,7 +127,7 @@ ROUTES: Final = (
     GuardedRoute("GET", _ONE, show_traffic, permission=_SEE, gives=TrafficView, tag="Admin"),
     GuardedRoute("PUT", _ONE, promote, permission=_MANAGE, takes=PromotionWish, gives=TrafficView, tag="Admin"),
     GuardedRoute("POST", _ONE + "/rollback", roll_back, permission=_MANAGE, gives=TrafficView, tag="Admin"),
-    GuardedRoute("DELETE", _ONE, remove, permission=_MANAGE, gives=Removed, tag="Admin"),
+    GuardedRoute("DELETE", _ONE, remove, permission=_MANAGE, gives=TrafficRemoved, tag="Admin"),
     GuardedRoute(
         "GET", "/admin/v1/verdicts", verdicts, permission=_SEE, gives=VerdictList, query=("limit",), tag="Admin"
     ),
