@@ -73,7 +73,7 @@ class EvaluationHandler:
         tasks = await _load(spec.tasks)
         models = [spec.model, spec.against] if spec.against else [spec.model]
         try:
-            artefacts = [_artefact(self._ground, model, asked=bool(tasks)) for model in models]
+            artefacts = [_artefact(self._ground, model, context.job.tenant, asked=bool(tasks)) for model in models]
             inquiry = Inquiry(self._ground, context, tasks, spec.parallel)
             answers = [await inquiry.answers(model) for model in models]
             foreseen = [await self._foreseen(context, spec, artefact) for artefact in artefacts]
@@ -109,7 +109,7 @@ class EvaluationHandler:
         if not spec.texts:
             return ()
         wish = TextMeasure(
-            folder=str(self._ground.folder(artefact)), texts=spec.texts, windows=spec.windows, seed=spec.seed
+            folder=str(_folder(self._ground, artefact)), texts=spec.texts, windows=spec.windows, seed=spec.seed
         )
         return (await _measure(self._ground, context, Measurement(texts=wish))).perplexities
 
@@ -157,7 +157,7 @@ class GateHandler:
 
     async def _tasks(self, context: Context, spec: GateSpec, tasks: Sequence[Task]) -> tuple[Finding, ...]:
         for served, model in ((spec.serves_candidate, spec.candidate), (spec.serves_parent, spec.parent)):
-            if (found := _artefact(self._ground, served, asked=True)) != model:
+            if (found := _artefact(self._ground, served, context.job.tenant, asked=True)) != model:
                 raise JobFailed(f"{served} serves {found}, not {model}", code="wrong_deployment")
         inquiry = Inquiry(self._ground, context, tasks, spec.parallel)
         a, b = await inquiry.answers(spec.serves_candidate), await inquiry.answers(spec.serves_parent)
@@ -216,10 +216,14 @@ async def _load(specs: Sequence[TaskSpec]) -> list[Task]:
     return tasks
 
 
-def _artefact(ground: Ground, model: str, *, asked: bool) -> str:
-    """What a deployment serves; a name that is none, and is not asked anything, is an artefact's itself."""
+def _artefact(ground: Ground, model: str, tenant: str, *, asked: bool) -> str:
+    """What a deployment serves, or the adapter that is named; a name that is neither, and is not asked anything, is an
+    artefact's itself. Raises `JobFailed` for a name that means several at present."""
+    if len(ground.directory.arms(model)) > 1:
+        raise JobFailed(f"{model} is answered by several deployments at present: name one", code="several_deployments")
     try:
-        return ground.directory.resolve(model).model
+        target = ground.directory.find(model, tenant)
+        return target.deployment.model if target.adapter is None else target.adapter.artefact
     except ModelNotFound as error:
         if asked:
             raise JobFailed(error.message, code=error.code) from None

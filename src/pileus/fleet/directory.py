@@ -31,6 +31,10 @@ class Directory(Protocol):
         """Those whose requests are shared out."""
         ...
 
+    def arms(self, name: str) -> tuple[Arm, ...]:
+        """Of a public name; none of any other."""
+        ...
+
     def find(self, name: str, tenant: str, key: Callable[[], str] = str) -> Target:
         """What a request of that tenant means by this name: as `resolve`, or `deployment:adapter`. Raises
         `ModelNotFound`, also for an adapter of another tenant."""

@@ -23,6 +23,7 @@ from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo
 from pileus.jobs.handler import YIELDED, JobFailed
 from pileus.models.artefact import MANIFEST, digest_file
+from pileus.scheduling.traffic import Arm
 from pileus.store.job_table import Job, JobState, Wish
 from pileus.store.sqlite import SqliteStore
 from pileus.store.tables import AuditTable
@@ -177,6 +178,15 @@ async def test_a_model_that_answers_nothing_has_no_score(house: House) -> None:
 async def test_a_bad_task_ends_the_job_before_anybody_is_asked(house: House) -> None:
     house.task.write_text('{"prompt": "1+1"}')
     with pytest.raises(JobFailed, match="line 1"):
+        await house.evaluate()
+    assert house.pupils.asked == 0
+
+
+async def test_a_name_that_is_shared_out_has_no_figures_of_its_own(house: House) -> None:
+    directory = house.ground.directory
+    assert isinstance(directory, ServingDirectory)
+    directory.route("good", (Arm("good", 0.5), Arm("poor", 0.5)))
+    with pytest.raises(JobFailed, match="several deployments at present"):
         await house.evaluate()
     assert house.pupils.asked == 0
 
