@@ -74,7 +74,11 @@ def test_a_model_is_evaluated_through_the_service(server: Server, tmp_path: Path
     assert [score["score"]["value"] for score in found["of"]["scores"]] == [0.75, 0.75]
     assert found["compared"][0]["difference"]["value"] == 0.75
     assert "stable less better" in (tmp_path / "evaluation-stable.md").read_text()
-    rows = [json.loads(line) for line in command(server, "usage").splitlines()]
+    rows: list[dict[str, Any]] = []
+    for _ in range(30):  # it is written down a second or two later
+        rows = [json.loads(line) for line in command(server, "usage").splitlines()]
+        if len(rows) == 8:
+            break
     assert Counter((row["deployment"], row["lane"]) for row in rows) == {("stable", "batch"): 4, ("better", "batch"): 4}
 
 
