@@ -31,9 +31,25 @@ def shelve(
     return digest_file(folder / MANIFEST).sha256
 
 
-def made(artefact: str, sha256: str, *, model: str, parents: tuple[Parent, ...] = (), **figures: float) -> Made:
+def made(
+    artefact: str,
+    sha256: str,
+    *,
+    model: str,
+    licence: str = "",
+    parents: tuple[Parent, ...] = (),
+    **figures: float,
+) -> Made:
+    """As a job tells of it."""
     return Made(
-        model=model, artefact=artefact, kind="adapter", sha256=sha256, size_bytes=9, parents=parents, figures=figures
+        model=model,
+        artefact=artefact,
+        kind="adapter",
+        sha256=sha256,
+        size_bytes=9,
+        licence=licence,
+        parents=parents,
+        figures=figures,
     )
 
 

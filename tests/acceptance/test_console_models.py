@@ -32,12 +32,12 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("models")
-    base = shelve(data / "models", "base-1", {"adapter.json": b"1"}, licence="Apache-2.0")
+    base = shelve(data / "models", "base-1", {"adapter.json": b"1"})
     small = shelve(data / "models", "fake", {"adapter.json": b"2"})
 
     def seed(tx: Connection) -> None:
         corpus = Parent("dataset", "corpus", "trained on")
-        register_made(tx, job("train", made("base-1", base, model="base", parents=(corpus,), loss=2.5)))
+        register_made(tx, job("train", made("base-1", base, model="base", licence="MIT", parents=(corpus,), loss=2.5)))
         parents = (Parent("artefact", "base-1", "compressed from"),)
         register_made(tx, job("compress", made("fake", small, model="small", parents=parents)))
         register_made(tx, job("hostile", made("gone", "0" * 64, model=HOSTILE)))
@@ -87,7 +87,7 @@ def test_a_version_is_shown_with_its_card_and_what_it_came_of(owner: Visit) -> N
     expect(details.locator(".lineage li")).to_contain_text(["Version small 1: compressed from Version base 1"])
     assert page.evaluate(AUDIT) == []
     details = look_at(page, "base@1")
-    expect(details).to_contain_text("Apache-2.0")
+    expect(details).to_contain_text("MIT")
     expect(details.locator("dl div", has_text="loss")).to_contain_text("2.5")
     page.keyboard.press("Escape")
     expect(details).to_be_hidden()

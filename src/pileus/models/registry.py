@@ -74,6 +74,12 @@ def _known(tx: Connection, parent: Parent) -> tuple[str, str]:
     return (parent.kind, parent.id) if version is None else ("version", version.id)
 
 
+def _inherited(tx: Connection, made: Made) -> str:
+    """The licences of the models that it came of, where the job states none."""
+    parents = [VersionTable().of_artefact(tx, parent.id) for parent in made.parents if parent.kind == "artefact"]
+    return " AND ".join(dict.fromkeys(parent.licence for parent in parents if parent and parent.licence))
+
+
 def _adopted(tx: Connection, made: Made) -> str:
     """The id under which somebody who looked before the job had ended found its artefact lying there; that entry gives
     way to the job's."""
@@ -94,7 +100,7 @@ def _version(tx: Connection, job: Job, made: Made, version_id: str) -> Version:
         kind=made.kind,
         sha256=made.sha256,
         size_bytes=made.size_bytes,
-        licence=made.licence,
+        licence=made.licence or _inherited(tx, made),
         stage=CANDIDATE,
         tenant=job.tenant,
         created_at=job.finished_at,

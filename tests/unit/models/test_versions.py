@@ -155,6 +155,17 @@ async def test_a_tenant_sees_its_own_versions_and_those_of_everybody(world: Worl
     assert len([node for node in (await world.registry.lineage("base", "", None, [])).nodes if node.kind == "job"]) == 2
 
 
+async def test_what_states_no_licence_has_those_of_its_parents(world: World) -> None:
+    for name, licence in (("a", "MIT"), ("b", "Apache-2.0"), ("c", "MIT")):
+        world.shelve(name, name.encode(), licence=licence)
+    await world.registry.models(None)
+    parents = tuple(Parent("artefact", name, "distilled from") for name in ("a", "b", "c", "unknown"))
+    world.end("t", made("d", "0" * 64, model="d", parents=parents))
+    world.end("u", made("e", "1" * 64, model="e", parents=parents, licence="GPL-3.0"))
+    assert (await world.registry.version("d", "1", None)).licence == "MIT AND Apache-2.0"
+    assert (await world.registry.version("e", "1", None)).licence == "GPL-3.0"
+
+
 async def test_lineage_leads_from_the_data_to_the_deployment(world: World) -> None:
     first = world.shelve("base")
     data = Parent("dataset", "corpus", "trained on")

@@ -9,8 +9,10 @@ import { ModelDetails } from "./model-details.js";
 const COLUMNS = ["version", "stage", "aliases", "size", "made"];
 
 /** Bytes as people read them. */
-export const size = (bytes, { format }) =>
-  bytes < 1e9 ? `${format.number(bytes / 1e6)} MB` : `${format.number(bytes / 1e9)} GB`;
+export function size(bytes, { format }) {
+  const [unit, name] = UNITS.find(([unit]) => bytes >= unit) ?? [1, "B"];
+  return `${format.number(bytes / unit)} ${name}`;
+}
 
 export function showModels(root, { i18n, api, session }) {
   const { t, format } = i18n;
@@ -118,5 +120,10 @@ export function showModels(root, { i18n, api, session }) {
   return { dispose: closeDialogs };
 }
 
+const UNITS = [
+  [1e9, "GB"],
+  [1e6, "MB"],
+  [1e3, "kB"],
+];
 const IMPORT = "pileus models import ./model.gguf my-model";
 const TONES = { production: "ready", staging: "starting", candidate: "starting" };
