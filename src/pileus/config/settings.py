@@ -127,7 +127,7 @@ class Models(Section):
         default=(),
         strict=False,
         description="Where models were pushed to (`pileus models push`): `s3://bucket/prefix`, an http(s) address, "
-        "or a folder. Whatever is not known by name is looked for there, in this order.",
+        "or a folder. `pileus models pull` looks there, in this order, for what is not built in.",
     )
     require_signature: bool = Field(
         default=False,

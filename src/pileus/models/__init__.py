@@ -9,7 +9,7 @@ artefact    one artefact's records, its manifest and its verification
 tokenizer   text to ids and back; `chat` and `vocabulary` are its parts
 
 importing   what an import keeps, and what it need not do twice
-pulling     what a reference means, and who has it: a hub's `repository`, a `mirror`; `sharing` pushes and pulls there
+pulling     what a reference means, and who has it: `repository`, `package`, `mirror`; `sharing` pushes and pulls there
 registry    what a job made becomes a version
 versions    the registry as a service; `shelf` is what it finds in the folder, `views` what it shows
 lineage, difference, card, signature   what there is to know of a version

