@@ -64,7 +64,7 @@ def test_channels_that_give_nothing_go_without_a_trace(model: Any) -> None:
 def test_a_group_of_heads_that_gives_nothing_goes_without_a_trace(model: Any) -> None:
     with torch.no_grad():
         for layer in model.model.layers:
-            layer.self_attn.o_proj.weight[:, 32:] = 0  # the second group's two heads of 16
+            layer.self_attn.o_proj.weight[:, :32] = 0  # the first group's two heads of 16
     before = _logits(model)
     pruned, _ = prune(model, Pruning(by="heads", amount=0.5), IDS)
     config = pruned.config
