@@ -65,11 +65,13 @@ async def run_child(
     cancelled, it kills the process."""
     process = await _start(context, module, environment or {})
     assert process.stdin is not None
+    folder = context.folder.absolute()  # it runs there, where paths from here lead nowhere
+    own = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     brief = Brief(
         spec=Raw(context.job.spec if spec is None else spec),
-        folder=str(context.folder),
-        metrics=str(context.folder / METRICS_FILE),
-        settings=Raw(settings.model_dump_json().encode()),
+        folder=str(folder),
+        metrics=str(folder / METRICS_FILE),
+        settings=Raw(own.model_dump_json().encode()),
         checkpoint=Raw(context.job.checkpoint or _NOTHING),
     )
     asking = asyncio.ensure_future(_hand_on(context, process))

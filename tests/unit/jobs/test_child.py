@@ -66,6 +66,18 @@ async def test_a_child_gives_its_result_and_tells_on_the_way(tmp_path: Path) -> 
     assert "a library prints this" in (tmp_path / "process.log").read_text()
 
 
+async def test_a_child_finds_a_data_folder_that_was_named_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job").mkdir()
+    lease = Lease(Path("job"), "where")
+    settings = Settings(data_dir=Path("data"))
+    await run_child(lease, "child_work", settings, environment={"PYTHONPATH": str(_HERE)})
+    assert lease.told == [str(tmp_path / "data")]
+    assert read_points(tmp_path / "job" / METRICS_FILE, 10)
+
+
 async def test_a_child_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     lease = Lease(tmp_path, "count", checkpoint=b'{"steps":4}')
     assert await run(lease) == b'{"steps":5}'
