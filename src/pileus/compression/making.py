@@ -85,7 +85,7 @@ class Maker:
             if weights != self._weights:
                 graph = source.graph_of(weights, self._parent.path, folder / _GRAPH, self._task.progress)
             if form == Form.FP16:
-                shutil.copytree(graph, made, dirs_exist_ok=True)
+                shutil.copytree(graph, made, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
             else:
                 quantise(graph, made, form, variant.weights, self._sequences)
         source.copy_text_files(self._parent.path, made)
