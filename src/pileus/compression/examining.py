@@ -53,9 +53,7 @@ class Examination:
     def caches(self, precisions: Sequence[str]) -> dict[str, Interval]:
         """The parent's perplexity with keys and values in each of these precisions."""
         return {
-            precision: perplexity_interval(
-                self._examiner.examine(self._parent_folder, self._progress, precision).losses
-            )
+            precision: perplexity_interval(self._examiner.losses(self._parent_folder, precision, self._progress))
             for precision in precisions
         }
 

@@ -47,6 +47,7 @@ class Examiner:
     def __init__(self, artefact: Path, checks: Checks, seed: int) -> None:
         self._tokenizer = Tokenizer.from_file(str(artefact / TOKENIZER))
         self._checks = checks
+        self._windows = Windows(checks.window, checks.stride)
         text = texts.read(checks.text) if checks.text else texts.written(checks.tokens * 6, seed + 1)
         tail = text[-checks.tokens * _CHARACTERS_OF_A_TOKEN :]  # a long file is not tokenised for its last words
         encoded = self._tokenizer.encode_batch([tail], add_special_tokens=False)[0]
@@ -72,14 +73,18 @@ class Examiner:
         ids: list[int] = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
         return ids
 
-    def examine(self, artefact: Path, progress: Progress, precision: str = "u8") -> Seen:
-        """As the native engine serves it by default, but for the cache's precision."""
-        foreseer = Foreseer(artefact, {**SERVED, "KV_CACHE_PRECISION": precision})
-        windows = Windows(self._checks.window, self._checks.stride)
-        losses = foreseer.losses(self._ids, windows, progress)
+    def examine(self, artefact: Path, progress: Progress) -> Seen:
+        """As the native engine serves it by default."""
+        foreseer = Foreseer(artefact)
+        losses = foreseer.losses(self._ids, self._windows, progress)
         progress("task", 0, len(self._pairs))
         right = [self._loss(foreseer, pair.right) < self._loss(foreseer, pair.wrong) for pair in self._pairs]
         return Seen(losses, np.array(right, np.bool_))
+
+    def losses(self, artefact: Path, precision: str, progress: Progress) -> Losses:
+        """With keys and values in that precision."""
+        foreseer = Foreseer(artefact, {**SERVED, "KV_CACHE_PRECISION": precision})
+        return foreseer.losses(self._ids, self._windows, progress)
 
     def _loss(self, foreseer: Foreseer, sentence: str) -> float:
         return float(foreseer.losses(self.encode(f"\n{sentence}")).sum())
