@@ -13,6 +13,10 @@ from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.compression import DEFAULT, SMALL
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
+from benchmarks.suites.training import LOAD as TRAINED
+from benchmarks.suites.training import OURS as LOOP
+from benchmarks.suites.training import PLAIN as PLAIN_LOOP
+from benchmarks.suites.training import TRAINER
 from benchmarks.summary import Spread, by_round, of, ratio, spread
 
 Read = Callable[[Results], Spread]
@@ -65,6 +69,10 @@ def _four_to_one(workload: str, figure: str) -> Read:
 
 def _batch(workload: str, other: str) -> Read:
     return lambda results: ratio(*(by_round(results, workload, name, "tokens_per_s") for name in (ORDERED, other)))
+
+
+def _training(other: str) -> Read:
+    return lambda results: ratio(*(by_round(results, TRAINED, name, "tokens_per_s") for name in (LOOP, other)))
 
 
 def _soak(figure: str, workload: str = "soak") -> Read:
@@ -168,6 +176,8 @@ GOALS = (
     Goal("batch, to the engine's own maximum", "x", _batch(PLAIN, ALONE), at_least=0.95),
     Goal("the same, lines that share beginnings", "x", _batch(BEGINNINGS, ALONE), at_least=0.95),
     Goal("lines that share beginnings, to the order as given", "x", _batch(BEGINNINGS, GIVEN), at_least=1.5),
+    Goal("training, to a plain PyTorch loop", "x", _training(PLAIN_LOOP), at_least=0.95),
+    Goal("training, to Transformers' Trainer", "x", _training(TRAINER), at_least=1.0),
     Goal("a million requests: tokens billed wrongly", "", _soak("misbilled_tokens"), at_most=0),
     Goal("a million requests: left running afterwards", "", _soak("left_running"), at_most=0),
     Goal("memory after a million requests, grown", "%", _soak("growth_percent"), at_most=5),

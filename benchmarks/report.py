@@ -71,6 +71,7 @@ _SPREAD_FIGURES = {
     "client_cpu_percent": "client CPU %",
 }
 _BATCH_FIGURES = {"tokens_per_s": "tokens/s", "lines_per_s": "lines/s"}
+<<<<<<< HEAD
 _COMPRESSION_FIGURES = {
     "size_mb": "MB",
     "perplexity": "perplexity",
@@ -81,6 +82,9 @@ _COMPRESSION_FIGURES = {
     "tokens_per_s_32": "tokens/s at 32",
     "memory_mb": "memory MB",
 }
+=======
+_TRAINING_FIGURES = {"tokens_per_s": "tokens/s", "final_loss": "last loss told"}
+>>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -115,7 +119,11 @@ def page(results: Results) -> str:
         prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
         spread=_by_workload(results, "spread", _SPREAD_FIGURES),
         batch=_by_workload(results, "batch", _BATCH_FIGURES),
+<<<<<<< HEAD
         compression=_by_workload(results, "compression", _COMPRESSION_FIGURES),
+=======
+        training=_by_workload(results, "training", _TRAINING_FIGURES),
+>>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

@@ -26,6 +26,7 @@ from benchmarks.suites import simulator as simulator_suite
 from benchmarks.suites import soak as soak_suite
 from benchmarks.suites import spread as spread_suite
 from benchmarks.suites import startup as startup_suite
+from benchmarks.suites import training as training_suite
 from benchmarks.suites.gateway import LOADS, OPEN
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import quick as shorter
@@ -40,7 +41,11 @@ SUITES = (
     "simulator",
     "spread",
     "batch",
+<<<<<<< HEAD
     "compression",
+=======
+    "training",
+>>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
     "soak",
 )
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
@@ -51,7 +56,11 @@ ALL_WORKLOADS = (
     *simulator_suite.WORKLOADS,
     *spread_suite.LOADS,
     *batch_suite.LOADS,
+<<<<<<< HEAD
     *compression_suite.LOADS,
+=======
+    *training_suite.LOADS,
+>>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -108,10 +117,15 @@ async def measure(
     if "batch" in suites:
         await _guarded(run, batch_suite.SUITE, batch_suite.measure(run, setting, workloads, quick=quick))
         setting.family.close()
+<<<<<<< HEAD
     if "compression" in suites:
         work = compression_suite.measure(run, setting, workloads, text, quick=quick)
         await _guarded(run, compression_suite.SUITE, work)
         setting.family.close()
+=======
+    if "training" in suites and training_suite.LOAD in workloads:
+        await _guarded(run, training_suite.SUITE, training_suite.measure(run, quick=quick))
+>>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
         seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0

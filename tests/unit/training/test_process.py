@@ -1,0 +1,180 @@
+"""Jobs that train, as their own process runs them, up to a model that an engine serves."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw, Struct
+from msgspec.json import decode, encode
+
+pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+from pileus.config.settings import Settings
+from pileus.core.ports import EngineSpec
+from pileus.core.records import EngineRequest, SamplingParams
+from pileus.engines.native import DRIVER
+from pileus.engines.native.options import NativeOptions
+from pileus.jobs.child import Brief, Told
+from pileus.jobs.handler import YIELDED, JobFailed
+from pileus.jobs.metrics import METRICS_FILE, read_points
+from pileus.jobs.task import Task
+from pileus.models.store import ModelStore
+from pileus.store.job_table import Wish
+from pileus.training import process, tuning  # stands on PyTorch
+from pileus.training.curves import event_files
+from pileus.training.spec import Train, Tune
+from unit.training.corpus import spec_of
+
+
+class Job:
+    """A job's folder, and what its process says."""
+
+    def __init__(self, folder: Path, spec: Struct) -> None:
+        self.folder = folder / "jobs" / "job_abc123"
+        self.folder.mkdir(parents=True)
+        self.settings = Settings(data_dir=folder / "pileus")
+        self._spec = spec
+        self._out = io.BytesIO()
+
+    def task(self) -> Task:
+        """Of a new process."""
+        brief = Brief(
+            spec=Raw(encode(self._spec)),
+            folder=str(self.folder),
+            metrics=str(self.folder / METRICS_FILE),
+            settings=Raw(self.settings.model_dump_json().encode()),
+        )
+        return Task(brief, self._out)
+
+    @property
+    def told(self) -> list[Told]:
+        return [decode(line, type=Told) for line in self._out.getvalue().splitlines()]
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(self.settings.data_dir / "models")
+
+
+def test_a_trained_decoder_is_served_by_the_native_engine(tmp_path: Path) -> None:
+    job = Job(tmp_path, spec_of(tmp_path, "gpt", steps=4, name="tiny", evaluate_every=2))
+    result = process.work(job.task())
+    assert isinstance(result, process.Result)
+    [made] = result.made
+    assert (made.model, made.kind, made.artefact) == ("tiny", "generator", "tiny-abc123")
+    assert made.figures["perplexity"] > 1
+    points = read_points(job.folder / METRICS_FILE, 100)
+    assert {"loss", "tokens_per_s", "mfu"} <= points[0].values.keys()
+    assert len(event_files(job.folder)) == 1
+    artefact = job.store.artefact(made.artefact)
+    assert artefact is not None
+    engine = DRIVER.open(EngineSpec("tiny", artefact.path, NativeOptions(kv_bytes=1 << 22), 16))
+    engine.submit(EngineRequest(1, (5, 6, 7), SamplingParams(max_tokens=3, temperature=0, seed=1)))
+    tokens: list[int] = []
+    for output in engine.events():
+        tokens += [token for emission in output.emissions for token in emission.tokens]
+        if output.finishes:
+            break
+    engine.close()
+    assert tokens
+    assert all(0 <= token < 300 for token in tokens)
+
+
+@pytest.mark.parametrize("recipe", ["bert", "classifier", "encoder", "seq2seq"])
+def test_what_no_engine_serves_yet_is_kept_as_a_hugging_face_folder(tmp_path: Path, recipe: str) -> None:
+    job = Job(tmp_path, spec_of(tmp_path, recipe, steps=2))
+    result = process.work(job.task())
+    assert isinstance(result, process.Result)
+    folder = job.store.master(result.made[0].artefact)
+    assert folder is not None
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
+    assert result == process.work(job.task()), "a job that is done again after it was killed gives the same"
+
+
+def test_a_classifier_begins_from_a_bert_that_was_trained_here(tmp_path: Path) -> None:
+    bert = Job(tmp_path / "bert", spec_of(tmp_path, "bert", steps=2))
+    made = process.work(bert.task())
+    assert isinstance(made, process.Result)
+    master = bert.store.master(made.made[0].artefact)
+    classifier = Job(tmp_path / "classifier", spec_of(tmp_path, "classifier", steps=2, base=str(master)))
+    result = process.work(classifier.task())
+    assert isinstance(result, process.Result)
+    assert 0 <= result.figures["accuracy"] <= 1
+    assert ("artefact", str(master)) in [(parent.kind, parent.id) for parent in result.made[0].parents]
+
+
+def test_a_paused_job_yields_at_a_checkpoint(tmp_path: Path) -> None:
+    job = Job(tmp_path, spec_of(tmp_path, "gpt", steps=50))
+    task = job.task()
+    task._wish = Wish.PAUSE
+    assert process.work(task) is YIELDED
+    [reached] = [told.checkpoint for told in job.told if told.checkpoint]
+    assert reached[1:3] == (1, 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"text": "a", "label": "x"}\n{"text": "a"}\n', "line 2: `label` is missing"),
+        ('{"text": "a", "label": "x"}\n\nnonsense\n', "line 3: this is no JSON"),
+        ('{"text": " ", "label": "x"}\n', "line 1: `text` is empty"),
+        ("[1]\n", "line 1: this is no JSON object"),
+    ],
+)
+def test_bad_data_ends_the_job_with_the_line(tmp_path: Path, content: str, why: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(content)
+    job = Job(tmp_path, Train(recipe="classifier", data=(str(tmp_path / "bad.jsonl"),)))
+    with pytest.raises(JobFailed, match=why):
+        process.work(job.task())
+
+
+def test_a_search_finds_the_rate_that_learns_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+    train = spec_of(tmp_path, "classifier", steps=12, evaluate_every=3)
+    spec = Tune(train=train, space={"rate": "1e-6,1e-2"}, trials=6, warmup_trials=2)
+    whole = tuning.work(Job(tmp_path / "whole", spec).task())
+    cut = Job(tmp_path / "cut", spec)
+    for _ in range(3):
+        search = tuning.Search(cut.task())
+        trial = search.next_trial()
+        assert trial is not None
+        assert search.tries(trial)
+    left = tuning.Search(cut.task()).next_trial()  # the process is killed here, with a trial begun
+    assert left is not None
+    again = tuning.work(cut.task())
+    assert isinstance(whole, tuning.Found)
+    assert isinstance(again, tuning.Found)
+    assert again.trials == whole.trials
+    assert len(whole.trials) == 6
+    assert whole.best == {"rate": 0.01}
+    assert whole.made[0].figures["validation_loss"] == pytest.approx(whole.loss)
+
+
+def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> None:
+    train = spec_of(tmp_path, "gpt", steps=8, evaluate_every=4)
+    job = Job(tmp_path, Tune(train=train, space={"rate": "1e-4:1e-2:log"}, trials=1, keep_best=False))
+    task = job.task()
+    task._wish = Wish.PAUSE
+    assert tuning.work(task) is YIELDED
+    result = tuning.work(job.task())
+    assert isinstance(result, tuning.Found)
+    assert [trial.state for trial in result.trials] == ["complete"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"recipe": "nothing"}, "`recipe` should be one of gpt"),
+        ({"batch": 9, "accumulate": 2}, "`batch` should be a multiple of"),
+        ({"width": 30, "heads": 4}, "`width`"),
+        ({"rate": 0.0}, "`rate`"),
+        ({"name": "../x"}, "`name`"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Train(**{"recipe": "gpt", "data": ("a.txt",)} | changes)
+
+
+@pytest.mark.parametrize("space", [{"rate": "5:1"}, {"nothing": "1:2"}, {"recipe": "gpt,bert"}, {"rate": "-1:1"}, {}])
+def test_a_search_among_what_cannot_be_is_refused(space: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="space"):
+        Tune(train=Train(recipe="gpt", data=("a.txt",)), space=space)
