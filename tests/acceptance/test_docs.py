@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from acceptance.process import Server, environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NEEDS_TRAINING = pytest.mark.skipif(
+    find_spec("torch") is None, reason="the `train` extra is not installed: `make extras`"
+)
 TOURS = [
     ROOT / "README.md",
     ROOT / "docs" / "quickstart.md",
@@ -25,6 +29,7 @@ TOURS = [
     ROOT / "docs" / "howto" / "explain-attention.md",
     ROOT / "docs" / "howto" / "back-up.md",
     ROOT / "docs" / "howto" / "version-models.md",
+    pytest.param(ROOT / "docs" / "howto" / "train.md", marks=NEEDS_TRAINING, id="train.md"),
 ]
 HOWTO = ROOT / "docs" / "howto" / "add-an-engine.md"
 # These set the stage, and the tests have set it already.

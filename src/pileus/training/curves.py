@@ -23,10 +23,12 @@ class TaskWatcher:
     def __init__(self, task: Task, stage: str = "training") -> None:
         self._task = task
         self._stage = stage
+        self.last: dict[str, float] = {}  # what was told last
         last = task.last(Reached)
         self._events = SummaryWriter(task.folder / TENSORBOARD, purge_step=last.step + 1 if last else None)
 
     def told(self, step: int, steps: int, figures: dict[str, float]) -> None:
+        self.last = figures
         self._task.metrics.add(step, figures)
         self._task.progress(self._stage, step, steps)
         for name, value in figures.items():

@@ -44,7 +44,7 @@ def work(task: Task) -> Result | dict[str, Any] | Yielded:
     figures = figures_of(trained.outcome, spec)
     made = keep(trained.recipe, spec, data, task.settings, task.folder.name, figures, task.progress)
     task.log(f"kept as {made.artefact}: " + ", ".join(f"{name} {value:.4g}" for name, value in made.figures.items()))
-    task.metrics.add(trained.outcome.step, made.figures)
+    task.metrics.add(trained.outcome.step, watcher.last | made.figures)
     stopped_early = trained.outcome.step < spec.steps_for(there.examples)
     return Result(made=(made,), figures=made.figures, stopped_early=stopped_early)
 

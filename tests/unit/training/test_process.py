@@ -64,6 +64,7 @@ def test_a_trained_decoder_is_served_by_the_native_engine(tmp_path: Path) -> Non
     assert made.figures["perplexity"] > 1
     points = read_points(job.folder / METRICS_FILE, 100)
     assert {"loss", "tokens_per_s", "mfu"} <= points[0].values.keys()
+    assert {"mfu", "perplexity"} <= points[-1].values.keys()
     assert len(event_files(job.folder)) == 1
     artefact = job.store.artefact(made.artefact)
     assert artefact is not None
