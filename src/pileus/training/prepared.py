@@ -14,11 +14,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from pileus.data.shards import MANIFEST, ShardReader, read_manifest
 from pileus.jobs.handler import JobFailed
 from pileus.store.durable import sync_folder
 from pileus.training.rows import demand_files, read_rows, read_texts
 from pileus.training.spec import Train
-from pileus.training.tokens import demand_special, encoded, open_tokenizer, train_tokenizer
+from pileus.training.tokens import demand_special, encoded, open_packed, open_tokenizer, train_tokenizer
 
 _FIELDS: Final = {"classifier": ("text", "label"), "encoder": ("anchor", "positive"), "seq2seq": ("source", "target")}
 TOKENIZER: Final = "tokenizer"
@@ -91,6 +92,8 @@ def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenize
         return open_tokenizer(Path(spec.tokenizer))
     if base is not None:
         return open_tokenizer(base)
+    if packed := _packed(spec.data_files):
+        return open_packed(packed, spec.recipe)
     tell("training the tokenizer")
     return train_tokenizer(_texts(spec, spec.data_files), spec.vocabulary, spec.recipe)
 
@@ -107,9 +110,17 @@ def _texts(spec: Train, files: Sequence[Path]) -> Iterable[str]:
 # --- one stream of tokens -------------------------------------------------------------------------------------------
 
 
+def _packed(files: Sequence[Path]) -> Path | None:
+    """The dataset that `pileus data prepare` made, if that is what is given."""
+    return files[0] if len(files) == 1 and (files[0] / MANIFEST).is_file() else None
+
+
 def _write_stream(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -> About:
-    ids = _stream(tokenizer, spec.data_files)
-    if spec.validation:
+    packed = _packed(spec.data_files)
+    ids = _stream(tokenizer, spec.data_files) if packed is None else _split(packed, "train")
+    if packed is not None and not spec.validation and "validation" in read_manifest(packed).splits:
+        held_out = _split(packed, "validation")
+    elif spec.validation:
         held_out = _stream(tokenizer, spec.validation_files)
     else:
         cut = len(ids) - int(len(ids) * spec.holdout)
@@ -117,6 +128,11 @@ def _write_stream(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path)
     np.save(folder / "train.npy", ids)
     np.save(folder / "validation.npy", held_out)
     return About(max(0, len(ids) - 1) // spec.context, max(0, len(held_out) - 1) // spec.context)
+
+
+def _split(folder: Path, name: str) -> NDArray[np.uint32]:
+    reader = ShardReader(folder, name)
+    return reader.span(0, reader.tokens).astype(np.uint32)
 
 
 def _stream(tokenizer: PreTrainedTokenizerFast, files: Sequence[Path]) -> NDArray[np.uint32]:

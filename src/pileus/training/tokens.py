@@ -8,6 +8,7 @@ from typing import Final
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from pileus.data.shards import read_manifest
 from pileus.jobs.handler import JobFailed
 
 _DECODER: Final = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
@@ -31,6 +32,16 @@ def open_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     if not (path / "tokenizer.json").is_file():
         raise JobFailed(f"{path} has no tokenizer.json", code="bad_data")
     return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def open_packed(folder: Path, recipe: str) -> PreTrainedTokenizerFast:
+    """Of a dataset of packed shards: its end of text, and what else of the recipe's special tokens it has."""
+    tokenizer, manifest = open_tokenizer(folder / "tokenizer.json"), read_manifest(folder)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(manifest.end_of_text)
+    for role, token in SPECIAL[recipe].items():
+        if token in manifest.special_tokens:
+            setattr(tokenizer, role, token)
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], size: int, recipe: str) -> PreTrainedTokenizerFast:
