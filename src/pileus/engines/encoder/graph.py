@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pileus.core.errors import ModelRefused
 from pileus.core.records import Encoding
 from pileus.engines.encoder.options import EncoderOptions
+from pileus.engines.encoder.quantised import ACTIVATION_GROUP, quantise
 
 SCORES = -2  # in place of a layer
 LAST = -1
@@ -33,6 +34,7 @@ class Graph:
         self._core = ov.Core()
         self._path = folder / "openvino_model.xml"
         self._properties = _properties(options)
+        self._int8 = options.weights == "int8"
         self._compiled: OrderedDict[int, Any] = OrderedDict()  # infer requests; what was used last comes last
         self._request(LAST if self.encoding.features else SCORES)
 
@@ -60,6 +62,8 @@ class Graph:
             model = self._core.read_model(self._path)
             names = [_LOGITS] if layer == SCORES else [_HIDDEN] if layer == LAST else [f"hidden.{layer}"]
             wanted = ov.Model([ops.result(_as_float32(_output(model, names[0])))], model.get_parameters(), "encoder")
+            if self._int8:
+                quantise(wanted)
             wanted.validate_nodes_and_infer_types()
             try:
                 compiled = self._core.compile_model(wanted, "CPU", self._properties)
@@ -99,6 +103,8 @@ def _properties(options: EncoderOptions) -> dict[str, Any]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": options.threads or len(os.sched_getaffinity(0)),
     }
+    if options.weights == "int8":
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = ACTIVATION_GROUP
     if options.precision != "auto":
         properties["INFERENCE_PRECISION_HINT"] = options.precision
     return properties

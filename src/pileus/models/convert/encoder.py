@@ -70,11 +70,14 @@ def read_encoder(source: Path, config: dict[str, Any], weights: FolderWeights) -
     activation = config.get("hidden_act", "gelu")
     if activation not in bert_graph.ACTIVATIONS:
         raise ModelRefused(f"its activation {activation!r} is not supported ({', '.join(bert_graph.ACTIVATIONS)} are)")
+    heads, hidden_size = _key(config, "num_attention_heads"), _key(config, "hidden_size")
+    if heads < 1 or hidden_size % heads:
+        raise ModelRefused(f"its hidden size of {hidden_size} is no multiple of its {heads} heads")
     classifier = CLASSIFIER in (config.get("architectures") or ())
     shape = BertShape(
         layers=_key(config, "num_hidden_layers"),
-        heads=_key(config, "num_attention_heads"),
-        hidden_size=_key(config, "hidden_size"),
+        heads=heads,
+        hidden_size=hidden_size,
         norm_epsilon=config.get("layer_norm_eps", 1e-12),
         activation=activation,
         classifier=classifier,
