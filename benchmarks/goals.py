@@ -11,6 +11,7 @@ from benchmarks.suites.access import STEP_S, TARGET
 from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
 from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.compression import DEFAULT, SMALL
+from benchmarks.suites.encoders import FLOAT32, INT8, THEIRS, WORKLOAD
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.suites.training import LOAD as TRAINED
@@ -73,6 +74,9 @@ def _batch(workload: str, other: str) -> Read:
 
 def _training(other: str) -> Read:
     return lambda results: ratio(*(by_round(results, TRAINED, name, "tokens_per_s") for name in (LOOP, other)))
+def _texts(target: str) -> Read:
+    """Texts per second, ours to Sentence Transformers'."""
+    return lambda results: ratio(*(by_round(results, WORKLOAD, name, "texts_per_s") for name in (target, THEIRS)))
 
 
 def _soak(figure: str, workload: str = "soak") -> Read:
@@ -193,4 +197,7 @@ GOALS = (
     Goal("4 bits by GPTQ, likewise: default model", "x", _compressed(DEFAULT, "int4-gptq"), at_most=1.08),
     Goal("4 bits by GPTQ, likewise: small model", "x", _compressed(SMALL, "int4-gptq"), at_most=1.08),
     Goal("a student after its teacher to the same alone, perplexity", "x", _taught_to_alone, at_most=1.0),
+    Goal("10,000 short texts, float32: to Sentence Transformers", "x", _texts(FLOAT32), at_least=2),
+    Goal("the same with int8 weights", "x", _texts(INT8), at_least=2),
+    Goal("its vectors in float32, cosine difference at most", "", _of(FLOAT32, WORKLOAD, "off_most"), at_most=1e-4),
 )

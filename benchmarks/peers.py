@@ -45,6 +45,8 @@ LLAMACPP = Peer("llamacpp", ("xllamacpp==2026.10.11549",))
 # 1.109.1 asks for a release of certifi and of its database schema that the registry may not have; neither matters to
 # a proxy without a database in front of plain http. 1.82.7 and 1.82.8 were compromised: never pin those.
 LITELLM = Peer("litellm", ("litellm[proxy]==1.109.1",), overrides=("certifi", "litellm-proxy-extras"))
+# Encodes texts.
+SENTENCE_TRANSFORMERS = Peer("sentence-transformers", ("sentence-transformers==6.2.0", "torch==2.13.0"), torch=True)
 # Routers, which stand in front of servers.
 SMG = Peer("smg", ("smg==1.13.0",))
 VLLM_ROUTER = Peer("vllm-router", ("vllm-router==0.1.17",))

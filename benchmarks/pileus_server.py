@@ -69,6 +69,7 @@ def pull(cache: Path, say: Say) -> Weights:
     blob = ModelStore(cache / "models").blob(known.sha256)
     if blob is None:
         raise StartError(f"the file that {MODEL} was made from is gone: remove {cache / 'models'} and try again")
+    assert known.hub is not None
     gguf = cache / "weights" / known.hub.file
     gguf.parent.mkdir(parents=True, exist_ok=True)
     gguf.unlink(missing_ok=True)

@@ -82,9 +82,14 @@ _COMPRESSION_FIGURES = {
     "tokens_per_s_32": "tokens/s at 32",
     "memory_mb": "memory MB",
 }
-=======
 _TRAINING_FIGURES = {"tokens_per_s": "tokens/s", "final_loss": "last loss told"}
->>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
+=======
+_ENCODERS_FIGURES = {
+    "texts_per_s": "texts/s",
+    "off_mean": "1 - cosine, mean",
+    "off_most": "1 - cosine, most",
+}
+>>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -121,9 +126,10 @@ def page(results: Results) -> str:
         batch=_by_workload(results, "batch", _BATCH_FIGURES),
 <<<<<<< HEAD
         compression=_by_workload(results, "compression", _COMPRESSION_FIGURES),
-=======
         training=_by_workload(results, "training", _TRAINING_FIGURES),
->>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
+=======
+        encoders=_by_workload(results, "encoders", _ENCODERS_FIGURES),
+>>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )
@@ -216,6 +222,8 @@ def number(value: float) -> str:
     """Three digits of meaning, and no more."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.1e}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 

@@ -18,6 +18,7 @@ from benchmarks.run import Run
 from benchmarks.suites import access as access_suite
 from benchmarks.suites import batch as batch_suite
 from benchmarks.suites import compression as compression_suite
+from benchmarks.suites import encoders as encoders_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
@@ -43,9 +44,10 @@ SUITES = (
     "batch",
 <<<<<<< HEAD
     "compression",
-=======
     "training",
->>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
+=======
+    "encoders",
+>>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
     "soak",
 )
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
@@ -56,11 +58,8 @@ ALL_WORKLOADS = (
     *simulator_suite.WORKLOADS,
     *spread_suite.LOADS,
     *batch_suite.LOADS,
-<<<<<<< HEAD
     *compression_suite.LOADS,
-=======
     *training_suite.LOADS,
->>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -122,10 +121,13 @@ async def measure(
         work = compression_suite.measure(run, setting, workloads, text, quick=quick)
         await _guarded(run, compression_suite.SUITE, work)
         setting.family.close()
-=======
     if "training" in suites and training_suite.LOAD in workloads:
         await _guarded(run, training_suite.SUITE, training_suite.measure(run, quick=quick))
->>>>>>> c3927c3 (Measure training against a plain loop and Transformers' Trainer, and run its jobs up to a model that is served)
+=======
+    if "encoders" in suites:
+        await _guarded(run, encoders_suite.SUITE, encoders_suite.measure(run, setting, quick=quick))
+        setting.family.close()
+>>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
         seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0
