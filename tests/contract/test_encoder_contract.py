@@ -158,3 +158,14 @@ def test_credit_counts_what_was_taken_on_and_comes_back_whole(encoder: Encoder) 
     assert (last.slots, last.kv_blocks) == (capabilities.slots, capabilities.kv_blocks)
     assert (last.batch_slots, last.batch_kv_blocks) == (0, 0)
     assert encoder.stats().prompt_tokens == 2 * sum(len(text) // 4 for text in TEXTS)
+
+
+def test_weights_of_8_bits_change_vectors_little(bert: Path) -> None:
+    found = []
+    for weights in ("as_is", "int8"):
+        options = EncoderOptions.model_validate({"threads": 1, "weights": weights})
+        encoder = DRIVER.open(EngineSpec("tiny", bert, options))
+        found.append(vectors(run(encoder, EncodeRequest(1, TEXTS, VECTOR)), 1))  # type: ignore[arg-type]
+        encoder.close()
+    off = 1 - (found[0] * found[1]).sum(axis=1)
+    assert 1e-7 < off.max() < 0.01

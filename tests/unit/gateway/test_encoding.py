@@ -1,0 +1,147 @@
+"""Requests to encoders: their texts, their answer, and what becomes of them when a replica is lost."""
+
+import asyncio
+from array import array
+from typing import Any, cast
+
+import pytest
+
+from pileus.config.settings import Limits
+from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Quarantined
+from pileus.core.ports import ReplicaSink
+from pileus.core.records import Encoded, EncodeOutput, EncodeRequest, EncodingRequest, Finish, FinishReason, Pooling
+from pileus.gateway.encoding import EncodeWork, TextsEncoding
+from pileus.gateway.texts import output_of, pack
+from pileus.testing.text_encoder import END, FAKE_ENCODING, START, ByteTextEncoder
+from unbilled import principal
+from unit.gateway.house import House, Replica
+
+MODEL = ByteTextEncoder()
+TEXTS = tuple(array("I", [START, letter, END]).tobytes() for letter in b"abc")
+
+
+class EncodingReplica(Replica):
+    def encode(self, request: EncodeRequest, sink: ReplicaSink) -> int:
+        self.requests.append(cast(Any, request))
+        self.free_slots -= 1
+        return len(self.requests)
+
+
+def asked(**wishes: Any) -> EncodingRequest:
+    return EncodingRequest(**({"id": "req_1", "model": "d", "operation": "embeddings", "texts": ("abc",)} | wishes))
+
+
+def started(house: House) -> TextsEncoding:
+    work = EncodeWork(asked(), principal("t"), "d", TEXTS, (), EncodeOutput())
+    encoding = TextsEncoding(work, FAKE_ENCODING, house.scheduler, house.clock, 0.0)
+    house.dispatcher.enqueue(encoding)
+    return encoding
+
+
+def sent(replica: Replica) -> list[tuple[bytes, ...]]:
+    return [cast(EncodeRequest, request).texts for request in replica.requests]
+
+
+async def test_the_answer_is_whole_and_in_the_order_of_the_texts() -> None:
+    house = House(EncodingReplica())
+    encoding = started(house)
+    reading = asyncio.create_task(encoding.whole())
+    encoding.on_encoded(Encoded(1, (2, 0), (b"c", b"a")))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    encoding.on_encoded(Encoded(1, (1,), (b"b",)))
+    encoding.on_finish(Finish(1, 0, FinishReason.STOP))
+    assert (await reading).values == [b"a", b"b", b"c"]
+    assert encoding.usage.prompt_tokens == 9
+    assert house.endings == ["stop"]
+
+
+async def test_after_a_loss_only_the_texts_that_are_left_go_elsewhere() -> None:
+    first, second = EncodingReplica(), EncodingReplica()
+    house = House(first)
+    encoding = started(house)
+    encoding.on_encoded(Encoded(1, (1,), (b"b",)))
+    house.serve_with(second)
+    encoding.on_lost("it died")
+    assert sent(first) == [TEXTS]
+    assert sent(second) == [(TEXTS[0], TEXTS[2])]
+    encoding.on_encoded(Encoded(1, (0, 1), (b"a", b"c")))
+    encoding.on_finish(Finish(1, 0, FinishReason.STOP))
+    assert (await encoding.whole()).values == [b"a", b"b", b"c"]
+    assert encoding.usage.prompt_tokens == 9
+
+
+async def test_a_request_that_was_there_at_two_deaths_is_not_tried_again() -> None:
+    house = House(EncodingReplica(), EncodingReplica(), EncodingReplica())
+    encoding = started(house)
+    encoding.on_lost("one")
+    encoding.on_lost("two")
+    with pytest.raises(Quarantined):
+        await encoding.whole()
+    assert encoding.usage.prompt_tokens == 0
+
+
+async def test_a_failure_owes_nothing_and_an_end_without_all_texts_is_one() -> None:
+    house = House(EncodingReplica())
+    encoding = started(house)
+    encoding.on_encoded(Encoded(1, (0,), (b"a",)))
+    encoding.on_finish(Finish(1, 0, FinishReason.STOP))
+    with pytest.raises(EngineFailed):
+        await encoding.whole()
+    assert encoding.usage.prompt_tokens == 0
+    assert house.endings == ["engine_failed"]
+
+
+async def test_who_leaves_pays_for_what_was_encoded() -> None:
+    replica = EncodingReplica()
+    house = House(replica)
+    encoding = started(house)
+    encoding.on_encoded(Encoded(1, (0,), (b"a",)))
+    encoding.cancel()
+    assert encoding.usage.prompt_tokens == 3
+    assert replica.cancelled == [1]
+    assert house.endings == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "param"),
+    [
+        ({"dimensions": 17}, "dimensions"),
+        ({"operation": "rerank"}, "model"),
+        ({"operation": "features", "layer": 3}, "layer"),
+        ({"operation": "features", "layer": -4}, "layer"),
+    ],
+)
+def test_what_a_model_does_not_have_is_refused(wishes: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        output_of(asked(**wishes), MODEL)
+    assert refusal.value.param == param
+
+
+def test_layers_count_from_both_ends() -> None:
+    layers = [output_of(asked(operation="features", layer=layer), MODEL).layer for layer in (-3, 0, -2, 1, 2, -1)]
+    assert layers == [0, 0, 1, 1, -1, -1]
+    assert output_of(asked(), MODEL) == EncodeOutput(pooling=Pooling.MEAN, normalise=True)
+    assert not output_of(asked(operation="features"), MODEL).normalise
+
+
+async def test_long_texts_are_refused_by_number_or_cut() -> None:
+    with pytest.raises(ContextLengthExceeded, match="text 1 has 602 tokens"):
+        await pack(asked(texts=("a", "b" * 600)), MODEL, Limits())
+    cut = await pack(asked(texts=("a", "b" * 600), truncate_to=-1), MODEL, Limits())
+    assert [len(text) // 4 for text in cut.texts] == [3, 512]
+    with pytest.raises(InvalidRequest, match="at most 512"):
+        await pack(asked(truncate_to=513), MODEL, Limits())
+
+
+async def test_bounds_hold_for_all_texts_together() -> None:
+    with pytest.raises(InvalidRequest, match="at most 2 are"):
+        await pack(asked(texts=("a",) * 3), MODEL, Limits(max_texts=2))
+    with pytest.raises(ContextLengthExceeded, match="9 tokens together"):
+        await pack(asked(texts=("a",) * 3), MODEL, Limits(max_texts_tokens=8))
+
+
+async def test_pairs_tell_where_the_second_begins() -> None:
+    packed = await pack(asked(operation="rerank", query="ab", texts=("c", "de")), MODEL, Limits())
+    assert packed.seconds == (4, 4)
+    assert [len(text) // 4 for text in packed.texts] == [6, 7]
