@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pileus.fleet.memory import Footprint
     from pileus.fleet.records import Deployment
     from pileus.models.adapter import Belonging
-    from pileus.models.artefact import Artefact
-    from pileus.models.catalogue import Catalogue
+    from pileus.models.artefact import Artefact, Kind
+    from pileus.models.catalogue import Catalogue, ModelEntry
     from pileus.models.progress import Progress
 
 
@@ -45,7 +45,10 @@ class LocalWorkshop:
             loc, sentence = next(iter(explain(error, driver.options)))
             field = ".".join(("options", *map(str, loc)))
             raise InvalidRequest(f"`{field}` {sentence} (engine {wanted.engine!r})", param=field) from None
-        return Footprint(self._weights(wanted.model), getattr(options, "kv_bytes", 0))
+        entry = self._entry(wanted.model)
+        _check_kind(wanted, entry.kind if entry else None)
+        weights = entry.disk_bytes or entry.download_bytes if entry else 0
+        return Footprint(weights, getattr(options, "kv_bytes", 0))
 
     async def make(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
         return await asyncio.to_thread(self.make_ready, wanted, progress)
@@ -53,7 +56,7 @@ class LocalWorkshop:
     def make_ready(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
         """As `make`; blocks. The model is pulled where it is not here yet."""
         artefact = None if wanted.model in FAKE_MODELS else self._catalogue.ensure(wanted.model, progress)
-        _check_kind(wanted, artefact)
+        _check_kind(wanted, artefact.manifest.kind if artefact else None)
         if wanted.model not in self._tokenizers:
             self._tokenizers[wanted.model] = load(wanted.model, artefact.path if artefact else None)
         return _deployment(self._settings, wanted, artefact)
@@ -71,15 +74,14 @@ class LocalWorkshop:
         """Of a model that was made ready."""
         return self._tokenizers[model]
 
-    def _weights(self, model: str) -> int:
-        """Bytes, as installed; else about what the download will have."""
+    def _entry(self, model: str) -> "ModelEntry | None":
+        """None for a fake model."""
         if model in FAKE_MODELS:
-            return 0
+            return None
         try:
-            entry = self._catalogue.show(model)
+            return self._catalogue.show(model)
         except OperatorError as error:
             raise InvalidRequest(error.message, param="model") from None
-        return entry.disk_bytes or entry.download_bytes
 
 
 def base_of(catalogue: "Catalogue", model: str) -> "Belonging":
@@ -135,11 +137,11 @@ def trusted_keys(settings: "Settings") -> list[str] | None:
     return [own.public_key, *settings.models.trusted_keys]
 
 
-def _check_kind(wanted: "Wanted", artefact: "Artefact | None") -> None:
-    """Raises `OperatorError` where a model is given to an engine for another kind of models."""
-    from pileus.models.artefact import Kind
-
-    encodes = wanted.model == FAKE_ENCODER if artefact is None else artefact.manifest.kind is Kind.ENCODER
+def _check_kind(wanted: "Wanted", kind: "Kind | None") -> None:
+    """Raises `InvalidRequest` where a model is given to an engine for another kind of models; None is a fake model."""
+    encodes = wanted.model == FAKE_ENCODER if kind is None else kind == "encoder"
     if encodes != (wanted.engine in ENCODERS):
         what, engine = ("an encoder", "encoder") if encodes else ("no encoder", "native")
-        raise OperatorError(f'{wanted.model} is {what}: deployment {wanted.name} needs e.g. engine = "{engine}"')
+        raise InvalidRequest(
+            f'{wanted.model} is {what}: deployment {wanted.name} needs e.g. engine = "{engine}"', param="engine"
+        )
