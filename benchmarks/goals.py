@@ -8,6 +8,7 @@ from benchmarks.agreement import worst
 from benchmarks.fleets import OURS
 from benchmarks.results import Results
 from benchmarks.suites.access import STEP_S, TARGET
+from benchmarks.suites.adapters import DECODE, MIXED
 from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
 from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.compression import DEFAULT, SMALL
@@ -182,6 +183,7 @@ GOALS = (
     Goal("lines that share beginnings, to the order as given", "x", _batch(BEGINNINGS, GIVEN), at_least=1.5),
     Goal("training, to a plain PyTorch loop", "x", _training(PLAIN_LOOP), at_least=0.95),
     Goal("training, to Transformers' Trainer", "x", _training(TRAINER), at_least=1.0),
+    Goal("20 adapters (rank 16) mixed in 32, to the base", "x", _of(MIXED, DECODE, "ratio"), at_least=0.5),
     Goal("a million requests: tokens billed wrongly", "", _soak("misbilled_tokens"), at_most=0),
     Goal("a million requests: left running afterwards", "", _soak("left_running"), at_most=0),
     Goal("memory after a million requests, grown", "%", _soak("growth_percent"), at_most=5),

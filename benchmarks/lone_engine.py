@@ -10,24 +10,27 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from benchmarks.engines import Setting
 from benchmarks.processes import Process, StartError
 from pileus.bootstrap import load_driver
-from pileus.core.ports import Engine, EngineSpec
+from pileus.core.ports import AdaptableEngine, AdapterSource, EngineSpec
 from pileus.core.records import EngineRequest, Message, SamplingParams
+from pileus.models.adapter import PeftReader
 from pileus.models.tokenizer import load_tokenizer
 
 
 class Order(Struct, frozen=True):
-    """Chats to be answered greedily, `output_tokens` each."""
+    """Chats to be answered greedily, `output_tokens` each. `adapters`: the id of each one's, if any has one."""
 
     prompts: list[str]
     output_tokens: int
+    adapters: list[str] = []
 
 
 class LoneEngine(Struct, frozen=True):
@@ -49,31 +52,40 @@ class LoneEngine(Struct, frozen=True):
         return msgspec.json.decode(line, type=float)
 
 
-def start(setting: Setting, model: Path, options: dict[str, Any], log: Path) -> LoneEngine:
+def start(
+    setting: Setting, model: Path, options: dict[str, Any], log: Path, adapters: Sequence[AdapterSource] = ()
+) -> LoneEngine:
     """`model` is the very folder that the server serves from."""
-    command = [sys.executable, "-m", "benchmarks.lone_engine", str(model), msgspec.json.encode(options).decode()]
+    told = [msgspec.json.encode(each).decode() for each in (options, adapters)]
+    command = [sys.executable, "-m", "benchmarks.lone_engine", str(model), *told]
     return LoneEngine(setting.family.start(command, log, pipes=True))
 
 
-def main(model: str, options: str) -> None:
+def main(model: str, options: str, adapters: str) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the answers go to the other one
     driver = load_driver("native")
     tokenizer = load_tokenizer(Path(model))
-    engine = driver.open(EngineSpec("model", Path(model), driver.options.model_validate_json(options)))
+    wishes = driver.options.model_validate_json(options)
+    engine = cast(AdaptableEngine, driver.open(EngineSpec("model", Path(model), wishes, adapters=PeftReader())))
+    for source in msgspec.json.decode(adapters, type=list[AdapterSource]):
+        engine.load_adapter(source)
     numbers = count(1)
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         ids = [tokenizer.encode_chat([Message("user", prompt)]) for prompt in order.prompts]
-        seconds = _generate(engine, ids, order.output_tokens, numbers)
+        seconds = _generate(engine, list(zip(ids, order.adapters or [""] * len(ids), strict=True)), order, numbers)
         print(msgspec.json.encode(seconds).decode(), flush=True)
     engine.close()
 
 
-def _generate(engine: Engine, prompts: Sequence[Sequence[int]], output_tokens: int, numbers: "count[int]") -> float:
+def _generate(
+    engine: AdaptableEngine, asked: Sequence[tuple[Sequence[int], str]], order: Order, numbers: "count[int]"
+) -> float:
     began = perf_counter()
-    for prompt in prompts:
-        params = SamplingParams(max_tokens=output_tokens, seed=1, temperature=0.0)
-        engine.submit(EngineRequest(next(numbers), tuple(prompt), params))
-    left = len(prompts)
+    for prompt, adapter in asked:
+        params = SamplingParams(max_tokens=order.output_tokens, seed=1, temperature=0.0)
+        engine.submit(EngineRequest(next(numbers), tuple(prompt), params, adapter=adapter))
+    left = len(asked)
     for step in engine.events():
         left -= len(step.finishes)
         if not left:

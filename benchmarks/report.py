@@ -83,13 +83,14 @@ _COMPRESSION_FIGURES = {
     "memory_mb": "memory MB",
 }
 _TRAINING_FIGURES = {"tokens_per_s": "tokens/s", "final_loss": "last loss told"}
-=======
 _ENCODERS_FIGURES = {
     "texts_per_s": "texts/s",
     "off_mean": "1 - cosine, mean",
     "off_most": "1 - cosine, most",
 }
->>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
+=======
+_ADAPTERS_FIGURES = {"tokens_per_s": "tokens/s", "ratio": "to the base"}
+>>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -127,9 +128,10 @@ def page(results: Results) -> str:
 <<<<<<< HEAD
         compression=_by_workload(results, "compression", _COMPRESSION_FIGURES),
         training=_by_workload(results, "training", _TRAINING_FIGURES),
-=======
         encoders=_by_workload(results, "encoders", _ENCODERS_FIGURES),
->>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
+=======
+        adapters=_by_workload(results, "adapters", _ADAPTERS_FIGURES),
+>>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

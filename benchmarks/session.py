@@ -16,6 +16,7 @@ from benchmarks.pileus_server import Weights, pull
 from benchmarks.processes import StartError
 from benchmarks.run import Run
 from benchmarks.suites import access as access_suite
+from benchmarks.suites import adapters as adapters_suite
 from benchmarks.suites import batch as batch_suite
 from benchmarks.suites import compression as compression_suite
 from benchmarks.suites import encoders as encoders_suite
@@ -45,9 +46,10 @@ SUITES = (
 <<<<<<< HEAD
     "compression",
     "training",
-=======
     "encoders",
->>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
+=======
+    "adapters",
+>>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
     "soak",
 )
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
@@ -60,6 +62,7 @@ ALL_WORKLOADS = (
     *batch_suite.LOADS,
     *compression_suite.LOADS,
     *training_suite.LOADS,
+    *adapters_suite.LOADS,
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -123,11 +126,14 @@ async def measure(
         setting.family.close()
     if "training" in suites and training_suite.LOAD in workloads:
         await _guarded(run, training_suite.SUITE, training_suite.measure(run, quick=quick))
-=======
     if "encoders" in suites:
         await _guarded(run, encoders_suite.SUITE, encoders_suite.measure(run, setting, quick=quick))
         setting.family.close()
->>>>>>> a5fc465 (Measure embeddings of short texts beside Sentence Transformers)
+=======
+    if "adapters" in suites:
+        await _guarded(run, adapters_suite.SUITE, adapters_suite.measure(run, setting, workloads, quick=quick))
+        setting.family.close()
+>>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
         seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0

@@ -11,6 +11,7 @@ import pytest
 from pileus.core.ports import Engine, EngineSpec
 from pileus.engines.native import DRIVER as NATIVE
 from pileus.engines.native.options import NativeOptions
+from pileus.models.adapter import PeftReader
 from pileus.testing.fake import FakeEngine
 from pileus.testing.options import FakeOptions
 
@@ -26,7 +27,7 @@ def open_fake(request: pytest.FixtureRequest) -> Engine:
 def open_native(request: pytest.FixtureRequest) -> Engine:
     path: Path = request.getfixturevalue("smollm2_path")
     options = NativeOptions(max_sequences=8, kv_bytes=128 * _BLOCK_BYTES, max_context=1024, deterministic=True)
-    return NATIVE.open(EngineSpec("smollm2", path, options, 8192))
+    return NATIVE.open(EngineSpec("smollm2", path, options, 8192, PeftReader()))
 
 
 ENGINES: Mapping[str, Factory] = {"fake": open_fake, "native": open_native}

@@ -3,14 +3,21 @@
 import random
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 from contract.engines import ENGINES
 from contract.running_engine import Answer, RunningEngine
+from pileus.core.errors import ModelRefused
+from pileus.core.ports import AdaptableEngine, AdapterSource
 from pileus.core.records import ChoiceState, EngineRequest, FinishReason, Lane, SamplingParams
+from pileus.models.adapter import Belonging, adapter_id, import_adapter
+from pileus.models.progress import silent
+from pileus.models.store import ModelStore
+from pileus.testing.adapters import SMOLLM2, random_tensors, write_adapter
 
 PROMPT = tuple(range(300, 340))
 LONG = 400  # tokens that take much longer than a cancel
@@ -21,6 +28,16 @@ def shared_engine(request: pytest.FixtureRequest) -> Iterator[RunningEngine]:
     engine = RunningEngine(ENGINES[request.param](request))
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def smollm2_adapter(tmp_path_factory: pytest.TempPathFactory) -> AdapterSource:
+    """For engines that compute: of the default model."""
+    root = tmp_path_factory.mktemp("adapter")
+    tensors = random_tensors(1, 4, ["q_proj", "down_proj"], 2, SMOLLM2, 0.3)
+    folder, base = write_adapter(root / "peft", tensors, 4), Belonging(base="smollm2", base_sha256="")
+    artefact = import_adapter(folder, "random", base, ModelStore(root / "models"), silent)
+    return AdapterSource(adapter_id(artefact), str(artefact.path))
 
 
 @pytest.fixture
@@ -337,3 +354,35 @@ def test_events_end_after_close_whether_idle_or_at_work(name: str, request: pyte
         engine.wait(lambda: all(map(begun, answers)))  # noqa: B023
         engine.close()
         assert engine.ended
+
+
+# --- adapters -------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_for_an_adapter_that_is_not_loaded_ends_with_an_error_that_names_it(engine: RunningEngine) -> None:
+    odd, good = engine.run(replace(ask(), adapter="nobody@0"), ask())
+    assert odd.finish.reason is FinishReason.ERROR
+    assert "nobody@0" in odd.finish.error
+    assert good.finish.reason is FinishReason.LENGTH
+
+
+def test_an_adapter_that_is_not_there_is_refused(engine: RunningEngine, tmp_path: Path) -> None:
+    if engine.capabilities.adapters:
+        with pytest.raises(ModelRefused):
+            cast(AdaptableEngine, engine.engine).load_adapter(AdapterSource("nobody@0", str(tmp_path / "nobody")))
+
+
+def test_an_adapter_changes_what_is_said_and_leaves_others_alone(
+    engine: RunningEngine, smollm2_adapter: AdapterSource
+) -> None:
+    if not engine.capabilities.adapters:
+        pytest.skip("this engine has no adapters")
+    adaptable = cast(AdaptableEngine, engine.engine)
+    adaptable.load_adapter(smollm2_adapter)
+    adapted = replace(ask(max_tokens=16), adapter=smollm2_adapter.id)
+    before, one, again, after = engine.run(ask(max_tokens=16), adapted, adapted, ask(max_tokens=16))
+    assert one.only == again.only != before.only == after.only
+    [rest] = engine.run(replace(adapted, choices=(ChoiceState(0, tuple(one.only[:5])),)))
+    assert rest.only == one.only[5:]
+    adaptable.unload_adapter(smollm2_adapter.id)
+    adaptable.unload_adapter(smollm2_adapter.id)  # no-op

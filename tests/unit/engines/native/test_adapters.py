@@ -9,7 +9,6 @@ import pytest
 from scipy.special import log_softmax
 
 from contract.running_engine import Answer, RunningEngine
-from made_adapters import merged, random_tensors, write_adapter
 from pileus.core.errors import ModelRefused
 from pileus.core.ports import AdapterSource, EngineSpec
 from pileus.core.records import ChoiceState, EngineRequest, FinishReason, SamplingParams
@@ -19,6 +18,7 @@ from pileus.models.adapter import Belonging, PeftReader, adapter_id, install_ada
 from pileus.models.convert.dispatch import convert
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
+from pileus.testing.adapters import merged, random_tensors, write_adapter
 from reference_models import logits_of, save_reference, torch, write_as_gguf
 
 CONTEXT = 256
