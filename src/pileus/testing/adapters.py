@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pileus.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TARGETS
+from pileus.models.adapter import TARGETS
+from pileus.models.artefact import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 Arrays = dict[str, NDArray[np.float32]]
 Sizes = Mapping[str, tuple[int, int]]  # what a target takes and gives

@@ -9,8 +9,6 @@ import pytest
 
 from pileus.core.errors import ModelRefused, OperatorError
 from pileus.models.adapter import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
     Belonging,
     adapter_id,
     adapter_shapes,
@@ -19,7 +17,7 @@ from pileus.models.adapter import (
     read_adapter,
     read_peft,
 )
-from pileus.models.artefact import ADAPTER, Artefact
+from pileus.models.artefact import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, Artefact
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
 from pileus.testing.adapters import merged, random_tensors, tensor_name, write_adapter
