@@ -310,6 +310,7 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     prefix_query_tokens: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    loading: int = 0  # adapters that are being loaded; with nothing in the batch, that is what it is busy with
     step_s: float = 0.0  # time spent in steps
     infer_s: float = 0.0  # of which in the model's kernels
 

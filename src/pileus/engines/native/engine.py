@@ -123,7 +123,7 @@ class NativeEngine:
         if self._running and not plan:
             raise RuntimeError("no sequence can run: each waits for another's blocks")
         planned_tokens = sum(tokens for _, tokens in plan)
-        self._figures.tell(self._running, self._waiting, planned_tokens)
+        self._figures.tell(self._running, self._waiting, planned_tokens, loading=self._loading)
         if plan:
             rows, sampled, infer_s = self._run(plan)
             self._advance(plan)
@@ -300,6 +300,10 @@ class NativeEngine:
         )
         return rows, batch.sampled, perf_counter() - began
 
+    @property
+    def _loading(self) -> int:
+        return self._shelf.loading if self._shelf is not None else 0
+
     def _slot_of(self, adapter: str) -> int:
         assert self._shelf is not None
         return self._shelf.slot(adapter)
@@ -366,6 +370,6 @@ class NativeEngine:
     def _close_step(self) -> StepOutput:
         report, self._report = self._report, Report()
         self._figures.count(generated_tokens=len(report.emissions))
-        self._figures.tell(self._running, self._waiting)
+        self._figures.tell(self._running, self._waiting, loading=self._loading)
         credit = credit_of(self._capabilities.slots, self._blocks, self._running, self._waiting, self._seen)
         return report.output(credit)

@@ -22,7 +22,9 @@ class Figures:
             counters, **{name: getattr(counters, name) + amount for name, amount in amounts.items()}
         )
 
-    def tell(self, running: list[Sequence], waiting: list[Sequence], planned_tokens: int = 0) -> None:
+    def tell(
+        self, running: list[Sequence], waiting: list[Sequence], planned_tokens: int = 0, *, loading: int = 0
+    ) -> None:
         """As a step begins, with what it plans, and as it ends."""
         self.told = replace(
             self._counters,
@@ -31,4 +33,5 @@ class Figures:
             waiting=sum(1 + len(sequence.siblings) for sequence in waiting),
             kv_blocks_used=self._blocks.count - self._blocks.available,
             kv_blocks_cached=self._blocks.cached,
+            loading=loading,
         )

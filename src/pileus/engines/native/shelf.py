@@ -117,8 +117,8 @@ class Shelf:
         return taken
 
     @property
-    def hot(self) -> int:
-        return len(self._hot)
+    def loading(self) -> int:
+        return len(self._loading)
 
     def _take_slot(self, kept: Collection[str]) -> int | None:
         if self._free:

@@ -282,7 +282,8 @@ class ReplicaLink(asyncio.BufferedProtocol):
 
     def _on_stats(self, stats: EngineStats) -> None:
         idle = not (self._open or stats.running or stats.waiting or stats.planned_tokens)
-        if stats.steps != self.stats.steps or idle:  # a loan may end later than its work
+        loads = stats.loading and not stats.running
+        if stats.steps != self.stats.steps or idle or loads:  # a loan may end later than its work
             self.stepped_s = self.heard_s
         self.stats = stats
         if self._told is not None and not self._told.done():

@@ -1,5 +1,6 @@
 """Adapters on the engine itself: as the merged model answers, whatever else is in the batch."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,6 +177,60 @@ def test_an_adapter_damaged_on_disk_fails_its_own_requests_only(house: House, tm
         assert "has changed since it was installed" in bad.finish.error
         assert_as(house.reference, good)
     finally:
+        engine.close()
+
+
+class SlowReader(PeftReader):
+    """Reads when it is let."""
+
+    def __init__(self) -> None:
+        self.reads, self.may_read = threading.Event(), threading.Event()
+
+    def weights(self, path: Path) -> Any:  # type: ignore[override]
+        self.reads.set()
+        assert self.may_read.wait(60)
+        return super().weights(path)
+
+
+def test_a_slow_load_is_told_and_holds_up_nobody_else(house: House) -> None:
+    reader = SlowReader()
+    options = NativeOptions(deterministic=True, kv_bytes=1 << 22)
+    engine = RunningEngine(DRIVER.open(EngineSpec("made", house.folders["folder"], options, CONTEXT, reader)))
+    try:
+        engine.engine.load_adapter(house.sources["all"])  # type: ignore[attr-defined]
+        slow = engine.submit(ask(house, "all"))
+        assert reader.reads.wait(60)
+        [other] = engine.run(ask(house, ""))
+        assert_as(house.reference, other)
+        assert not slow.finished
+        stats = engine.engine.stats()
+        assert (stats.running, stats.waiting, stats.loading) == (0, 1, 1)
+        reader.may_read.set()
+        engine.wait(lambda: slow.finished)
+        assert_as(house.merged["all"], slow)
+        assert engine.engine.stats().loading == 0
+    finally:
+        reader.may_read.set()
+        engine.close()
+
+
+def test_one_that_is_cancelled_while_its_adapter_is_loaded_leaves_nothing_behind(house: House) -> None:
+    reader = SlowReader()
+    options = NativeOptions(deterministic=True, kv_bytes=1 << 22)
+    engine = RunningEngine(DRIVER.open(EngineSpec("made", house.folders["folder"], options, CONTEXT, reader)))
+    try:
+        engine.engine.load_adapter(house.sources["all"])  # type: ignore[attr-defined]
+        gone = engine.submit(ask(house, "all"))
+        assert reader.reads.wait(60)
+        engine.cancel(gone)
+        engine.wait(lambda: gone.finished)
+        assert gone.finish.reason is FinishReason.CANCELLED
+        reader.may_read.set()
+        [again] = engine.run(ask(house, "all"))
+        assert_as(house.merged["all"], again)
+        assert engine.outputs[-1].credit == engine.full_credit
+    finally:
+        reader.may_read.set()
         engine.close()
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pileus.core.errors import OperatorError
+from pileus.core.ports import AdapterSource
 from pileus.core.records import (
     Capabilities,
     ChoiceState,
@@ -43,10 +44,12 @@ UP: list[wire.Up] = [
     wire.Stats(9, EngineStats(running=3, step_s=0.5)),
     wire.Lost(9, 3, "the replica is draining"),
     wire.Drain(9),
+    wire.Adapted(9, 4, (("a@1", "too wide"),)),
 ]
 DOWN: list[wire.Down] = [
     wire.Submit(9, EngineRequest(5, (1, 2), PARAMS, (ChoiceState(0, (9,)), ChoiceState(1)), b"salt")),
     wire.Cancel(5),
+    wire.Adapter(4, (AdapterSource("a@1", "/models/a"),), ("b@2",)),
 ]
 
 
