@@ -21,7 +21,7 @@ from benchmarks.processes import Process, StartError
 from pileus.bootstrap import load_driver
 from pileus.core.ports import AdaptableEngine, AdapterSource, EngineSpec
 from pileus.core.records import EngineRequest, Message, SamplingParams
-from pileus.models.adapter import PeftReader
+from pileus.models.low_rank import PeftReader
 from pileus.models.tokenizer import load_tokenizer
 
 

@@ -17,8 +17,9 @@ from benchmarks.results import Target
 from benchmarks.run import Run
 from pileus import __version__
 from pileus.core.ports import AdapterSource
-from pileus.models.adapter import adapter_id, belonging_to, install_adapter
+from pileus.models.adapter import adapter_id, belonging_to
 from pileus.models.artefact import load_artefact
+from pileus.models.low_rank import install_adapter
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
 from pileus.testing.adapters import SMOLLM2, random_tensors, write_adapter

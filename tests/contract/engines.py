@@ -11,7 +11,7 @@ import pytest
 from pileus.core.ports import Engine, EngineSpec
 from pileus.engines.native import DRIVER as NATIVE
 from pileus.engines.native.options import NativeOptions
-from pileus.models.adapter import PeftReader
+from pileus.models.low_rank import PeftReader
 from pileus.testing.fake import FakeEngine
 from pileus.testing.options import FakeOptions
 

@@ -14,7 +14,8 @@ from contract.running_engine import Answer, RunningEngine
 from pileus.core.errors import ModelRefused
 from pileus.core.ports import AdaptableEngine, AdapterSource
 from pileus.core.records import ChoiceState, EngineRequest, FinishReason, Lane, SamplingParams
-from pileus.models.adapter import Belonging, adapter_id, import_adapter
+from pileus.models.adapter import Belonging, adapter_id
+from pileus.models.low_rank import import_adapter
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
 from pileus.testing.adapters import SMOLLM2, random_tensors, write_adapter

@@ -16,9 +16,9 @@ def run_worker() -> None:
     """One replica: reads its `ReplicaCommand` from standard input, serves until it is told to end, and exits."""
     from pileus.engines.replica.process import die_with_parent, refuse
     from pileus.engines.replica.server import serve
-    from pileus.models.adapter import PeftReader
     from pileus.models.artefact import verify
     from pileus.models.signature import demand_signature
+    from pileus.models.low_rank import PeftReader
     from pileus.observability import events
 
     die_with_parent()

@@ -73,7 +73,7 @@ class AdapterReader(Protocol):
         ...
 
     def weights(self, path: Path) -> Any:
-        """`models.adapter.AdapterWeights`, every file checked against its manifest. Raises `ModelRefused`."""
+        """`models.low_rank.AdapterWeights`, every file checked against its manifest. Raises `ModelRefused`."""
         ...
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pileus.config.settings import NAME_PATTERN, Models
 from pileus.core.errors import OperatorError
+from pileus.models.adapter import Belonging
 from pileus.models.artefact import Artefact, Kind
 from pileus.models.conversion import convert, unquantise
 from pileus.models.fetch import fetch
@@ -20,9 +21,6 @@ from pileus.models.store import ModelStore
 
 if TYPE_CHECKING:
     from pileus.models.mirror import Release
-
-if TYPE_CHECKING:
-    from pileus.models.adapter import Belonging
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -148,12 +146,12 @@ class Catalogue:
         if self._store.artefact(name):
             raise OperatorError(f"{name} is installed already: remove it first, or choose another name")
 
-    def import_adapter(self, path: Path, name: str, base: "Belonging", progress: Progress = silent) -> Artefact:
+    def import_adapter(self, path: Path, name: str, base: Belonging, progress: Progress = silent) -> Artefact:
         """Install a folder that PEFT wrote, under a new name, as an adapter of that base."""
+        from pileus.models.low_rank import import_adapter  # with NumPy, which a server does not load
+
         if _checked(name) in self._known:
             raise OperatorError(f"{name} is the name of a built-in model: choose another")
-
-        from pileus.models.adapter import import_adapter  # it needs NumPy, and the server does not
 
         return import_adapter(path, name, base, self._store, progress)
 

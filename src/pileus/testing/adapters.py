@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pileus.models.adapter import TARGETS
 from pileus.models.artefact import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from pileus.models.low_rank import TARGETS
 
 Arrays = dict[str, NDArray[np.float32]]
 Sizes = Mapping[str, tuple[int, int]]  # what a target takes and gives

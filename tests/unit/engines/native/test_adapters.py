@@ -15,8 +15,9 @@ from pileus.core.ports import AdapterSource, EngineSpec
 from pileus.core.records import ChoiceState, EngineRequest, FinishReason, SamplingParams
 from pileus.engines.native import DRIVER
 from pileus.engines.native.options import NativeOptions
-from pileus.models.adapter import Belonging, PeftReader, adapter_id, install_adapter
+from pileus.models.adapter import Belonging, adapter_id
 from pileus.models.convert.dispatch import convert
+from pileus.models.low_rank import PeftReader, install_adapter
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
 from pileus.testing.adapters import merged, random_tensors, write_adapter

@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from pileus.core.errors import ModelRefused, OperatorError
-from pileus.models.adapter import (
-    Belonging,
-    adapter_id,
-    adapter_shapes,
-    check_belongs,
-    import_adapter,
-    read_adapter,
-    read_peft,
-)
+from pileus.models.adapter import Belonging, adapter_id, check_belongs
 from pileus.models.artefact import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, Artefact
+from pileus.models.low_rank import adapter_shapes, import_adapter, read_adapter, read_peft
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
 from pileus.testing.adapters import merged, random_tensors, tensor_name, write_adapter
