@@ -75,6 +75,8 @@ def _batch(workload: str, other: str) -> Read:
 
 def _training(other: str) -> Read:
     return lambda results: ratio(*(by_round(results, TRAINED, name, "tokens_per_s") for name in (LOOP, other)))
+
+
 def _texts(target: str) -> Read:
     """Texts per second, ours to Sentence Transformers'."""
     return lambda results: ratio(*(by_round(results, WORKLOAD, name, "texts_per_s") for name in (target, THEIRS)))

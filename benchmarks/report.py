@@ -71,7 +71,6 @@ _SPREAD_FIGURES = {
     "client_cpu_percent": "client CPU %",
 }
 _BATCH_FIGURES = {"tokens_per_s": "tokens/s", "lines_per_s": "lines/s"}
-<<<<<<< HEAD
 _COMPRESSION_FIGURES = {
     "size_mb": "MB",
     "perplexity": "perplexity",
@@ -88,9 +87,7 @@ _ENCODERS_FIGURES = {
     "off_mean": "1 - cosine, mean",
     "off_most": "1 - cosine, most",
 }
-=======
 _ADAPTERS_FIGURES = {"tokens_per_s": "tokens/s", "ratio": "to the base"}
->>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -125,13 +122,10 @@ def page(results: Results) -> str:
         prefix=_by_workload(results, "prefix", _PREFIX_FIGURES),
         spread=_by_workload(results, "spread", _SPREAD_FIGURES),
         batch=_by_workload(results, "batch", _BATCH_FIGURES),
-<<<<<<< HEAD
         compression=_by_workload(results, "compression", _COMPRESSION_FIGURES),
         training=_by_workload(results, "training", _TRAINING_FIGURES),
         encoders=_by_workload(results, "encoders", _ENCODERS_FIGURES),
-=======
         adapters=_by_workload(results, "adapters", _ADAPTERS_FIGURES),
->>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

@@ -43,13 +43,10 @@ SUITES = (
     "simulator",
     "spread",
     "batch",
-<<<<<<< HEAD
     "compression",
     "training",
     "encoders",
-=======
     "adapters",
->>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
     "soak",
 )
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
@@ -119,7 +116,6 @@ async def measure(
     if "batch" in suites:
         await _guarded(run, batch_suite.SUITE, batch_suite.measure(run, setting, workloads, quick=quick))
         setting.family.close()
-<<<<<<< HEAD
     if "compression" in suites:
         work = compression_suite.measure(run, setting, workloads, text, quick=quick)
         await _guarded(run, compression_suite.SUITE, work)
@@ -129,11 +125,9 @@ async def measure(
     if "encoders" in suites:
         await _guarded(run, encoders_suite.SUITE, encoders_suite.measure(run, setting, quick=quick))
         setting.family.close()
-=======
     if "adapters" in suites:
         await _guarded(run, adapters_suite.SUITE, adapters_suite.measure(run, setting, workloads, quick=quick))
         setting.family.close()
->>>>>>> f8b7d67 (Hold adapters to their promises in tests, and measure them)
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
         seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0

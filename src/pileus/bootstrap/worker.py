@@ -17,8 +17,8 @@ def run_worker() -> None:
     from pileus.engines.replica.process import die_with_parent, refuse
     from pileus.engines.replica.server import serve
     from pileus.models.artefact import verify
-    from pileus.models.signature import demand_signature
     from pileus.models.low_rank import PeftReader
+    from pileus.models.signature import demand_signature
     from pileus.observability import events
 
     die_with_parent()
