@@ -226,8 +226,8 @@ async def test_a_job_that_people_submit_is_on_record(people: People) -> None:
 @pytest.mark.parametrize(
     ("wish", "param", "words"),
     [
-        ({"kind": "sleep", "spec": {}}, "kind", "should be one of count"),
-        ({"kind": "batch", "spec": {}}, "kind", "should be one of count"),  # another part of Pileus submits those
+        ({"kind": "sleep", "spec": {}}, "kind", "should be one of attention, "),
+        ({"kind": "batch", "spec": {}}, "kind", "should be one of attention, "),  # another part of Pileus submits those
         ({"kind": JOB_KIND, "spec": {"up_to": "x"}}, "spec", "Expected `int`, got `str` - at `$.up_to`"),
         ({"kind": JOB_KIND, "spec": {"up_to": 3, "by": 2}}, "spec", "unknown field `by`"),
         ({"kind": JOB_KIND, "spec": {"up_to": 3}, "needs": ["job_none"]}, "needs", "job_none"),

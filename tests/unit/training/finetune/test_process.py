@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="the `train` extra is not installed:
 
 from pileus.config.settings import Models  # noqa: E402
 from pileus.jobs.handler import YIELDED, JobFailed  # noqa: E402
-from pileus.jobs.metrics import METRICS_FILE, Point, read_points  # noqa: E402
+from pileus.jobs.metrics import METRICS_FILE, MetricPoint, read_points  # noqa: E402
 from pileus.models.artefact import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_BIN, Kind, verify  # noqa: E402
 from pileus.models.catalogue import Catalogue  # noqa: E402
 from pileus.models.convert.safetensors_file import read_safetensors  # noqa: E402
@@ -37,7 +37,7 @@ def trained(data_dir: Path, folder: Path, order: Order) -> Trained:
     return result
 
 
-def points(folder: Path) -> list[Point]:
+def points(folder: Path) -> list[MetricPoint]:
     return read_points(folder / METRICS_FILE, 1000)
 
 
