@@ -105,10 +105,10 @@ def test_stage_alias_and_signature_are_changed_and_shown(owner: Visit) -> None:
     row = page.locator(".card", has=page.get_by_role("heading", name="base")).locator("tbody tr").first
     expect(row.locator(".state")).to_have_text("Production")
     details.get_by_role("button", name="Add an alias").click()
-    page.get_by_label("Alias").fill("7")
+    page.get_by_role("textbox", name="Alias").fill("7")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("no number")
-    page.get_by_label("Alias").fill("stable")
+    page.get_by_role("textbox", name="Alias").fill("stable")
     page.keyboard.press("Enter")
     expect(row.locator(".chip")).to_have_text(["stable"])
     expect(details).to_contain_text("not signed")
@@ -142,7 +142,7 @@ def test_an_operator_and_a_user_look_and_change_nothing(browser: Browser, server
             assert guest.faults == []
 
 
-@pytest.mark.parametrize("width", [360, 768, 2560])
+@pytest.mark.parametrize("width", [360, 650, 768, 2560])
 def test_nothing_scrolls_sideways_with_the_details_open(browser: Browser, server: Server, width: int) -> None:
     with visit(browser, server.base_url, width=width) as guest:
         guest.sign_in(server.admin_key)
