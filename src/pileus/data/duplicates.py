@@ -66,14 +66,14 @@ def near_duplicates(places: Places, fates: Fates, similarity: float, memory_byte
     compare = _Comparison(places, similarity)
     for band in range(BANDS):
         told(band, BANDS)
-        for one, other in _candidates(places, fates, band, memory_bytes):
+        for one, other in each_candidate(places, fates, band, memory_bytes):
             if groups.first(one) != groups.first(other) and compare.are_similar(one, other):
                 groups.join(one, other)
     later = groups.later()
     fates[later[fates[later] == KEPT]] = NEAR
 
 
-def _candidates(places: Places, fates: Fates, band: int, memory_bytes: int) -> Iterator[tuple[int, int]]:
+def each_candidate(places: Places, fates: Fates, band: int, memory_bytes: int) -> Iterator[tuple[int, int]]:
     """Those that share the band's number: each with the first that has it, and with the one before it."""
     for low, high in _ranges(len(places), memory_bytes):
         keys, numbers = [], []

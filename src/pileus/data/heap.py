@@ -101,6 +101,10 @@ class Heap:
                 texts.seek(begin)
                 yield texts.read(int(ends[place]) - begin).decode()
 
+    def forget_texts(self) -> None:
+        """Where only what is known of them is wanted."""
+        self._file("texts").unlink()
+
     @cached_property
     def _ended(self) -> _Ended:
         return msgspec.json.decode(self._file("json").read_bytes(), type=_Ended)

@@ -19,7 +19,7 @@ def keep(path: Path, content: bytes) -> None:
 
 
 def hand_over(made: Path, out: Path, but: str) -> None:
-    """Move a folder, without the files that match `but`, to where there is none or an empty one, or to another disk."""
+    """Move a folder, but for files that match `but`, to where there is none or an empty one; also to another disk."""
     make_folder(out.parent)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)

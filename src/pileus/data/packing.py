@@ -41,8 +41,18 @@ def pack(
             packed[split] = _write(
                 folder, f"{split}-{number:05}", _encoded(heap.texts(chosen), tokenizer, end), tokenizer
             )
-    keep(record, msgspec.json.encode(packed))
+    keep(_record(folder, number), msgspec.json.encode(packed))
     return packed
+
+
+def packed_before(folder: Path, number: int) -> Packed | None:
+    """The shards of a piece, if all of them are there."""
+    record = _record(folder, number)
+    return msgspec.json.decode(record.read_bytes(), type=Packed) if record.exists() else None
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"packed-{number:05}.json"
 
 
 def _write(folder: Path, name: str, documents: Iterator[list[int]], tokenizer: "Tokenizer") -> Shard:

@@ -22,7 +22,7 @@ from pileus.data.evaluation import texts_of
 from pileus.data.heap import Heap
 from pileus.data.inputs import Piece, find, pieces
 from pileus.data.keeping import hand_over, keep
-from pileus.data.packing import NARROW, Packed
+from pileus.data.packing import NARROW, Packed, packed_before
 from pileus.data.piece import clean_piece, heap_of, made_in, pack_piece, pieces_in, runs_in
 from pileus.data.report import Report, SplitReport, write_report
 from pileus.data.shards import MANIFEST, TOKENIZER, Manifest, Shard
@@ -108,7 +108,7 @@ class _Preparation:
         account = self._total(heaps)
         fates = self._deduplicate(heaps)
         tokenizer = self._tokenizer(heaps, fates)
-        packed = self._pack(heaps, fates)
+        packed = self._pack(fates)
         return self._finish(plan, compared, account, fates, tokenizer, packed)
 
     def _plan(self) -> Plan:
@@ -185,11 +185,19 @@ class _Preparation:
         if not kept.exists():
             with self._stage("training the tokenizer"):
                 self._task.progress("training the tokenizer", 0, 0)
-                asked = self._spec.tokenizer
-                texts = tokenising.sampled(self._training_texts(heaps, fates), asked.sample_bytes)
-                found = tokenising.load(Path(asked.file)) if asked.file else tokenising.train(texts, asked)
-                keep(kept, found.to_str(pretty=True).encode())
+                keep(kept, self._given() if self._spec.tokenizer.file else self._trained(heaps, fates))
         return tokenising.load(kept)
+
+    def _given(self) -> bytes:
+        """As it is, once it is known to be one."""
+        file = Path(self._spec.tokenizer.file)
+        tokenising.end_of_text(tokenising.load(file), self._spec.tokenizer.end_of_text)
+        return file.read_bytes()
+
+    def _trained(self, heaps: list[Heap], fates: list[Fates]) -> bytes:
+        asked = self._spec.tokenizer
+        texts = tokenising.sampled(self._training_texts(heaps, fates), asked.sample_bytes)
+        return tokenising.train(texts, asked).to_str(pretty=True).encode()
 
     def _training_texts(self, heaps: list[Heap], fates: list[Fates]) -> Iterator[str]:
         for heap, fate in zip(heaps, fates, strict=True):
@@ -197,14 +205,16 @@ class _Preparation:
             splits = split_of(heap.digests()[:, 1], self._spec.validation, self._spec.test)
             yield from heap.texts((fate == KEPT) & (splits == SPLITS.index("train")))
 
-    def _pack(self, heaps: list[Heap], fates: list[Fates]) -> list[Packed]:
-        work = [(str(self._task.folder), self._spec, number, fate) for number, fate in enumerate(fates)]
-        packed: dict[int, Packed] = {}
+    def _pack(self, fates: list[Fates]) -> list[Packed]:
+        packed = {number: packed_before(self._made, number) for number in range(len(fates))}
+        missing = [(str(self._task.folder), self._spec, n, fates[n]) for n, shards in packed.items() if shards is None]
+        done = len(fates) - len(missing)
         with self._stage("packing"):
-            for number, shards in self._each(pack_piece, work):
+            for number, shards in self._each(pack_piece, missing):
                 packed[number] = shards
-                self._task.checkpoint(At("packing", len(packed)), "packing", len(packed), len(work))
-        return [packed[number] for number in range(len(heaps))]
+                done += 1
+                self._task.checkpoint(At("packing", done), "packing", done, len(fates))
+        return [shards for shards in packed.values() if shards is not None]
 
     def _finish(
         self,

@@ -20,6 +20,7 @@ _TOP_RUNS: Final = ((2, 0.20), (3, 0.18), (4, 0.16))
 _REPEATED_RUNS: Final = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
 _BULLETS: Final = ("-", "*", "•", "●", "·", "‣", "–")
 _ELLIPSES: Final = ("...", "…")
+_STOP_SHARE: Final = 0.2  # of the words, for a script's stop words to count
 _BEGINNING: Final = 2000  # characters, in which stop words are looked for first
 _HALF: Final = np.uint64(32)
 _STOP_WORDS: Final = {
@@ -109,7 +110,10 @@ def _has_stop_words(text: str, words: Words, least: int, languages: Sequence[str
     asked = languages or tuple(_STOP_WORDS)
     if not least or any(language not in _STOP_WORDS for language in asked):
         return True
-    known = [_STOP_WORDS[language] for language in asked if (language in _NOT_APART) == words.is_ideographic]
+    share = words.alone / len(words)  # a text may be in two languages
+    known = [
+        _STOP_WORDS[language] for language in asked if (share if language in _NOT_APART else 1 - share) >= _STOP_SHARE
+    ]
     beginning = f" {text[:_BEGINNING].lower()} "
     if any(_holds(beginning, stop_words, least) for stop_words in known):
         return True

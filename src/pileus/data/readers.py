@@ -69,7 +69,7 @@ def _jsonl(part: Slice, field: str) -> Iterator[Record]:
         elif line.strip():
             try:
                 row = decoded(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 row = _other_json(line)
             record = _of_row(row, field, part.path) if isinstance(row, dict) else "is no JSON object"
             yield record if isinstance(record, Document) else Bad(_place(part, offset), record)
