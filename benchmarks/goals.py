@@ -13,6 +13,8 @@ from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
 from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.compression import DEFAULT, SMALL
 from benchmarks.suites.encoders import FLOAT32, INT8, THEIRS, WORKLOAD
+from benchmarks.suites.data import MEMORY, NEAR, SPEED
+from benchmarks.suites.data import TARGET as DATA
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.suites.training import LOAD as TRAINED
@@ -186,6 +188,10 @@ GOALS = (
     Goal("training, to a plain PyTorch loop", "x", _training(PLAIN_LOOP), at_least=0.95),
     Goal("training, to Transformers' Trainer", "x", _training(TRAINER), at_least=1.0),
     Goal("20 adapters (rank 16) mixed in 32, to the base", "x", _of(MIXED, DECODE, "ratio"), at_least=0.5),
+    Goal("preparing data: text through the steps, one core", "MB/s", _of(DATA, SPEED, "mb_per_s"), at_least=20),
+    Goal("preparing 5 GB: greatest memory of a process", "MiB", _of(DATA, MEMORY, "peak_mib"), at_most=1_024),
+    Goal("near duplicates from 0.8 on: found", "%", _of(DATA, NEAR, "recall_percent"), at_least=95),
+    Goal("near duplicates: rightly taken for such", "%", _of(DATA, NEAR, "precision_percent"), at_least=95),
     Goal("a million requests: tokens billed wrongly", "", _soak("misbilled_tokens"), at_most=0),
     Goal("a million requests: left running afterwards", "", _soak("left_running"), at_most=0),
     Goal("memory after a million requests, grown", "%", _soak("growth_percent"), at_most=5),

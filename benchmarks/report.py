@@ -88,6 +88,20 @@ _ENCODERS_FIGURES = {
     "off_most": "1 - cosine, most",
 }
 _ADAPTERS_FIGURES = {"tokens_per_s": "tokens/s", "ratio": "to the base"}
+_DATA_FIGURES = {
+    "mb_per_s": "MB/s",
+    "documents": "documents",
+    "kept_percent": "kept %",
+    "exact_duplicates": "equal ones",
+    "input_mb": "MB of input",
+    "clean_mb_per_s": "MB/s, cleaned and signed",
+    "duplicates_s": "finding duplicates s",
+    "peak_mib": "memory MiB",
+    "pairs": "pairs",
+    "recall_percent": "found %",
+    "recall_at_percent": "found % of 0.80 to 0.85",
+    "precision_percent": "rightly %",
+}
 _SOAK_FIGURES = {
     "requests": "requests",
     "requests_per_s": "requests/s",
@@ -126,6 +140,7 @@ def page(results: Results) -> str:
         training=_by_workload(results, "training", _TRAINING_FIGURES),
         encoders=_by_workload(results, "encoders", _ENCODERS_FIGURES),
         adapters=_by_workload(results, "adapters", _ADAPTERS_FIGURES),
+        data=_by_workload(results, "data", _DATA_FIGURES),
         soak=_by_workload(results, "soak", _SOAK_FIGURES),
         missing=missing(results),
     )

@@ -20,6 +20,7 @@ from benchmarks.suites import adapters as adapters_suite
 from benchmarks.suites import batch as batch_suite
 from benchmarks.suites import compression as compression_suite
 from benchmarks.suites import encoders as encoders_suite
+from benchmarks.suites import data as data_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite
@@ -49,6 +50,7 @@ SUITES = (
     "adapters",
     "soak",
 )
+SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "data", "soak")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
@@ -60,6 +62,7 @@ ALL_WORKLOADS = (
     *compression_suite.LOADS,
     *training_suite.LOADS,
     *adapters_suite.LOADS,
+    *data_suite.WORKLOADS,
     soak_suite.MANY,
     soak_suite.LONG,
 )
@@ -128,6 +131,8 @@ async def measure(
     if "adapters" in suites:
         await _guarded(run, adapters_suite.SUITE, adapters_suite.measure(run, setting, workloads, quick=quick))
         setting.family.close()
+    if "data" in suites:
+        await _guarded(run, data_suite.TARGET, data_suite.measure(run, workloads, quick=quick))
     if "soak" in suites:
         requests = (_SOAK_QUICK_REQUESTS if quick else _SOAK_REQUESTS) if soak_suite.MANY in workloads else 0
         seconds = (_SOAK_QUICK_S if quick else _SOAK_S) if soak_suite.LONG in workloads else 0.0

@@ -29,7 +29,7 @@ Signature = NDArray[np.uint32]
 
 def members(words: Words) -> Numbers:
     """The set that stands for a document, with repetitions; a text of less than five words is one member."""
-    found = runs(words.numbers, min(RUN, max(len(words), 1)))
+    found = runs(words.numbers, min(RUN, max(len(words), 1))).copy()
     found ^= found >> _HALF
     found *= _MIX
     return found
@@ -38,13 +38,13 @@ def members(words: Words) -> Numbers:
 def signature(words: Words) -> Signature:
     """[FUNCTIONS]"""
     factors, summands = _functions()
-    least = np.full(FUNCTIONS, np.iinfo(np.uint64).max, np.uint64)
-    found = members(words)
+    least = np.full(FUNCTIONS, np.iinfo(np.uint32).max, np.uint32)
+    found = (members(words) >> _HALF).astype(np.uint32)
     for begin in range(0, len(found), _BLOCK):
-        hashed = found[None, begin : begin + _BLOCK] * factors[:, None]
-        hashed += summands[:, None]
+        hashed = found[None, begin : begin + _BLOCK] * factors
+        hashed += summands
         np.minimum(least, hashed.min(axis=1), out=least)
-    return (least >> _HALF).astype(np.uint32)
+    return least
 
 
 def bands(signatures: NDArray[np.uint32]) -> Numbers:
@@ -71,8 +71,8 @@ def jaccard(one: Words, other: Words) -> float:
 
 
 @cache
-def _functions() -> tuple[Numbers, Numbers]:
-    """Multiply and add modulo 2^64, of which the upper half is used."""
+def _functions() -> tuple[Signature, Signature]:
+    """Multiply by an odd number and add, modulo 2^32: [FUNCTIONS, 1] each. The members are scattered already."""
     state = np.random.RandomState(_SEED)  # whose numbers are the same in all versions of NumPy
-    factors, summands = state.randint(0, 1 << 32, (2, 2, FUNCTIONS), dtype=np.uint64)
-    return factors[0] << _HALF | factors[1] | np.uint64(1), summands[0] << _HALF | summands[1]
+    factors, summands = state.randint(0, 1 << 32, (2, FUNCTIONS, 1), dtype=np.uint32)
+    return factors | np.uint32(1), summands

@@ -25,6 +25,7 @@ SPECIAL_TOKENS: Final = (
     "<|im_start|>",
     "<|im_end|>",
 )
+LEAST_SIMILARITY: Final = 0.7  # where nine of ten pairs are found (`minhash`)
 MAX_VOCABULARY: Final = 1_000_000
 _MIB: Final = 1 << 20
 
@@ -82,8 +83,8 @@ class DataSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`out` should name the folder that is to be made")
         if self.documents not in DOCUMENTS:
             raise ValueError(f"`documents` should be one of {', '.join(DOCUMENTS)}")
-        if not 0.3 <= self.similarity <= 1:
-            raise ValueError("`similarity` should be from 0.3 to 1")
+        if not LEAST_SIMILARITY <= self.similarity <= 1:
+            raise ValueError(f"`similarity` should be from {LEAST_SIMILARITY} to 1: below, too few would be found")
         if self.validation < 0 or self.test < 0 or self.validation + self.test >= 1:
             raise ValueError("`validation` and `test` should be shares that leave some documents for training")
         if not 0 <= self.processes <= 1024:

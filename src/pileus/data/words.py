@@ -11,7 +11,7 @@ by the power at the beginning (an odd number has an inverse modulo 2^64).
 
 import unicodedata
 from functools import cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -30,6 +30,7 @@ _BASE: Final = 0x9E3779B97F4A7C15
 _MIX: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _HALF: Final = np.uint64(32)
 _SPACE: Final = 32
+_LONGEST_RUN: Final = 64  # words
 
 
 class Words(Struct, frozen=True):
@@ -62,13 +63,22 @@ def words_of(text: str) -> Words:
 
 def runs(numbers: NDArray[Width], length: int) -> NDArray[Width]:
     """One number for each run of `length` words: [words - length + 1], none for a shorter text."""
-    count = max(len(numbers) - length + 1, 0)
-    rolled = numbers[:count].copy()
-    odd = numbers.dtype.type(_BASE & int(np.iinfo(numbers.dtype).max))
-    for offset in range(1, length):
-        rolled *= odd
-        rolled += numbers[offset : offset + count]
-    return rolled
+    found, done = numbers, 1
+    for digit in bin(length)[
+        3:
+    ]:  # runs of two, four, eight: each out of two of the half; and one word more where needed
+        found, done = _joined(found, found, done), 2 * done
+        if digit == "1":
+            found, done = _joined(found, numbers, done), done + 1
+    return found
+
+
+def _joined(firsts: NDArray[Width], seconds: NDArray[Width], length: int) -> NDArray[Width]:
+    """Runs of `length` words and what follows them, as one number each: a polynomial again."""
+    count = max(len(seconds) - length, 0)
+    joined: NDArray[Width] = firsts[:count] * _lengths()[firsts.itemsize][length]
+    joined += seconds[length : length + count]
+    return joined
 
 
 def _of_block(text: str) -> Words:
@@ -81,7 +91,7 @@ def _of_block(text: str) -> Words:
         codes = np.frombuffer(content.translate(_ascii()), np.uint8)
         spoken = codes != 0
         begins = spoken.copy()
-        begins[1:] &= ~spoken[:-1]
+        np.greater(spoken[1:], spoken[:-1], out=begins[1:])
     else:
         written = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         codes = _table()[written]
@@ -90,12 +100,16 @@ def _of_block(text: str) -> Words:
         single = codes >= _ALONE
         begins[1:] &= ~spoken[:-1] | single[1:] | single[:-1]
         alone = int(np.count_nonzero(single))
-    starts = np.flatnonzero(begins)
+    starts = begins.nonzero()[0]
     blanks = int(np.count_nonzero(written <= _SPACE))
     if not len(starts):
         return Words(np.zeros(0, np.uint64), 0, blanks, 0)
     powers, inverses = _powers()
-    numbers = np.add.reduceat(powers[: len(codes)] * codes, starts)
+    sums = (powers[: len(codes)] * codes).cumsum()
+    bounds = np.zeros(len(starts) + 1, np.uint64)
+    bounds[1:-1] = sums[starts[1:] - 1]  # what lies between words is 0
+    bounds[-1] = sums[-1]
+    numbers = bounds[1:] - bounds[:-1]
     numbers *= inverses[starts]
     numbers ^= numbers >> _HALF
     numbers *= _MIX
@@ -135,3 +149,10 @@ def _powers() -> tuple[Numbers, Numbers]:
 
 def _powers_of(base: int) -> Numbers:
     return np.cumprod(np.full(_BLOCK, base, np.uint64), dtype=np.uint64)
+
+
+@cache
+def _lengths() -> dict[int, Any]:
+    """The base to the power of each length that is joined, by the width of a number in bytes."""
+    exact = [pow(_BASE, length, 1 << 64) for length in range(_LONGEST_RUN)]
+    return {4: np.array(exact, np.uint64).astype(np.uint32), 8: np.array(exact, np.uint64)}
