@@ -12,9 +12,9 @@ from benchmarks.suites.adapters import DECODE, MIXED
 from benchmarks.suites.batch import ALONE, GIVEN, ORDERED, PLAIN
 from benchmarks.suites.batch import SHARED as BEGINNINGS
 from benchmarks.suites.compression import DEFAULT, SMALL
-from benchmarks.suites.encoders import FLOAT32, INT8, THEIRS, WORKLOAD
 from benchmarks.suites.data import MEMORY, NEAR, SPEED
 from benchmarks.suites.data import TARGET as DATA
+from benchmarks.suites.encoders import FLOAT32, INT8, THEIRS, WORKLOAD
 from benchmarks.suites.prefix import SHARED, UNSHARED
 from benchmarks.suites.simulator import BURSTS, STEADY
 from benchmarks.suites.training import LOAD as TRAINED

@@ -19,8 +19,8 @@ from benchmarks.suites import access as access_suite
 from benchmarks.suites import adapters as adapters_suite
 from benchmarks.suites import batch as batch_suite
 from benchmarks.suites import compression as compression_suite
-from benchmarks.suites import encoders as encoders_suite
 from benchmarks.suites import data as data_suite
+from benchmarks.suites import encoders as encoders_suite
 from benchmarks.suites import engines as engines_suite
 from benchmarks.suites import gateway as gateway_suite
 from benchmarks.suites import inside as inside_suite

@@ -63,6 +63,19 @@ def errors_of(client: OpenAI, job: FineTuningJob) -> list[str]:
     return [event.message for event in client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
 
 
+def until_served(client: OpenAI, name: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while name not in {model.id for model in client.models.list()}:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def said(client: OpenAI, model: str, question: str) -> str | None:
+    messages: Any = [{"role": "user", "content": question}]
+    answer = client.chat.completions.create(model=model, messages=messages, max_tokens=12, temperature=0)
+    return answer.choices[0].message.content
+
+
 def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -> None:
     job = client.fine_tuning.jobs.create(
         model="default",
@@ -92,6 +105,10 @@ def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -
     assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert [bool(row["valid_loss"]) for row in rows] == [False] * 5 + [True] + [False] * 5 + [True]
+
+    until_served(client, name)
+    answers = {model: said(client, model, "What is 3?") for model in ("tiny", name)}
+    assert answers["tiny"] != answers[name]
 
     kept = list(client.fine_tuning.jobs.checkpoints.list(job.id))
     assert [each.step_number for each in kept] == [12, 6]

@@ -7,13 +7,22 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 
 from pileus.core.errors import InvalidRequest
+from pileus.data.personal import without_personal
 from pileus.files.lines import Line, LineSplitter
 from pileus.training.finetune.examples import MOST_LINE_BYTES, BadExample, Example, read_line, texts
-from pileus.training.finetune.personal import personal_data
 from pileus.training.finetune.records import Method
 
 FEWEST_EXAMPLES: Final = 10  # to learn from
 MOST_TOLD: Final = 100  # errors, and as many warnings; all are counted
+
+_PERSONAL: Final = {
+    "EMAIL": "e-mail address",
+    "PHONE": "phone number",
+    "CARD": "card number",
+    "IBAN": "bank account",
+    "IP": "network address",
+    "ID_NUMBER": "identity number",
+}
 
 Level = Literal["error", "warning"]
 
@@ -138,9 +147,10 @@ class Check:
             self._find("warning", "duplicate", f"This is the example of line {first} once more.", number)
 
     def _look_for_people(self, example: Example, number: int) -> None:
-        kinds = sorted({kind for text in texts(example) for kind in personal_data(text)})
+        kinds = {kind for text in texts(example) for kind in without_personal(text)[1]}
         if kinds:
-            words = f"It seems to hold personal data: {', '.join(kinds)}. The model may learn it by heart."
+            names = sorted(_PERSONAL.get(kind, kind) for kind in kinds)
+            words = f"It seems to hold personal data: {', '.join(names)}. The model may learn it by heart."
             self._find("warning", "personal_data", words, number)
 
     def _find(self, level: Level, code: str, message: str, line: int | None = None, param: str | None = None) -> None:

@@ -1,11 +1,11 @@
 """What becomes of a fine-tuning's result, in the transaction that ends its job."""
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection
 
 from pileus.config.settings import FineTuning
 from pileus.jobs.handler import Kind
 from pileus.models.registry import register_made
-from pileus.store import schema
+from pileus.store.adapter_table import AdapterTable, StoredAdapter
 from pileus.store.file_table import StoredFile, insert_file
 from pileus.store.job_table import Job
 from pileus.training.finetune.records import (
@@ -41,19 +41,17 @@ def settle(tx: Connection, job: Job) -> None:
 
 def _serve(tx: Connection, job: Job, spec: FineTuneSpec, result: FineTuneResult) -> None:
     """As `deployment:adapter`, for the tenant that had it made."""
-    table = schema.adapter
+    assert job.finished_at is not None
     for kept in result.kept:
-        name = kept.name.removeprefix(f"{spec.deployment}:")
-        tx.execute(delete(table).where(table.c.deployment == spec.deployment, table.c.name == name))
-        row = {
-            "deployment": spec.deployment,
-            "name": name,
-            "artefact": kept.name,
-            "tenant": job.tenant,
-            "created_at": job.finished_at,
-            "created_by": job.key_id,
-        }
-        tx.execute(insert(table).values(row))
+        row = StoredAdapter(
+            deployment=spec.deployment,
+            name=kept.name.removeprefix(f"{spec.deployment}:"),
+            artefact=kept.name,
+            tenant=job.tenant,
+            created_at=job.finished_at,
+            created_by=job.key_id,
+        )
+        AdapterTable().put(tx, row)
 
 
 def _file(tx: Connection, job: Job, content: ResultFile) -> None:

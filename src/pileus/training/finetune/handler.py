@@ -40,7 +40,7 @@ from pileus.training.finetune.records import (
 from pileus.training.finetune.table import metrics_table
 
 _MOST_POINTS: Final = 10_000
-_VALIDATING, _WAITING = "validating files", "waiting for another to end"
+_VALIDATING, _WAITING = "validating_files", "waiting_for_a_turn"
 _ENDING: Final = (Wish.CANCEL, Wish.EXPIRE)
 
 Run = Callable[[Context, bytes], Awaitable[bytes | Yielded]]  # the process that trains, for an order

@@ -6,22 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from pileus.models.artefact import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    MANIFEST,
-    MODEL_BIN,
-    Artefact,
-    Kind,
-    Manifest,
-    digest_file,
-    write_record,
-)
+from pileus.models.adapter import belonging_to, install_adapter
+from pileus.models.artefact import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Artefact, digest_file
 from pileus.models.conversion import convert
 from pileus.models.progress import silent
 from pileus.models.registry import Made, Parent
@@ -30,13 +19,6 @@ from pileus.training.finetune.records import FineTuneSpec
 
 _DEFAULT: Final = "default"  # PEFT's name for the only adapter
 _KEPT_OF_MASTER: Final = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-
-
-class Belonging(Struct, frozen=True, kw_only=True):
-    """`adapter.json`: the generator that the adapter was made for."""
-
-    base: str  # its artefact's name
-    base_sha256: str  # of the base's weights
 
 
 def keep_adapter(model: Any, name: str, base: Artefact, store: ModelStore, job_id: str) -> Artefact:
@@ -49,17 +31,8 @@ def keep_adapter(model: Any, name: str, base: Artefact, store: ModelStore, job_i
         config = model.peft_config[_DEFAULT].to_dict()
         config |= {"base_model_name_or_path": base.name, "inference_mode": True}
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, default=_plain, indent=2, sort_keys=True))
-        write_record(folder / ADAPTER, Belonging(base=base.name, base_sha256=base.manifest.files[MODEL_BIN].sha256))
-        manifest = Manifest(
-            kind=Kind.ADAPTER,
-            name=name,
-            licence=base.licence,
-            source=f"job:{job_id}",
-            converter="peft",
-            files={file.name: digest_file(file) for file in sorted(folder.iterdir())},
-        )
-        write_record(folder / MANIFEST, manifest)
-        return store.install(folder, name)
+        belonging = belonging_to(base)
+        return install_adapter(folder, name, belonging, store, source=f"job:{job_id}", licence=base.licence)
 
 
 def keep_model(model: Any, name: str, base: Artefact, master: Path, store: ModelStore, job_id: str) -> Artefact:

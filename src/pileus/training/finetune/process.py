@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pileus.jobs.handler import YIELDED, Yielded
+from pileus.core.errors import ModelRefused
+from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task, run_task
 from pileus.models.artefact import Artefact
 from pileus.models.catalogue import Catalogue
@@ -37,7 +38,10 @@ _KEPT: Final = 3  # epochs whose models can be used
 
 def work(task: Task) -> Trained | Yielded:
     os.nice(_NICE)
-    return Run(task).run()
+    try:
+        return Run(task).run()
+    except ModelRefused as refused:  # another try would end the same way
+        raise JobFailed(refused.message, code="invalid_model") from refused
 
 
 class Run:
@@ -53,7 +57,7 @@ class Run:
 
     def run(self) -> Trained | Yielded:
         task, spec, plan = self._task, self._spec, self._plan
-        task.progress("loading the base", 0, 0)
+        task.progress("loading", 0, 0)
         base = self._catalogue.ensure(spec.base, task.progress)
         master = self._catalogue.ensure_master(spec.base, task.progress)
         machine = this_machine()

@@ -1,5 +1,6 @@
 """The loop: a step, and what is told and kept between steps. Seeded, and killed at any point it goes on exactly."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
+from pileus.jobs.handler import JobFailed
 from pileus.jobs.task import Task
 from pileus.store.job_table import Wish
 from pileus.training import checkpoint
@@ -101,11 +103,14 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * rate_at(step, self.record.steps)
         score, tokens = self._learner.score(places)
+        loss = score.loss.item()
+        if not math.isfinite(loss):
+            raise JobFailed(f"The loss is no number at step {step + 1}: try a lower learning rate.", code="diverged")
         score.loss.backward()
         torch.nn.utils.clip_grad_norm_(self._learning.values(), _CLIP)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        self._count(score.loss.item(), score.correct, score.count)
+        self._count(loss, score.correct, score.count)
         took_s, before_s = time.monotonic() - began, self.record.step_s
         self.record = replace(
             self.record,

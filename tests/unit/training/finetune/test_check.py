@@ -127,7 +127,7 @@ PERSONAL = [
     ("pay to DE89 3704 0044 0532 0130 00", "bank account"),
     ("身份证 11010519491231002X", "identity number"),
     ("call +49 30 901820", "phone number"),
-    ("SSN 078-05-1120", "social security number"),
+    ("it came from 192.168.3.4", "network address"),
 ]
 
 

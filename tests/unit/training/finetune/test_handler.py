@@ -66,7 +66,7 @@ class Lease:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         self.stages.append(stage)
-        if stage == "waiting for another to end":
+        if stage == "waiting_for_a_turn":
             self.waits.set()
 
     def log(self, text: str, level: str = "info") -> None:
@@ -163,7 +163,7 @@ async def test_a_second_job_is_checked_at_once_and_waits_for_its_turn(house: Hou
     assert second.last.checked is not None
     assert len(house.orders) == 1
     house.goes_on.set()
-    await asyncio.gather(running, waiting)
+    await asyncio.wait_for(asyncio.gather(running, waiting), 30)
     assert len(house.orders) == 2
 
 
@@ -191,5 +191,5 @@ async def test_files_are_not_checked_twice(house: House) -> None:
     await house.handler(lease)
     again = Lease(lease.folder, decode(lease.job.spec, type=FineTuneSpec), encode(lease.last))
     await house.handler(again)
-    assert "validating files" not in again.stages
+    assert "validating_files" not in again.stages
     assert len(house.orders) == 2

@@ -52,7 +52,11 @@ def test_a_line_of_a_step_is_read_again() -> None:
 
 
 def test_the_table_has_a_row_a_step_and_empty_cells() -> None:
-    rows = metrics_table([MetricPoint(1, 0.0, {"train_loss": 0.5}), MetricPoint(2, 0.0, {"valid_loss": 0.25})]).decode().split()
+    rows = (
+        metrics_table([MetricPoint(1, 0.0, {"train_loss": 0.5}), MetricPoint(2, 0.0, {"valid_loss": 0.25})])
+        .decode()
+        .split()
+    )
     assert rows[0].startswith("step,train_loss,train_accuracy,valid_loss,")
     assert rows[1].startswith("1,0.5,,,")
     assert rows[2].startswith("2,,,0.25,")

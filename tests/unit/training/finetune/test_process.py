@@ -18,7 +18,8 @@ from pileus.models.store import MODELS_FOLDER  # noqa: E402
 from pileus.store.job_table import Wish  # noqa: E402
 from pileus.training.finetune.base import adapted, load_base, this_machine  # noqa: E402
 from pileus.training.finetune.encoding import Encoded  # noqa: E402
-from pileus.training.finetune.losses import IGNORED, collate  # noqa: E402
+from pileus.training.finetune.learner import SupervisedLearner  # noqa: E402
+from pileus.training.finetune.losses import IGNORED, Score, collate  # noqa: E402
 from pileus.training.finetune.process import Run  # noqa: E402
 from pileus.training.finetune.records import Method, Order, Trained, Wishes  # noqa: E402
 from tuned import BASE, EXAMPLES, HELD_OUT, PREFERENCES, OwnTask, install_tiny_base, order_for  # noqa: E402
@@ -150,6 +151,18 @@ def test_a_run_that_was_paused_ends_as_one_that_was_not(data_dir: Path, tmp_path
     assert isinstance(Run(second.task).run(), Trained)
     assert second.lines[0] == "goes on after step 8 of 12"
     assert losses(parts) == losses(whole)
+
+
+def test_a_loss_that_is_no_number_ends_the_job(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = SupervisedLearner.score
+
+    def spoilt(learner: SupervisedLearner, places: list[int]) -> tuple[Score, int]:
+        found, tokens = score(learner, places)
+        return Score(found.loss * float("nan"), found.correct, found.count), tokens
+
+    monkeypatch.setattr(SupervisedLearner, "score", spoilt)
+    with pytest.raises(JobFailed, match="at step 1"):
+        trained(data_dir, tmp_path, order_for(tmp_path))
 
 
 def test_targets_that_the_base_lacks_fail_the_job(data_dir: Path, tmp_path: Path) -> None:
