@@ -9,9 +9,10 @@ from typing import Any, Final
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from pileus.models.adapter import belonging_to, install_adapter
+from pileus.models.adapter import belonging_to
 from pileus.models.artefact import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Artefact, digest_file
 from pileus.models.conversion import convert
+from pileus.models.low_rank import install_adapter
 from pileus.models.progress import silent
 from pileus.models.registry import Made, Parent
 from pileus.models.store import ModelStore
