@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed._functional_collectives import all_gather_tensor_autograd
+from torch.distributed._functional_collectives import all_gather_single_autograd
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, BertModel
 
@@ -64,7 +64,7 @@ class Encoder:
         first = 0
         if model.training and dist.is_initialized():
             first = dist.get_rank() * len(positives)
-            positives = all_gather_tensor_autograd(positives, 0, dist.group.WORLD)
+            positives = all_gather_single_autograd(positives, 0, dist.group.WORLD)
         own = torch.arange(first, first + len(anchors), device=anchors.device)
         return cross_entropy(anchors @ positives.T / self._temperature, own, reduction="sum")
 
