@@ -33,7 +33,7 @@ def normalise(text: str) -> str:
     low = int(np.count_nonzero(np.frombuffer(content, np.uint8) < _FIRST_SEEN))
     if low > content.count(b"\n") + content.count(b"\t") or b"\x7f" in content:
         text = text.replace("\r\n", "\n").translate(_PLAIN)
-    if " \n" in text or "\t\n" in text:
+    if " \n" in text or ("\t" in text and "\t\n" in text):
         text = _ENDS_OF_LINES.sub("\n", text)
     if "\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n", text)

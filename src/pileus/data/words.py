@@ -105,11 +105,7 @@ def _of_block(text: str) -> Words:
     if not len(starts):
         return Words(np.zeros(0, np.uint64), 0, blanks, 0)
     powers, inverses = _powers()
-    sums = (powers[: len(codes)] * codes).cumsum()
-    bounds = np.zeros(len(starts) + 1, np.uint64)
-    bounds[1:-1] = sums[starts[1:] - 1]  # what lies between words is 0
-    bounds[-1] = sums[-1]
-    numbers = bounds[1:] - bounds[:-1]
+    numbers = np.add.reduceat(powers[: len(codes)] * codes, starts)  # what lies between words is 0
     numbers *= inverses[starts]
     numbers ^= numbers >> _HALF
     numbers *= _MIX
