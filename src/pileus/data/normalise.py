@@ -18,7 +18,7 @@ _CONTROLS: Final = bytes({*range(0x20), 0x7F} - set(b"\t\n"))
 _FIRST_SEEN: Final = 0x20
 _PLAIN: Final = str.maketrans({chr(code): "\n" if code in b"\v\f\r" else "" for code in _CONTROLS})
 _BLANK_LINES: Final = re.compile(r"\n(?:[ \t]*\n){2,}")
-_ENDS_OF_LINES: Final = re.compile(r"[ \t]+\n")
+_ENDS_OF_LINES: Final = re.compile(r"(?<![ \t])[ \t]+\n")  # looked for once in each run of blanks, however long
 
 
 def normalise(text: str) -> str:

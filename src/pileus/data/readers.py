@@ -169,7 +169,12 @@ def _payload(stream: IO[bytes]) -> bytes:
 def _page(content: bytes, place: str) -> Record:
     if len(content) > MAX_RECORD_BYTES:
         return Bad(place, f"the page has more than {MAX_RECORD_BYTES} bytes")
-    text = main_text(decode(content)[0]) if content.strip() else ""
+    from lxml.etree import LxmlError
+
+    try:
+        text = main_text(decode(content)[0]) if content.strip() else ""
+    except (LxmlError, RecursionError, ValueError) as error:
+        return Bad(place, f"the page cannot be read: {error}")
     return Document(text, place) if text else Bad(place, "the page has no text")
 
 

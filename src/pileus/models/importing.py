@@ -16,6 +16,7 @@ from pileus.models.store import ModelStore, require_space
 # What of a Hugging Face folder is kept: weights, configuration, tokenizer, words. Never pickles, never code.
 _KEPT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")
 _KEPT_NAMES = ("LICENSE", "LICENCE", "NOTICE")
+_MODULE_CONFIG = "[0-9]*_*/config.json"  # of a part behind the encoder, as Sentence Transformers saves it
 _HEAD_BYTES = 4096
 
 
@@ -125,13 +126,16 @@ def _has_weights(path: Path) -> bool:
 def _copy_master(folder: Path, target: Path, progress: Progress) -> str:
     """Returns the hash of all that was copied."""
     files = [folder / name for name in kept(file.name for file in folder.iterdir() if file.is_file())]
+    files += sorted(folder.glob(_MODULE_CONFIG))
     total = sum(file.stat().st_size for file in files)
     require_space(target.parent, total)
     target.mkdir()
     done = 0
     for file in files:
         progress("copying", done, total)
-        shutil.copyfile(file, target / file.name)
+        copy = target / file.relative_to(folder)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, copy)
         done += file.stat().st_size
     return _digest(target, progress)
 

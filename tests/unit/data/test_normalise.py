@@ -27,6 +27,10 @@ def test_texts_become_one_form(given: str, wanted: str) -> None:
     assert normalise(wanted) == wanted
 
 
+def test_a_million_blanks_are_no_work() -> None:
+    assert normalise("a" + " " * 1_000_000 + "b \nc") == "a" + " " * 1_000_000 + "b\nc"
+
+
 def test_short_lines_that_are_notices_are_taken_out() -> None:
     text = "The weather was fine.\n© 2024 Example. All rights reserved.\n我们出发了。\n版权所有 未经授权不得转载"
     assert without_notices(text) == "The weather was fine.\n我们出发了。"

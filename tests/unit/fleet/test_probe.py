@@ -28,5 +28,5 @@ async def test_the_figures_of_a_proven_replica_count_its_proof(tmp_path: Path, m
 async def test_a_replica_that_cannot_generate_is_not_proven(tmp_path: Path) -> None:
     with hosted(tmp_path, {"faults": [{"kind": "refuse", "prompt_token": 1}]}) as host:
         link = await host.link()
-        with pytest.raises(Unavailable, match="cannot generate"):
+        with pytest.raises(Unavailable, match="cannot answer"):
             await prove(link)

@@ -93,7 +93,7 @@ class FineTuningRequest(WireForm):
     integrations: Annotated[list[Any], Field(max_length=0, description="There are none yet.")] | None = None
 
 
-class JobError(Struct, frozen=True):
+class FineTuningError(Struct, frozen=True):
     """Why it failed."""
 
     code: str
@@ -107,7 +107,7 @@ class FineTuningJob(Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
     created_at: int
-    error: JobError | None
+    error: FineTuningError | None
     fine_tuned_model: str | None
     finished_at: int | None
     hyperparameters: dict[str, Any]
@@ -268,7 +268,7 @@ def _job(seen: FineTuneView) -> FineTuningJob:
     return FineTuningJob(
         id=job.id,
         created_at=int(job.created_at),
-        error=None if seen.error is None else JobError(seen.error.code, seen.error.message, seen.error.param),
+        error=None if seen.error is None else FineTuningError(seen.error.code, seen.error.message, seen.error.param),
         fine_tuned_model=seen.fine_tuned_model,
         finished_at=_seconds(job.finished_at),
         hyperparameters={name: hyperparameters[name] for name in _OPENAIS},

@@ -24,6 +24,8 @@ from pileus.training.finetune.process import Run  # noqa: E402
 from pileus.training.finetune.records import Method, Order, Trained, Wishes  # noqa: E402
 from tuned import BASE, EXAMPLES, HELD_OUT, PREFERENCES, OwnTask, install_tiny_base, order_for  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT calls what Transformers deprecates
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
