@@ -97,6 +97,9 @@ def prepare(
         job = _begin(client, spec)
         demand_success(watch_job(client, job["id"], "preparing"))
     _mark(spec).unlink(missing_ok=True)
+    if not Path(spec.out).exists():
+        output.note(f"{job['id']} has made {spec.out} on the server's machine.")
+        return
     _tell(Path(spec.out), json=json)
 
 
