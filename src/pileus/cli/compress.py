@@ -29,7 +29,7 @@ def compress(
     to: Annotated[str | None, typer.Option(help=f"What to make of it: {', '.join(_FORMS)}.")] = None,
     name: Annotated[str | None, typer.Option(help="What it shall be called; MODEL-TO.")] = None,
     target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",
-    tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "awq",
+    tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "gptq",
     group: Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")] = 32,
     share: Annotated[float, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8.")] = 1.0,
     symmetric: Annotated[

@@ -281,10 +281,15 @@ def default_data_dir() -> Path:
     return user_data_path("pileus", appauthor=False)
 
 
+def _absolute(path: Path) -> Path:
+    """Other processes of Pileus run in other folders."""
+    return path.expanduser().absolute()
+
+
 class Settings(Section):
     """The whole configuration of one Pileus."""
 
-    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=default_data_dir,
         strict=False,
         description="Models, keys, usage and audit live here; one server owns it at a time.",

@@ -40,6 +40,13 @@ def test_it_asks_for_one_variant_and_tells_what_came_out(pileus: Pileus, server:
     assert (variant.name, variant.to) == ("tiny-int8", Form.INT8)
 
 
+def test_four_bits_are_tuned_unless_they_are_not_to_be(pileus: Pileus, server: Stub) -> None:
+    pileus("compress", "tiny", "--to", "int4")
+    pileus("compress", "tiny", "--to", "int4", "--tuned", "none")
+    tuned = [msgspec.convert(body["spec"], CompressSpec).variants[0].weights.tuned for body in server.bodies]
+    assert tuned == [("gptq",), ()]
+
+
 def test_options_become_the_spec(pileus: Pileus, server: Stub) -> None:
     options = ["--tuned", "gptq", "--group", "64", "--symmetric", "--name", "four", "--tokens", "100", "--rounds", "0"]
     pileus("compress", "tiny", "--to", "int4", *options, "--text", "t.txt")

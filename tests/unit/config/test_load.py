@@ -202,6 +202,11 @@ def test_a_tilde_in_the_data_folder_is_the_home_folder() -> None:
     assert load_settings(None, {"PILEUS_DATA_DIR": "~/pileus"}, {}).settings.data_dir == Path.home() / "pileus"
 
 
+def test_a_relative_data_folder_is_one_of_where_the_command_was_given() -> None:
+    """Jobs and converters run in folders of their own."""
+    assert load_settings(None, {}, {"data_dir": Path("here")}).settings.data_dir == Path.cwd() / "here"
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().server.port = 1
