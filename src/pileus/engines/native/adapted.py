@@ -1,14 +1,15 @@
 """The graph with adapters: beside each projection, two small products over the step's tiles.
 
-    y = x W + (x[rows] A[slots]) B[slots], put back in place
+    y = x W + (x[rows] A) B, put back in place
 
-`A` and `B` of every slot are inputs of the graph, in memory that is ours: to load an adapter is to write there, and
-nothing is compiled again. Only a projection that no adapter changed so far needs a new graph.
+`A` and `B` of a window of slots are inputs of the graph, in memory that is ours: to load an adapter is to write there,
+and nothing is compiled again. Only a projection that no adapter changed so far needs a new graph. Projections of the
+same input share one `A`, side by side.
 
 Shapes: G tiles of C rows (see `tiles`), S slots, K rank, T tokens.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,12 +17,14 @@ import openvino as ov
 import openvino.opset13 as ops
 from numpy.typing import NDArray
 
+from pileus.core.errors import ModelRefused
 from pileus.engines.native.projections import Place, find_projections, sizes
-from pileus.engines.native.tiles import Tiles
+from pileus.engines.native.tiles import BASE, Tiles, Window, tile, window_of
 
 F32 = NDArray[np.float32]
 
 _LEAST_RANK = 8
+_SHARING = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
 class LowRank(Protocol):
@@ -43,31 +46,47 @@ class Bank:
         self.places = dict(places)
         self._kind = kind
         self._arrays: dict[str, NDArray[Any]] = {}
-        self.tensors: dict[str, ov.Tensor] = {}
-        for place, (width, out) in places.items():
-            self._add(f"a.{_name(place)}", (slots, width, rank))
-            self._add(f"b.{_name(place)}", (slots, rank, out))
+        self._halves: dict[Place, tuple[NDArray[Any], NDArray[Any]]] = {}  # of each place, within the arrays
+        for group in groups_of(places):
+            width, _ = places[group[0]]
+            shared = self._add(f"a.{_name(group[0])}", (slots, width, len(group) * rank))
+            for index, place in enumerate(group):
+                b = self._add(f"b.{_name(place)}", (slots, rank, places[place][1]))
+                self._halves[place] = shared[:, :, index * rank : (index + 1) * rank], b
 
-    def _add(self, name: str, shape: tuple[int, int, int]) -> None:
+    def _add(self, name: str, shape: tuple[int, int, int]) -> NDArray[Any]:
         array = self._arrays[name] = np.zeros(shape, _ARRAYS[self._kind])
-        self.tensors[name] = ov.Tensor(array, ov.Shape(list(shape)), self._kind)
+        return array
+
+    def window(self, window: Window) -> dict[str, ov.Tensor]:
+        """The matrices of these slots, without a copy, by the names of the graph's inputs."""
+        begin, end = window
+        return {
+            name: ov.Tensor(array[begin:end], ov.Shape([end - begin, *array.shape[1:]]), self._kind)
+            for name, array in self._arrays.items()
+        }
 
     def write(self, slot: int, changes: Mapping[Place, LowRank]) -> None:
         """Put an adapter into a slot that nobody reads, in the place of what was there."""
-        for place in self.places:
-            for half in "ab":
-                self._arrays[f"{half}.{_name(place)}"][slot] = 0
+        for array in self._arrays.values():
+            array[slot] = 0
         for place, change in changes.items():
             rank = change.a.shape[1]
-            self._arrays[f"a.{_name(place)}"][slot, :, :rank] = _as(change.a, self._kind)
-            self._arrays[f"b.{_name(place)}"][slot, :rank] = _as(change.b, self._kind)
+            a, b = self._halves[place]
+            a[slot, :, :rank] = _as(change.a, self._kind)
+            b[slot, :rank] = _as(change.b, self._kind)
+
+    def swap(self, one: int, other: int) -> None:
+        """Let two slots change places, while nobody writes."""
+        for array in self._arrays.values():
+            array[[one, other]] = array[[other, one]]
 
     def grown(self, rank: int, places: Mapping[Place, tuple[int, int]]) -> "Bank":
         """One with room for more, and all that is in this one."""
         bank = Bank(self.slots, max(rank, self.rank), {**self.places, **places}, self._kind)
-        for name, array in self._arrays.items():
-            _, height, width = array.shape
-            bank._arrays[name][:, :height, :width] = array
+        for place, halves in self._halves.items():
+            for mine, its in zip(halves, bank._halves[place], strict=True):
+                its[:, : mine.shape[1], : mine.shape[2]] = mine
         return bank
 
 
@@ -80,17 +99,30 @@ class AdaptedGraph:
         for name, tensor in caches.items():
             self.request.set_tensor(name, tensor)
         self._bank: Bank | None = None
+        self._window: Window = (0, 0)
 
     def bind(self, bank: Bank) -> None:
         """Read the slots from there."""
         if bank is not self._bank:
-            self._bank = bank
-            for name, tensor in bank.tensors.items():
-                self.request.set_tensor(name, tensor)
+            self._bank, self._window = bank, (0, 0)
 
-    def set_tiles(self, tiles: Tiles) -> None:
+    def swap(self, one: int, other: int) -> None:
+        """Let two slots change places. Between two runs, while nothing is loaded."""
+        assert self._bank is not None
+        self._bank.swap(one, other)
+
+    def set_rows(self, slots: Sequence[int]) -> None:
+        """Which slot each row of the next run has, or `BASE`; at least one has one."""
+        assert self._bank is not None
+        window = window_of({slot for slot in slots if slot != BASE}, self._window)
+        if window != self._window:
+            self._window = window
+            for name, tensor in self._bank.window(window).items():
+                self.request.set_tensor(name, tensor)
+        self._set_tiles(tile(slots, window))
+
+    def _set_tiles(self, tiles: Tiles) -> None:
         self.request.set_tensor("tile_rows", ov.Tensor(tiles.rows))
-        self.request.set_tensor("tile_slots", ov.Tensor(tiles.slots))
         self.request.set_tensor("tile_places", ov.Tensor(tiles.places))
         self.request.set_tensor("adapted", ov.Tensor(tiles.adapted))
 
@@ -100,28 +132,38 @@ def rank_of_bank(rank: int) -> int:
     return max(_LEAST_RANK, 1 << (rank - 1).bit_length())
 
 
+def groups_of(places: Iterable[Place]) -> list[list[Place]]:
+    """Those that take the same input, which share one matrix A."""
+    there = set(places)
+    layers = sorted({layer for layer, _ in there})
+    groups = [[(layer, t) for t in targets if (layer, t) in there] for layer in layers for targets in _SHARING]
+    return [group for group in groups if group]
+
+
 def add_adapters(model: ov.Model, places: Iterable[Place], kind: ov.Type) -> ov.Model:
     """The prepared model with the products of these projections; each must be one of `find_projections`."""
     found = find_projections(model)
     tiling = (
         _input("tile_rows", [-1, -1], ov.Type.i32),
-        _input("tile_slots", [-1], ov.Type.i32),
         _input("tile_places", [-1], ov.Type.i32),
         _input("adapted", [-1, 1, 1], ov.Type.f32),
     )
     inputs: list[Any] = list(tiling)
-    tiled: dict[str, Any] = {}  # by the name of the node whose rows they are: projections share their input
-    for place in sorted(places):
-        product = found[place]
-        width, out = sizes(product)
-        a = _input(f"a.{_name(place)}", [-1, width, -1], kind)
-        b = _input(f"b.{_name(place)}", [-1, -1, out], kind)
-        inputs += [a, b]
-        source = product.input_value(0)
-        key = f"{source.get_node().get_friendly_name()}:{source.get_index()}"
-        if key not in tiled:
-            tiled[key] = ops.gather(_reshaped(source, [-1, width]), tiling[0], _AXIS)
-        _add_change(product, tiled[key], a, b, tiling)
+    for group in groups_of(places):
+        products = [found[place] for place in group]
+        source = products[0].input_value(0)
+        if any(product.input_value(0) != source for product in products):
+            raise ModelRefused(f"{model.get_friendly_name()} takes no adapters: {group} have different inputs")
+        width, _ = sizes(products[0])
+        a = _input(f"a.{_name(group[0])}", [-1, width, -1], kind)
+        rows = ops.gather(_reshaped(source, [-1, width]), tiling[0], _AXIS)  # [G, C, in]
+        low = ops.matmul(rows, _as_f32(a), False, False)
+        lows = ops.split(low, ops.constant(np.int64(2)), len(group)).outputs() if len(group) > 1 else low.outputs()
+        inputs.append(a)
+        for place, product, part in zip(group, products, lows, strict=True):
+            b = _input(f"b.{_name(place)}", [-1, -1, sizes(product)[1]], kind)
+            inputs.append(b)
+            _add_change(product, ops.matmul(part, _as_f32(b), False, False), tiling)
     return ov.Model(model.get_results(), [*model.get_parameters(), *inputs], model.get_friendly_name())
 
 
@@ -135,11 +177,10 @@ _ARRAYS: Mapping[ov.Type, type[np.generic]] = {
 }
 
 
-def _add_change(product: Any, rows: Any, a: Any, b: Any, tiling: tuple[Any, ...]) -> None:
-    _, slots, places, adapted = tiling
+def _add_change(product: Any, change: Any, tiling: tuple[Any, ...]) -> None:
+    """`change` [G, C, out]."""
+    _, places, adapted = tiling
     readers = [target for output in product.outputs() for target in output.get_target_inputs()]
-    low = ops.matmul(rows, _slots_of(a, slots), False, False)
-    change = ops.matmul(low, _slots_of(b, slots), False, False)  # [G, C, out]
     _, out = sizes(product)
     in_place = ops.gather(_reshaped(change.output(0), [-1, 1, out]), places, _AXIS)
     total = ops.add(product, ops.multiply(in_place, adapted))
@@ -147,9 +188,8 @@ def _add_change(product: Any, rows: Any, a: Any, b: Any, tiling: tuple[Any, ...]
         reader.replace_source_output(total.output(0))
 
 
-def _slots_of(matrices: Any, slots: Any) -> Any:
-    gathered = ops.gather(matrices, slots, _AXIS)
-    return gathered if gathered.get_element_type() == ov.Type.f32 else ops.convert(gathered, "f32")
+def _as_f32(matrices: Any) -> Any:
+    return matrices if matrices.get_element_type() == ov.Type.f32 else ops.convert(matrices, "f32")
 
 
 def _reshaped(output: Any, shape: list[int]) -> Any:

@@ -30,7 +30,6 @@ from pileus.engines.native.sample import logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of, unservable
 from pileus.engines.native.shelf import Shelf
 from pileus.engines.native.summary import Rows
-from pileus.engines.native.tiles import tile
 from pileus.scheduling.step import choose_victim, plan_step, urgency
 
 
@@ -282,6 +281,9 @@ class NativeEngine:
 
     def _run(self, plan: Plan) -> tuple[Rows, Sampled, float]:
         """The rows to sample, who samples from which, and the seconds in the model's kernels."""
+        if self._shelf is not None:
+            for pair in self._shelf.draw_together({s.request.adapter for s in self._running if s.request.adapter}):
+                self._graph.swap_slots(*pair)
         batch = assemble(plan, self._blocks.size, self._slot_of)
         began = perf_counter()
         for sequence, _ in plan:
@@ -296,7 +298,7 @@ class NativeEngine:
             batch.table_begins,
             batch.rows,
             None if batch.greedy else batch.inverse_temperatures,
-            tile(batch.slots) if batch.adapted else None,
+            batch.slots if batch.adapted else None,
         )
         return rows, batch.sampled, perf_counter() - began
 

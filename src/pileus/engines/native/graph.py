@@ -22,7 +22,6 @@ from pileus.engines.native.adapted import AdaptedGraph, Bank, add_adapters
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.projections import Place, find_projections, sizes
 from pileus.engines.native.summary import Rows, Summary, most_likely
-from pileus.engines.native.tiles import Tiles
 
 BLOCK_SIZE = 32
 
@@ -84,16 +83,16 @@ class Graph:
         block_begins: Sequence[int],
         rows: Sequence[int],
         inverse_temperatures: Sequence[float] | None,
-        tiles: Tiles | None = None,
+        slots: Sequence[int] | None = None,
     ) -> Rows:
         """Compute T tokens of S sequences and look at R of them.
 
         `ids`, `positions` [T]; `past` [S]; `begins`, `block_begins` [S + 1]; `blocks` all block tables one after the
         other; `rows` [R] indices into the tokens; `inverse_temperatures` [R], or None where of each row only the most
-        likely token is wanted; `tiles` where any of the tokens has an adapter.
+        likely token is wanted; `slots` [T] where any of the tokens has an adapter.
         """
         longest = max(p + end - begin for p, begin, end in zip(past, begins, begins[1:], strict=False))
-        request = self._request if tiles is None else self._with(tiles)
+        request = self._request if slots is None else self._with(slots)
         request.set_tensor("input_ids", ov.Tensor(np.array(ids, np.int64)))
         request.set_tensor("position_ids", ov.Tensor(np.array(positions, np.int64)))
         request.set_tensor("past_lens", ov.Tensor(np.array(past, np.int32)))
@@ -106,9 +105,9 @@ class Graph:
         logits = request.get_output_tensor(0)
         return most_likely(logits) if inverse_temperatures is None else self._summary.of(logits, inverse_temperatures)
 
-    def _with(self, tiles: Tiles) -> Any:
+    def _with(self, slots: Sequence[int]) -> Any:
         assert self._adapted is not None
-        self._adapted.set_tiles(tiles)
+        self._adapted.set_rows(slots)
         return self._adapted.request
 
     # --- adapters -------------------------------------------------------------------------------------------------
@@ -117,6 +116,11 @@ class Graph:
         """Run what has adapters on this graph from now on. Between two runs."""
         adapted.bind(bank)
         self._adapted = adapted
+
+    def swap_slots(self, one: int, other: int) -> None:
+        """Let two adapters change places. Between two runs, while none is loaded."""
+        assert self._adapted is not None
+        self._adapted.swap(one, other)
 
     def projections(self) -> Mapping[Place, tuple[int, int]]:
         """What an adapter can change, and what each takes and gives; from any thread."""

@@ -17,6 +17,7 @@ from pileus.core.errors import ModelRefused
 from pileus.core.ports import AdapterReader, AdapterSource
 from pileus.engines.native.adapted import AdaptedGraph, Bank, rank_of_bank
 from pileus.engines.native.projections import Place
+from pileus.engines.native.tiles import moves
 
 log = structlog.get_logger(__name__)
 
@@ -116,13 +117,27 @@ class Shelf:
             taken.append(loaded)
         return taken
 
+    def draw_together(self, adapters: Collection[str]) -> list[tuple[int, int]]:
+        """Slots to be swapped at once, so that these adapters lie side by side; none while something is loaded, which
+        writes into slots."""
+        if self._loading or not adapters:
+            return []
+        pairs = moves([self._hot[adapter] for adapter in adapters])
+        swapped = dict(pairs) | {other: one for one, other in pairs}
+        if swapped:
+            for adapter, slot in self._hot.items():
+                self._hot[adapter] = swapped.get(slot, slot)
+            self._free = [swapped.get(slot, slot) for slot in self._free]
+        return pairs
+
     @property
     def loading(self) -> int:
         return len(self._loading)
 
     def _take_slot(self, kept: Collection[str]) -> int | None:
         if self._free:
-            return self._free.pop()
+            self._free.sort(reverse=True)
+            return self._free.pop()  # the lowest, so that they lie side by side
         oldest = next((adapter for adapter in self._hot if adapter not in kept), None)
         return None if oldest is None else self._hot.pop(oldest)
 

@@ -3,24 +3,50 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pileus.engines.native.tiles import BASE, tile
+from pileus.engines.native.tiles import BASE, moves, tile, window_of
 
 
-@given(st.lists(st.integers(BASE, 5), min_size=1, max_size=60).filter(lambda slots: max(slots) > BASE))
-def test_every_row_with_an_adapter_is_computed_with_it_and_put_back(slots: list[int]) -> None:
-    tiles = tile(slots)
-    height = tiles.rows.shape[1]
+@given(
+    st.lists(st.integers(3, 8) | st.just(BASE), min_size=1, max_size=60).filter(lambda slots: max(slots) > BASE),
+    st.integers(0, 3),
+    st.integers(9, 12),
+)
+def test_every_row_with_an_adapter_is_computed_with_it_and_put_back(slots: list[int], begin: int, end: int) -> None:
+    tiles = tile(slots, (begin, end))
+    count, height = tiles.rows.shape
+    assert count == end - begin
+    assert len({tiles.places[row] for row, slot in enumerate(slots) if slot != BASE}) == sum(s != BASE for s in slots)
     for row, slot in enumerate(slots):
         assert tiles.adapted[row, 0, 0] == (slot != BASE)
         if slot != BASE:
             place = tiles.places[row]
             assert tiles.rows.reshape(-1)[place] == row
-            assert tiles.slots[place // height] == slot
-    for rows, slot in zip(tiles.rows, tiles.slots, strict=True):
-        assert {slots[row] for row in rows} == {slot}  # also what fills a tile up: nobody's matrices are read for it
+            assert place // height == slot - begin
 
 
-def test_many_rows_of_one_adapter_are_read_once_and_single_rows_are_not_padded() -> None:
-    assert tile([3] * 256).rows.shape == (1, 256)
-    assert tile([0, 1, 2, 3]).rows.shape == (4, 1)
-    assert tile([*[0] * 200, *range(1, 20)]).rows.size < 2 * 219
+def test_tiles_are_as_high_as_the_adapter_with_the_most_rows_needs() -> None:
+    assert tile([3] * 256, (3, 4)).rows.shape == (1, 256)
+    assert tile([0, 1, 2, 3], (0, 4)).rows.shape == (4, 1)
+    assert tile([0, 0, 0, 1, BASE], (0, 2)).rows.shape == (2, 4)
+
+
+def test_a_window_stays_while_it_will_do() -> None:
+    assert window_of([2, 5], (0, 0)) == (2, 6)
+    assert window_of([3, 4], (2, 6)) == (2, 6)
+    assert window_of([3], (2, 6)) == (3, 4)
+    assert window_of([1, 4], (2, 6)) == (1, 5)
+
+
+@given(st.sets(st.integers(0, 31), min_size=1))
+def test_swaps_bring_those_in_use_together_and_move_no_more_than_must_be(used: set[int]) -> None:
+    found = moves(used)
+    after = used - {one for one, _ in found} | {other for _, other in found}
+    assert len(after) == len(used)
+    assert all(other not in used for _, other in found)
+    assert max(after) + 1 - min(after) <= 2 * len(used)
+    if max(used) + 1 - min(used) <= 2 * len(used):
+        assert not found
+
+
+def test_what_lies_together_stays_and_the_others_come_to_it() -> None:
+    assert moves([4, 5, 31]) == [(31, 6)]
