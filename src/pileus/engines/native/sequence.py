@@ -1,6 +1,7 @@
 """One choice of one request, from arrival to its finish."""
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from pileus.core.records import Capabilities, EngineRequest, Lane
 from pileus.engines.native.blocks import Table
@@ -33,9 +34,9 @@ class Sequence:
 
     @property
     def salt(self) -> bytes:
-        """An adapter's keys and values are its own."""
-        adapter = self.request.adapter
-        return self.request.salt + b"\0" + adapter.encode() if adapter else self.request.salt
+        """An adapter's keys and values are its own. However long its name is, this is a key of a hash."""
+        salt, adapter = self.request.salt, self.request.adapter
+        return blake2b(adapter.encode(), key=salt, digest_size=32).digest() if adapter else salt
 
     @property
     def emitted(self) -> int:
