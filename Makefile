@@ -19,9 +19,9 @@ up: $(STAMPS)/serve ## Install, get the default model, serve it on 127.0.0.1:800
 
 ##@ Develop
 .PHONY: test
-test: $(STAMPS)/dev ## Run the tests, but for the slow ones; those that start servers one after the other
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal tests/unit tests/contract $(ARGS)
-	$(BIN)/python -m pytest -m "not slow" tests/acceptance tests/attacks tests/faults $(ARGS)
+test: $(STAMPS)/dev ## Run the tests, but for the slow ones; faults and load one after the other
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit tests/contract tests/acceptance tests/attacks $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/faults $(ARGS)
 
 .PHONY: test-all
 test-all: $(STAMPS)/dev ## Run all tests

@@ -48,7 +48,8 @@ class Lease:
 
 def child_of_this_process() -> int:
     """The process that trains."""
-    [child] = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    [child] = [each for each in children if MODULE in Path(f"/proc/{each}/cmdline").read_text()]
     return int(child)
 
 
