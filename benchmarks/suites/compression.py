@@ -66,7 +66,7 @@ def _figures(row: dict[str, Any]) -> Figures:
         "perplexity": row["perplexity"]["value"],
         "perplexity_ratio": row["perplexity_ratio"]["value"],
         "perplexity_ratio_high": row["perplexity_ratio"]["high"],
-        "task_percent": 100 * row["task"]["value"],
+        **({"task_percent": 100 * row["task"]["value"]} if row["task"] else {}),
         **rates,
         "memory_mb": row["memory_bytes"] / 1e6,
     }

@@ -121,10 +121,10 @@ def middle(speeds_: Sequence[Speed], requests: int) -> tuple[float, float, float
     return median(rates), min(rates), max(rates)
 
 
-def share_interval(right: NDArray[np.bool_], parent: NDArray[np.bool_] | None = None) -> Interval:
-    """Share of right answers (less the parent's, item by item) and its 95% interval by bootstrap."""
+def share_interval(right: NDArray[np.bool_], parent: NDArray[np.bool_] | None = None) -> Interval | None:
+    """Share of right answers (less the parent's, item by item) and its 95% interval by bootstrap; None of no items."""
     if not len(right):
-        return Interval(0.0, 0.0, 0.0)
+        return None
     values = right.astype(float) if parent is None else right.astype(float) - parent
     draws = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))

@@ -138,11 +138,8 @@ class _Compression:
             size_bytes=artefact.size_bytes,
             licence=artefact.licence,
             parents=(parent,),
-            figures={
-                "perplexity": row.perplexity.value,
-                "perplexity_ratio": row.perplexity_ratio.value,
-                "task": row.task.value,
-            },
+            figures={"perplexity": row.perplexity.value, "perplexity_ratio": row.perplexity_ratio.value}
+            | ({"task": row.task.value} if row.task else {}),
             notes=row.how,
         )
 

@@ -32,8 +32,8 @@ class Row(Struct, frozen=True, kw_only=True):
     zeros: float  # share of the weights that are nought
     perplexity: Interval
     perplexity_ratio: Interval  # to the parent's
-    task: Interval  # share of right answers
-    task_difference: Interval
+    task: Interval | None = None  # share of right answers
+    task_difference: Interval | None = None
     tokens_per_s: dict[int, Rate] = {}  # at so many requests at once
     memory_bytes: int = 0  # of a process that serves it
     made_in_s: float = 0.0
@@ -68,7 +68,8 @@ def page(report: Report) -> str:
         f"{report.at}, on {report.machine}. Calibrated on {report.calibration}.",
         f"Perplexity is of {report.tokens} tokens of {report.text} in {report.windows}, from the graph that is served, "
         "at the precision that it is served at; the task is to find of two sentences the one whose verb agrees with "
-        "its subject. In brackets: 95% intervals by bootstrap; against the parent they are paired.",
+        "its subject. Memory is of a process that serves it, with the default room for keys and values. In brackets: "
+        "95% intervals by bootstrap; against the parent they are paired.",
         "",
         *_table(report),
         "",
@@ -87,7 +88,8 @@ def summary(row: Row) -> str:
     rates = ", ".join(f"{rate.median:,.0f} tokens/s at {n}" for n, rate in row.tokens_per_s.items())
     ratio = f"{100 * (row.perplexity_ratio.value - 1):+.1f}%"
     told = [f"{row.name}: {row.size_bytes / 1e6:,.1f} MB", f"perplexity {row.perplexity.value:.2f} ({ratio})"]
-    return ", ".join([*told, f"task {100 * row.task.value:.0f}%", *([rates] if rates else [])])
+    task = [f"task {100 * row.task.value:.0f}%"] if row.task else []
+    return ", ".join([*told, *task, *([rates] if rates else [])])
 
 
 def plot(report: Report) -> bytes:
@@ -127,13 +129,15 @@ def _draw(axes: object, points: list[tuple[float, Interval, str]], title: str, s
 
 def _table(report: Report) -> list[str]:
     counts = sorted({count for row in report.rows for count in row.tokens_per_s})
-    heads = ["model", "how", "MB", "parameters", "zeros", "perplexity", "to parent", "task", "to parent"]
+    heads = ["model", "how", "MB", "parameters", "zeros", "perplexity", "to parent"]
+    heads += ["task", "to parent"] if any(row.task for row in report.rows) else []
     heads += [f"tokens/s at {count}" for count in counts] + (["memory, MB"] if counts else [])
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for row in report.rows:
         cells = [row.name, row.how, f"{row.size_bytes / 1e6:,.1f}", f"{row.parameters / 1e6:,.1f}M"]
         cells += [f"{100 * row.zeros:.0f}%", _shown(row.perplexity), _shown(row.perplexity_ratio, "x", 3)]
-        cells += [_percent(row.task), _percent(row.task_difference, "+")]
+        if row.task and row.task_difference:
+            cells += [_percent(row.task), _percent(row.task_difference, "+")]
         cells += [_rate(row.tokens_per_s[count]) if count in row.tokens_per_s else "" for count in counts]
         cells += [f"{row.memory_bytes / 1e6:,.0f}"] if counts else []
         lines.append(f"| {' | '.join(cells)} |")

@@ -8,6 +8,7 @@ from made_models import tokenizer_content
 from pileus.compression.measure import Examiner, calibration, share_interval
 from pileus.compression.spec import Checks
 from pileus.jobs.handler import JobFailed
+from pileus.models.perplexity import Interval
 
 
 @pytest.fixture
@@ -58,7 +59,9 @@ def test_a_short_file_gives_fewer_sequences(artefact: Path) -> None:
 
 def test_shares_are_paired_with_the_parents() -> None:
     parent = np.array([True] * 80 + [False] * 20)
-    same = share_interval(parent, parent)
-    assert (same.value, same.low, same.high) == (0, 0, 0)
-    assert share_interval(parent).value == pytest.approx(0.8)
-    assert share_interval(parent).low < 0.8 < share_interval(parent).high
+    assert share_interval(parent, parent) == Interval(0, 0, 0)
+    alone = share_interval(parent)
+    assert alone is not None
+    assert alone.value == pytest.approx(0.8)
+    assert alone.low < alone.value < alone.high
+    assert share_interval(parent[:0]) is None

@@ -1,3 +1,5 @@
+from msgspec.structs import replace
+
 from pileus.compression.report import Rate, Report, Row, front, page, summary
 from pileus.models.perplexity import Interval
 
@@ -32,6 +34,12 @@ def test_a_page_has_a_row_for_each_with_intervals() -> None:
     assert "| small | somehow | 1.0 | 1.0M | 50% | 21.00 [20.00, 22.00] | 1.050x [0.900, 1.200] |" in text
     assert "| tokens/s at 1 | tokens/s at 32 |" in text
     assert "90.0% [80.0, 95.0] | -5.0% [-10.0, +0.0]" in text
+
+
+def test_without_a_task_there_is_no_column_of_it() -> None:
+    row = replace(_row("m", 20, 4_000_000), task=None, task_difference=None)
+    assert "| task |" not in page(_report(row))
+    assert "task" not in summary(row)
 
 
 def test_without_speeds_there_is_no_column_of_them() -> None:
