@@ -20,6 +20,9 @@ from pileus.testing.adapters import random_tensors, write_adapter
 SIZES = dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), (32, 32))
 NAMES = ("first", "second", "third")
 CONFIG = """
+[routing]
+policy = "round_robin"
+
 [[deployment]]
 name = "tiny"
 model = "tiny"
