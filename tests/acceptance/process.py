@@ -42,6 +42,11 @@ class Server:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def replicas(self) -> list[int]:
+        """Those of its children that host an engine."""
+        commands = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in self.children()}
+        return [child for child, command in commands.items() if "worker" in command]
+
     def interrupt(self) -> int:
         """Ctrl-C, and its exit status."""
         self.process.send_signal(signal.SIGINT)

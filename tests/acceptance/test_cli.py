@@ -37,7 +37,7 @@ def test_status_and_ps_show_the_replicas(client: Command, server: Server) -> Non
     assert "smollm2-135m, default" in client("status").stdout
     replicas = json.loads(client("ps", "--json").stdout)
     assert {replica["state"] for replica in replicas} == {"ready"}
-    assert {replica["pid"] for replica in replicas} == set(server.children())
+    assert {replica["pid"] for replica in replicas} == set(server.replicas())
 
 
 def test_chat_streams_an_answer_with_its_figures(client: Command) -> None:
@@ -84,8 +84,8 @@ def test_ctrl_c_in_a_conversation_ends_the_answer_only(tmp_path: Path) -> None:
 
 
 def test_a_key_works_until_it_is_revoked(client: Command, server: Server) -> None:
-    secret = client("keys", "create", "visitor").stdout.strip()
-    [key] = [key for key in json.loads(client("keys", "list", "--json").stdout) if key["name"] == "visitor"]
+    secret = client("keys", "create", "passer-by").stdout.strip()
+    [key] = [key for key in json.loads(client("keys", "list", "--json").stdout) if key["name"] == "passer-by"]
     assert secret not in client("keys", "list", "--json").stdout
     with OpenAI(base_url=f"{server.base_url}/v1", api_key=secret, max_retries=0) as visitor:
         assert visitor.models.list().data

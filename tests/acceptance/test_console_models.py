@@ -142,7 +142,7 @@ def test_an_operator_and_a_user_look_and_change_nothing(browser: Browser, server
             assert guest.faults == []
 
 
-@pytest.mark.parametrize("width", [360, 650, 768, 2560])
+@pytest.mark.parametrize("width", [360, 650, 725, 768, 2560])
 def test_nothing_scrolls_sideways_with_the_details_open(browser: Browser, server: Server, width: int) -> None:
     with visit(browser, server.base_url, width=width) as guest:
         guest.sign_in(server.admin_key)
