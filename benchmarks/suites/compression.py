@@ -23,7 +23,8 @@ LOADS = {
     SMALL: "a Llama of 4 layers and 1M parameters, trained here",
 }
 _SMALL_MODEL = "small"
-_STEPS = {DEFAULT: 40, SMALL: 200}
+_STEPS = {DEFAULT: 40, SMALL: 100}
+_RATE = {DEFAULT: 1e-4, SMALL: 1e-3}
 _QUICK_STEPS = 2
 
 
@@ -44,7 +45,7 @@ async def measure(run: Run, setting: Setting, chosen: Sequence[str], text: Path 
             options += ["--text", str(text), "--calibration", str(text)]
         folder = run.folder / load
         run.say(f"compressing {model}: minutes")
-        asked = ["--steps", str(steps), "--rounds", str(rounds), "--report", str(folder)]
+        asked = ["--steps", str(steps), "--rate", str(_RATE[load]), "--rounds", str(rounds), "--report", str(folder)]
         _call("compress", model, "--all", *asked, *options)
         _keep(run, load, model, json.loads((folder / "report.json").read_bytes()))
 

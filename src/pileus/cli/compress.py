@@ -40,6 +40,7 @@ def compress(
     layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is half of the teacher's.")] = 0,
     channels: Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")] = 1.0,
     steps: Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")] = 200,
+    rate: Annotated[float, typer.Option(help="Highest learning rate; small models bear more.")] = 2e-4,
     then: Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")] = "fp16",
     everything: Annotated[bool, typer.Option("--all", help="One of each form, side by side in one report.")] = False,
     calibration: Annotated[
@@ -68,7 +69,7 @@ def compress(
     Example: `pileus compress smollm2-135m-instruct --all --report report`
     """
     rounding = {"group": group, "symmetric": symmetric, "share": share, "tuned": _of(_TUNED, tuned, "--tuned")}
-    recovery = {"steps": steps, "logits": 1.0, "truth": 0.5}
+    recovery = {"steps": steps, "rate": rate, "logits": 1.0, "truth": 0.5}
     common = {
         "target": target,
         "weights": rounding,
@@ -120,8 +121,9 @@ def _one_of_each(model: str, common: dict[str, Any]) -> list[dict[str, Any]]:
     for tuned in ("awq", "gptq"):
         weights = common["weights"] | {"tuned": _TUNED[tuned]}
         found.append(_variant(model, "int4", f"{model}-int4-{tuned}", common | {"weights": weights}))
-    alone = {"steps": common["pruning"]["recovery"].get("steps", 0)}
-    if alone["steps"]:
+    learning = common["pruning"]["recovery"]
+    if learning:
+        alone = {"steps": learning["steps"], "rate": learning["rate"]}
         student = {"distillation": common["distillation"] | {"learning": alone}}
         found.append(_variant(model, "distilled", f"{model}-distilled-alone", common | student))
     return found

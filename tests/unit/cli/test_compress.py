@@ -60,10 +60,13 @@ def test_options_become_the_spec(pileus: Pileus, server: Stub) -> None:
 
 
 def test_training_is_asked_for_with_the_teacher(pileus: Pileus, server: Stub) -> None:
-    pileus("compress", "tiny", "--to", "distilled", "--layers", "3", "--steps", "50", "--then", "int8")
+    pileus(
+        "compress", "tiny", "--to", "distilled", "--layers", "3", "--steps", "50", "--rate", "0.001", "--then", "int8"
+    )
     (variant,) = _asked(server).variants
     assert (variant.distillation.layers, variant.distillation.learning.steps) == (3, 50)
     assert variant.distillation.learning.logits > 0
+    assert variant.distillation.learning.rate == 0.001
     assert variant.weights_form == Form.INT8
 
 
