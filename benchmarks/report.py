@@ -98,6 +98,7 @@ _DATA_FIGURES = {
     "duplicates_s": "finding duplicates s",
     "peak_mib": "memory MiB",
     "pairs": "pairs",
+    "similar_pairs": "of 0.8 and more",
     "recall_percent": "found %",
     "recall_at_percent": "found % of 0.80 to 0.85",
     "precision_percent": "rightly %",

@@ -162,6 +162,7 @@ def near(pairs: int, number: int) -> Figures:
     hard = wanted & (similarities < _NEAR_IT)
     return {
         "pairs": float(pairs),
+        "similar_pairs": float(np.count_nonzero(wanted)),
         "recall_percent": 100 * float(np.mean(found[wanted])),
         "recall_at_percent": 100 * float(np.mean(found[hard])),
         "precision_percent": 100 * float(np.mean(wanted[found])),
