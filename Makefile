@@ -19,9 +19,10 @@ up: $(STAMPS)/serve ## Install, get the default model, serve it on 127.0.0.1:800
 
 ##@ Develop
 .PHONY: test
-test: $(STAMPS)/dev ## Run the tests, but for the slow ones; faults and load one after the other
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit tests/contract tests/acceptance tests/attacks $(ARGS)
-	$(BIN)/python -m pytest -m "not slow" tests/faults $(ARGS)
+test: $(STAMPS)/dev ## Run the tests, but for the slow ones; faults, load and the console one after the other
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore-glob "*/test_console*" \
+		tests/unit tests/contract tests/acceptance tests/attacks $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/faults tests/acceptance/test_console*.py $(ARGS)
 
 .PHONY: test-all
 test-all: $(STAMPS)/dev ## Run all tests
