@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from openai import OpenAI
+from playwright.sync_api import Browser
 
+from acceptance.browser import chromium
 from acceptance.process import Server, running_server
 
 # The first is what `make up` serves; the second gives the same text however it is asked for.
@@ -44,3 +46,10 @@ def openai_client(server: Server) -> Iterator[OpenAI]:
     """The official client, as a user of the server sets it up."""
     with OpenAI(base_url=f"{server.base_url}/v1", api_key=server.admin_key, max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium."""
+    with chromium() as browser:
+        yield browser

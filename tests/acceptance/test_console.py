@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from acceptance.browser import CHROMIUM, Visit, chromium, visit
+from acceptance.browser import CHROMIUM, Visit, visit
 from acceptance.process import Server
 from pileus.batch.records import Phase as BatchPhase
 from pileus.bootstrap.handlers import kinds
@@ -27,12 +27,6 @@ SOURCE = Path(__file__).parents[2] / "src" / "pileus"
 FILES = SOURCE / "api" / "console"
 VIEWS = ["Overview", "Deployments", "Playground", "Models", "Jobs", "Attention", "Keys"]
 LONG_QUESTION = "Write a very long story about a cloud that travels around the whole world."
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from acceptance.browser import CHROMIUM, Visit, chromium, visit
+from acceptance.browser import CHROMIUM, Visit, visit
 from acceptance.process import Server, running_server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
@@ -38,12 +38,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (data / "pileus.toml").write_text(CONFIG)
     with running_server(data, "--config", str(data / "pileus.toml")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

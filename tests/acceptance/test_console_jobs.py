@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 from sqlalchemy import Connection
 
-from acceptance.browser import CHROMIUM, Visit, chromium, visit
+from acceptance.browser import CHROMIUM, Visit, visit
 from acceptance.process import Server, pileus, running_server
 from pileus.bootstrap.jobs import JOBS_FOLDER
 from pileus.jobs.metrics import METRICS_FILE, MetricsWriter
@@ -80,12 +80,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (data / "pileus.toml").write_text(CONFIG)
     with running_server(data, "--config", str(data / "pileus.toml")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

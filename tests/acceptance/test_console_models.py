@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import Connection
 
-from acceptance.browser import CHROMIUM, Visit, chromium, visit
+from acceptance.browser import CHROMIUM, Visit, visit
 from acceptance.process import Server, running_server
 from made_versions import job, made, shelve
 from pileus.models.registry import Parent, register_made
@@ -48,12 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (data / "pileus.toml").write_text(CONFIG)
     with running_server(data, "--config", str(data / "pileus.toml")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import msgspec
 from pileus import __version__
 from pileus.bootstrap import ENGINES, load_driver
 from pileus.core.clock import SystemClock
+from pileus.models.store import MODELS_FOLDER
 
 if TYPE_CHECKING:
     from pileus.bootstrap.registry import LocalRegistry
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pileus.store.port import Store
     from pileus.store.restore import Restore
     from pileus.training.finetune.check import Measure
-
-_MODELS = "models"  # folder
 
 
 def check(loaded: "Loaded") -> None:
@@ -43,14 +42,14 @@ def open_catalogue(settings: "Settings") -> "Catalogue":
     """The models of this data folder."""
     from pileus.models.catalogue import Catalogue
 
-    return Catalogue(settings.data_dir / _MODELS, settings.models)
+    return Catalogue(settings.data_dir / MODELS_FOLDER, settings.models)
 
 
 def open_registry(settings: "Settings", store: "Store", security: "Security") -> "Registry":
     """What is on record of the models of this data folder."""
     from pileus.models.versions import Registry
 
-    artefacts = settings.data_dir / _MODELS / "artefacts"
+    artefacts = settings.data_dir / MODELS_FOLDER / "artefacts"
     return Registry(store, artefacts, security.signer, SystemClock(), settings.models.trusted_keys)
 
 
@@ -83,7 +82,7 @@ def backup_source(settings: "Settings") -> "Source":
         version=__version__,
         files=(PEPPER_FILE,),
         blobs=settings.files.blobs,
-        models=f"{_MODELS}/artefacts",
+        models=f"{MODELS_FOLDER}/artefacts",
     )
 
 
@@ -99,7 +98,7 @@ def open_archive(path: Path) -> "Restore":
     from pileus.security.pepper import PEPPER_FILE
     from pileus.store.restore import Restore
 
-    return Restore(path, files=frozenset({PEPPER_FILE}), folders=frozenset({_MODELS}))
+    return Restore(path, files=frozenset({PEPPER_FILE}), folders=frozenset({MODELS_FOLDER}))
 
 
 @contextmanager

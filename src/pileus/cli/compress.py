@@ -89,10 +89,14 @@ def compress(
         "seed": seed,
     }
     with _client(url, data, config) as client:
-        job = client.post(JOBS_PATH, {"kind": "compress", "spec": spec})
-        output.note(f"{job['id']} compresses {model}.")
-        ended = watch_job(client, job["id"], "waiting")
-        lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
+        _have_done(client, spec, json=json)
+
+
+def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
+    job = client.post(JOBS_PATH, {"kind": "compress", "spec": spec})
+    output.note(f"{job['id']} compresses {spec['model']}.")
+    ended = watch_job(client, job["id"], "waiting")
+    lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
     demand_success(ended)
     if json:
         output.json(ended | {"lines": [line["text"] for line in lines]})

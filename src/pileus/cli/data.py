@@ -94,13 +94,7 @@ def prepare(
         _tokenizer(tokenizer, vocabulary),
     )
     with _client(url, data, config, alone=alone) as client:
-        job = _begin(client, spec)
-        demand_success(watch_job(client, job["id"], "preparing"))
-    _mark(spec).unlink(missing_ok=True)
-    if not Path(spec.out).exists():
-        output.note(f"{job['id']} has made {spec.out} on the server's machine.")
-        return
-    _tell(Path(spec.out), json=json)
+        _have_done(client, spec, json=json)
 
 
 @app.command("report")
@@ -113,6 +107,16 @@ def report(
     Example: `pileus data report dataset`
     """
     _tell(folder, json=json)
+
+
+def _have_done(client: Client, spec: "DataSpec", *, json: bool) -> None:
+    job = _begin(client, spec)
+    demand_success(watch_job(client, job["id"], "preparing"))
+    _mark(spec).unlink(missing_ok=True)
+    if Path(spec.out).exists():
+        _tell(Path(spec.out), json=json)
+    else:
+        output.note(f"{job['id']} has made {spec.out} on the server's machine.")
 
 
 def _spec(recipe: Path | None, options: dict[str, Any], tokenizer: dict[str, Any]) -> "DataSpec":

@@ -23,9 +23,10 @@ from pileus.compression.spec import CompressSpec, Form, Target, Variant
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task, run_task
 from pileus.models.artefact import MANIFEST, Artefact, digest_file
+from pileus.models.catalogue import Catalogue
 from pileus.models.perplexity import Interval
 from pileus.models.registry import Made, Parent
-from pileus.models.store import ModelStore, require_space
+from pileus.models.store import MODELS_FOLDER, ModelStore, require_space
 from pileus.store.job_table import Wish
 
 _RELATIONS: Final = {Form.PRUNED: "pruned from", Form.DISTILLED: "distilled from"}
@@ -58,12 +59,14 @@ class _Compression:
         self._task = task
         self._spec = spec
         self._finished = task.last(Finished) or Finished()
-        self._store = ModelStore(task.settings.data_dir / "models")
+        models = task.settings.data_dir / MODELS_FOLDER
+        self._store = ModelStore(models)
         self._parent = source.parent_of(self._store, spec.model)
         if not self._finished.rows:
             self._refuse_names()
         task.progress("weights", 0, 0)
-        self._weights = source.weights_of(self._parent, spec.weights, self._store, task.folder)
+        catalogue = Catalogue(models, task.settings.models)
+        self._weights = source.weights_of(catalogue, spec.model, spec.weights, task.progress)
         self._graph = source.graph_of(self._weights, self._parent.path, task.folder / _PARENT, task.progress)
         seal(self._graph, spec.model, self._parent)
         examiner = measure.Examiner(self._parent.path, spec.checks, spec.seed)

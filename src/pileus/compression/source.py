@@ -1,20 +1,21 @@
 """The weights that a compression begins from: a Hugging Face folder in safetensors, and the graph made of it.
 
-It is the model's master where one was kept. A model that came as a GGUF is de-quantised: its weights as float16.
+It is the model's master: as it was kept, or made of the GGUF that the model came as, with its weights as float16.
 """
 
 import shutil
 from pathlib import Path
 from typing import Final
 
+from pileus.core.errors import OperatorError
 from pileus.jobs.handler import JobFailed
 from pileus.models.artefact import CHAT_TEMPLATE, GENERATION, TOKENIZER, Artefact
+from pileus.models.catalogue import Catalogue
 from pileus.models.convert.dispatch import convert
 from pileus.models.progress import Progress
 from pileus.models.store import ModelStore
 
 _TEXT_FILES: Final = (TOKENIZER, CHAT_TEMPLATE, GENERATION)  # what compression leaves as it is
-_GGUF: Final = "model.gguf"
 
 
 def parent_of(store: ModelStore, model: str) -> Artefact:
@@ -25,22 +26,16 @@ def parent_of(store: ModelStore, model: str) -> Artefact:
     return artefact
 
 
-def weights_of(artefact: Artefact, given: str, store: ModelStore, folder: Path) -> Path:
-    """A Hugging Face folder with the model's weights; made in `folder` if need be, whole or absent."""
+def weights_of(catalogue: Catalogue, model: str, given: str, progress: Progress) -> Path:
+    """A Hugging Face folder with the model's weights. Raises `JobFailed` where there is none."""
     if given:
         if not (Path(given) / "config.json").is_file():
             raise JobFailed(f"{given} is no Hugging Face folder: it has no config.json", code="no_weights")
         return Path(given)
-    if (master := store.master(artefact.name)) is not None:
-        return master
-    source = artefact.manifest.source
-    blob = store.blob(source.removeprefix("sha256:")) if source.startswith("sha256:") else None
-    if blob is None:
-        raise JobFailed(
-            f"the weights that {artefact.name} was made of were not kept: say with `weights` where they are",
-            code="no_weights",
-        )
-    return _dequantised(blob, artefact.path, folder / "weights")
+    try:
+        return catalogue.ensure_master(model, progress)
+    except OperatorError as error:
+        raise JobFailed(f"{error.message}, or say with `weights` where they are", code="no_weights") from None
 
 
 def graph_of(weights: Path, artefact: Path, folder: Path, progress: Progress) -> Path:
@@ -60,24 +55,6 @@ def copy_text_files(artefact: Path, folder: Path) -> None:
     for name in _TEXT_FILES:
         if (artefact / name).is_file():
             shutil.copyfile(artefact / name, folder / name)
-
-
-def _dequantised(gguf: Path, artefact: Path, folder: Path) -> Path:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if folder.is_dir():
-        return folder
-    draft = _draft(folder)
-    (draft / _GGUF).symlink_to(gguf)
-    model = AutoModelForCausalLM.from_pretrained(draft, gguf_file=_GGUF, dtype=torch.float32)
-    model.hf_quantizer = None  # else it takes itself for a quantised one, which cannot be saved
-    del model.config.quantization_config
-    model.to(torch.float16).save_pretrained(draft)
-    (draft / _GGUF).unlink()
-    copy_text_files(artefact, draft)
-    draft.rename(folder)
-    return folder
 
 
 def _draft(folder: Path) -> Path:

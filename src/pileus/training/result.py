@@ -13,16 +13,15 @@ from pileus.models.artefact import MANIFEST, Kind, digest_file
 from pileus.models.catalogue import Catalogue
 from pileus.models.progress import Progress
 from pileus.models.registry import Made, Parent
-from pileus.models.store import ModelStore
+from pileus.models.store import MODELS_FOLDER, ModelStore
 from pileus.training.loop import Outcome
 from pileus.training.prepared import tokenizer_of
 from pileus.training.recipes.recipe import OpenRecipe
 from pileus.training.spec import Train
 
-_MODELS: Final = "models"  # folder, in the data folder
 _KINDS: Final = {"gpt": Kind.GENERATOR.value, "seq2seq": "seq2seq"}  # the others are encoders
 # Recipes whose folders become an artefact that an engine serves; of the others, the master alone is kept.
-_SERVED: Final = ("gpt",)
+_SERVED: Final = ("gpt", "bert", "classifier", "encoder")
 
 
 def base_folder(spec: Train, settings: Settings) -> Path | None:
@@ -32,7 +31,7 @@ def base_folder(spec: Train, settings: Settings) -> Path | None:
     folder = Path(spec.base)
     if (folder / "config.json").is_file():
         return folder
-    master = ModelStore(settings.data_dir / _MODELS).master(spec.base) if folder.name == spec.base else None
+    master = ModelStore(settings.data_dir / MODELS_FOLDER).master(spec.base) if folder.name == spec.base else None
     if master is None:
         raise JobFailed(f"`base`: there is no model kept as {spec.base!r}, and no folder with a config.json there")
     return master
@@ -48,7 +47,7 @@ def keep(
     progress: Progress,
 ) -> Made:
     """Install what was trained under a name of its own, and say what it is. Done again after a kill, it is the same."""
-    root = settings.data_dir / _MODELS
+    root = settings.data_dir / MODELS_FOLDER
     name = f"{spec.model}-{job_id.removeprefix('job_')[:12].lower()}"
     with torch.no_grad():
         figures = figures | recipe.scores(recipe.model)

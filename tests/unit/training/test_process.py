@@ -1,23 +1,31 @@
 """Jobs that train, as their own process runs them, up to a model that an engine serves."""
 
 import io
+from array import array
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import Raw, Struct
 from msgspec.json import decode, encode
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+import torch
+from transformers import AutoModelForSequenceClassification
+
 from pileus.config.settings import Settings
 from pileus.core.ports import EngineSpec
-from pileus.core.records import EngineRequest, SamplingParams
+from pileus.core.records import EncodeOutput, EncodeRequest, EngineRequest, SamplingParams
+from pileus.engines.encoder import DRIVER as ENCODER
+from pileus.engines.encoder.options import EncoderOptions
 from pileus.engines.native import DRIVER
 from pileus.engines.native.options import NativeOptions
 from pileus.jobs.child import Brief, Told
 from pileus.jobs.handler import YIELDED, JobFailed
 from pileus.jobs.metrics import METRICS_FILE, read_points
 from pileus.jobs.task import Task
+from pileus.models.artefact import Kind, verify
 from pileus.models.store import ModelStore
 from pileus.store.job_table import Wish
 from pileus.training import process, tuning  # stands on PyTorch
@@ -80,8 +88,39 @@ def test_a_trained_decoder_is_served_by_the_native_engine(tmp_path: Path) -> Non
     assert all(0 <= token < 300 for token in tokens)
 
 
+def test_a_trained_classifier_says_on_the_encoder_engine_what_it_says_in_pytorch(tmp_path: Path) -> None:
+    job = Job(tmp_path, spec_of(tmp_path, "classifier", steps=4))
+    result = process.work(job.task())
+    assert isinstance(result, process.Result)
+    artefact = job.store.artefact(result.made[0].artefact)
+    assert artefact is not None
+    assert artefact.encoding is not None
+    assert artefact.encoding.labels == ("no", "yes")
+    ids = [3, 5, 9, 7, 4]
+    engine = ENCODER.open(EngineSpec("tiny", artefact.path, EncoderOptions(threads=1)))
+    engine.submit(EncodeRequest(1, (array("I", ids).tobytes(),), EncodeOutput(scores=True)))
+    [value] = next(encoded.values for output in engine.events() for encoded in output.encoded)
+    engine.close()
+    model = AutoModelForSequenceClassification.from_pretrained(job.store.master(artefact.name)).eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].softmax(-1).tolist()
+    assert np.frombuffer(value, "<f4").tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["bert", "encoder"])
+def test_a_trained_encoder_is_installed_for_its_engine(tmp_path: Path, recipe: str) -> None:
+    job = Job(tmp_path, spec_of(tmp_path, recipe, steps=2))
+    result = process.work(job.task())
+    assert isinstance(result, process.Result)
+    [made] = result.made
+    artefact = verify(job.store.root / "artefacts" / made.artefact)
+    assert (artefact.manifest.kind, made.kind) == (Kind.ENCODER, "encoder")
+    assert artefact.encoding is not None
+    assert (artefact.encoding.hidden_size, artefact.encoding.layers) == (32, 2)
+
+
 @pytest.mark.parametrize("recipe", ["bert", "classifier", "encoder", "seq2seq"])
-def test_what_no_engine_serves_yet_is_kept_as_a_hugging_face_folder(tmp_path: Path, recipe: str) -> None:
+def test_what_was_trained_is_kept_as_a_hugging_face_folder(tmp_path: Path, recipe: str) -> None:
     job = Job(tmp_path, spec_of(tmp_path, recipe, steps=2))
     result = process.work(job.task())
     assert isinstance(result, process.Result)
