@@ -15,6 +15,7 @@ from pileus.store.job_table import JobState, Wish
 from unit.batch.bench import Desk, asks, ids, meanwhile
 
 NAMES = [f"line {number}" for number in range(200)]
+AT_FIRST = 8  # lines that are answered before the disk is full, and as many while it is
 LINES = [{**line, "body": {"text": line["custom_id"] + "x" * 5000}} for line in asks(*NAMES)]
 
 
@@ -42,12 +43,12 @@ def full_from_the_first_results_on(disk: Path) -> tuple[Desk, asyncio.Event]:
     """A batch on that disk, and what is set once it says that there is no room."""
     (disk / "job").mkdir()
     desk, noticed = Desk(disk / "job", LINES), asyncio.Event()
-    desk.endpoint.permits = permits = asyncio.Semaphore(8)
+    desk.endpoint.permits = permits = asyncio.Semaphore(AT_FIRST)
 
     def on_checkpoint(state: BatchCheckpoint) -> None:
         if state.counts.completed and not (disk / "ballast").exists():
             fill(disk)
-            for _ in NAMES:
+            for _ in range(AT_FIRST):
                 permits.release()
 
     desk.on_checkpoint = on_checkpoint
@@ -64,6 +65,8 @@ async def test_18_a_batch_waits_on_a_full_disk_and_goes_on_when_there_is_room(sm
         assert len(desk.endpoint.asked) < len(NAMES)
         desk.on_checkpoint = lambda _: None
         (small_disk / "ballast").unlink()
+        for _ in NAMES:
+            desk.endpoint.permits.release()
 
     await meanwhile(desk.lease(), make_room)
     assert desk.job.state is JobState.SUCCEEDED
