@@ -25,7 +25,9 @@ _FORGOTTEN = "say with --to what to make of it, or with --all to make one of eac
 
 
 def compress(
-    model: Annotated[str, typer.Argument(help="An installed model, as `pileus models list` shows it.")],
+    model: Annotated[
+        str, typer.Argument(help="An installed model, or an adapter, which is merged with its base first.")
+    ],
     to: Annotated[str | None, typer.Option(help=f"What to make of it: {', '.join(_FORMS)}.")] = None,
     name: Annotated[str | None, typer.Option(help="What it shall be called; MODEL-TO.")] = None,
     target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",

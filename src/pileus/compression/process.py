@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from pileus.compression import measure, source
 from pileus.compression.examining import Examination
 from pileus.compression.making import Files, Maker, seal
+from pileus.compression.merging import merged
 from pileus.compression.report import Report, Row, save, summary
 from pileus.compression.spec import CompressSpec, Form, Target, Variant
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
@@ -31,6 +32,7 @@ from pileus.store.job_table import Wish
 
 _RELATIONS: Final = {Form.PRUNED: "pruned from", Form.DISTILLED: "distilled from"}
 _PARENT: Final = "parent"  # its folder in the job's
+_MERGED: Final = "merged"  # of an adapter and its base, their weights' folder in the job's
 
 
 class Finished(Struct, frozen=True, kw_only=True):
@@ -61,12 +63,16 @@ class _Compression:
         self._finished = task.last(Finished) or Finished()
         models = task.settings.data_dir / MODELS_FOLDER
         self._store = ModelStore(models)
-        self._parent = source.parent_of(self._store, spec.model)
+        origin = source.origin_of(self._store, spec.model)
+        self._parent = origin.generator
         if not self._finished.rows:
             self._refuse_names()
         task.progress("weights", 0, 0)
         catalogue = Catalogue(models, task.settings.models)
-        self._weights = source.weights_of(catalogue, spec.model, spec.weights, task.progress)
+        self._weights = source.weights_of(catalogue, self._parent.name, spec.weights, task.progress)
+        if origin.adapter is not None:
+            folder = task.folder / _MERGED
+            self._weights = merged(origin.adapter.path, self._parent.path, self._weights, folder)
         self._graph = source.graph_of(self._weights, self._parent.path, task.folder / _PARENT, task.progress)
         seal(self._graph, spec.model, self._parent)
         examiner = measure.Examiner(self._parent.path, spec.checks, spec.seed)
