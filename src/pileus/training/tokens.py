@@ -21,7 +21,8 @@ _ENCODER: Final = {
     "mask_token": "[MASK]",
 }
 _PAIR: Final = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-SPECIAL: Final = {"gpt": _DECODER, "seq2seq": _PAIR} | dict.fromkeys(("bert", "classifier", "encoder"), _ENCODER)
+_ENCODERS: Final = ("bert", "classifier", "encoder")
+SPECIAL: Final = {"gpt": _DECODER, "seq2seq": _PAIR} | dict.fromkeys(_ENCODERS, _ENCODER)
 _AT_ONCE: Final = 1024
 
 
@@ -38,9 +39,12 @@ def open_packed(folder: Path, recipe: str) -> PreTrainedTokenizerFast:
     """Of a dataset of packed shards: its end of text, and what else of the recipe's special tokens it has."""
     tokenizer, manifest = open_tokenizer(folder / "tokenizer.json"), read_manifest(folder)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(manifest.end_of_text)
-    for role, token in SPECIAL[recipe].items():
-        if token in manifest.special_tokens:
+    for role, usual in SPECIAL[recipe].items():
+        names = (usual, f"<|{role.removesuffix('_token')}|>")  # the second is a dataset's own way
+        if token := next((name for name in names if name in manifest.special_tokens), None):
             setattr(tokenizer, role, token)
+    if recipe in _ENCODERS and tokenizer.cls_token and tokenizer.sep_token:
+        _put_around(tokenizer.backend_tokenizer, tokenizer.cls_token, tokenizer.sep_token)
     return tokenizer
 
 
@@ -58,11 +62,17 @@ def train_tokenizer(texts: Iterable[str], size: int, recipe: str) -> PreTrainedT
     )
     tokenizer.train_from_iterator(texts, trainer)
     if special is _ENCODER:
-        ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
-        )
+        _put_around(tokenizer, special["cls_token"], special["sep_token"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def _put_around(tokenizer: Tokenizer, first: str, last: str) -> None:
+    """Have each text begin and end with these tokens."""
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[first, "$A", last],
+        pair=[first, "$A", last, "$B", last],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )
 
 
 def encoded(

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec.json import encode
+from msgspec.json import decode, encode
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
 from pileus.data.shards import MANIFEST, Manifest, Shard
+from pileus.data.spec import SPECIAL_TOKENS, TokenizerSpec
+from pileus.data.tokenising import train as train_texts
 from pileus.training.prepared import about, prepare, tokenizer_of  # stands on PyTorch
 from pileus.training.spec import Train
 from pileus.training.tokens import train_tokenizer
@@ -33,6 +35,20 @@ def test_packed_shards_are_read_with_their_tokenizer_and_their_splits(tmp_path: 
     assert np.load(folder / "validation.npy").tolist() == list(range(40))
     assert (about(folder).examples, about(folder).held_out) == (9, 3)
     assert (tokenizer_of(folder).eos_token, tokenizer_of(folder).pad_token) == ("<|endoftext|>", "<|pad|>")
+
+
+def test_an_encoder_has_its_special_tokens_of_what_datasets_call_them(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set")
+    tokenizer = train_texts(["the cat sat on the mat"], TokenizerSpec(vocabulary=280))
+    tokenizer.save(str(tmp_path / "set" / "tokenizer.json"))
+    manifest = decode((tmp_path / "set" / MANIFEST).read_bytes())
+    manifest["special_tokens"] = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    (tmp_path / "set" / MANIFEST).write_bytes(encode(manifest))
+    folder = prepare(Train(recipe="bert", data=(str(tmp_path / "set"),), context=10), tmp_path, None, lambda _: None)
+    kept = tokenizer_of(folder)
+    assert (kept.mask_token, kept.pad_token, kept.unk_token) == ("<|mask|>", "<|pad|>", "<|unk|>")
+    ids = kept("the cat")["input_ids"]
+    assert kept.convert_ids_to_tokens([ids[0], ids[-1]]) == ["<|cls|>", "<|sep|>"]
 
 
 def test_a_folder_that_was_prepared_stays_as_it_is(tmp_path: Path) -> None:
