@@ -52,7 +52,7 @@ lock: .venv/bin/uv ## Resolve the dependencies anew and pin each by its hashes
 	$(LOCK) --upgrade --group build --extra telemetry pyproject.toml --output-file requirements/serve.txt
 	$(LOCK) --upgrade --group build --extra telemetry --group dev --constraints requirements/serve.txt pyproject.toml \
 		--output-file requirements/dev.txt
-	$(LOCK) --upgrade --extra train --extra data --extra eval --constraints requirements/dev.txt pyproject.toml \
+	$(LOCK) --upgrade --extra train --extra data --extra eval --extra demo --constraints requirements/dev.txt pyproject.toml \
 		--no-emit-package torch --output-file requirements/extras.txt
 
 .PHONY: clean
@@ -88,5 +88,5 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/serve
 # PyTorch is pinned by its version alone: its build for this machine may be a wheel on disk, with hashes of its own.
 $(STAMPS)/extras: requirements/extras.txt $(STAMPS)/dev
 	@echo "Installing what training needs"
-	@$(INSTALL) --constraints requirements/extras.txt -r pyproject.toml --extra train --extra data --extra eval
+	@$(INSTALL) --constraints requirements/extras.txt -r pyproject.toml --extra train --extra data --extra eval --extra demo
 	@mkdir -p $(@D) && touch $@

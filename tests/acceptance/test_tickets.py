@@ -2,18 +2,16 @@
 
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from openai import OpenAI
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
 
 from acceptance.files_server import client_of, files_server
+from pileus.demo.tickets import share_right
 from pileus.models.known import SMOLLM2
-from pileus.training.finetune.tickets import Ticket, lines, tickets
+from pileus.training.finetune.tickets import lines, tickets
 
 MODEL = "smollm2-135m-instruct"
 CONFIG = f"""
@@ -23,16 +21,6 @@ model = "{MODEL}"
 options = {{ kv_bytes = 100_000_000 }}
 """
 PATIENCE_S = 1200.0
-
-
-def share_right(client: OpenAI, model: str, asked: list[Ticket]) -> float:
-    def is_right(ticket: Ticket) -> bool:
-        messages: Any = ticket.question()
-        answer = client.chat.completions.create(model=model, messages=messages, max_tokens=8, temperature=0)
-        return (answer.choices[0].message.content or "").strip() == ticket.code
-
-    with ThreadPoolExecutor(8) as pool:
-        return sum(pool.map(is_right, asked)) / len(asked)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from pileus.cli import (
     compress,
     config,
     data,
+    demo,
     deployments,
     evaluate,
     explain,
@@ -65,6 +66,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.command("compress")(compress.compress)
+app.add_typer(demo.app, name="demo")
 app.command("speed")(speed.speed)
 app.command("train")(train.train)
 app.command("tune")(train.tune)
