@@ -115,6 +115,9 @@ class JobRequest(WireForm):
     needs: Annotated[list[str], Field(max_length=16, description="Jobs that must have succeeded before.")] = Field(
         default_factory=list
     )
+    once: bool = Field(
+        default=False, description="If your tenant has a job of this kind and `spec` that has not ended, answer that."
+    )
 
 
 async def submit_job(call: Call) -> ASGIApp:
@@ -129,7 +132,7 @@ async def submit_job(call: Call) -> ASGIApp:
     except ValidationError as error:
         raise InvalidRequest(f"`spec`: {error}", param="spec") from None
     job = await call.owned.jobs.submit(
-        kind.name, call.principal, encode(spec), needs=form.needs, priority=form.priority
+        kind.name, call.principal, encode(spec), needs=form.needs, priority=form.priority, once=form.once
     )
     return JsonAnswer(_view(job, call.principal))
 

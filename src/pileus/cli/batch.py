@@ -4,7 +4,6 @@ With a key (`PILEUS_API_KEY`) the running server does it. Without one, a server 
 What was asked before goes on where it was: the file's content says which batch it is.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ import typer
 
 from pileus.cli import output
 from pileus.cli.answers import save_answers
-from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.config import load
+from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
 from pileus.cli.progress import Bars
+from pileus.cli.serving import server
 from pileus.cli.tables import batch_lines
 from pileus.cli.watch import watch_job
 from pileus.core.errors import OperatorError
@@ -64,7 +63,10 @@ def run(
     Example: `pileus batch run reviews.csv -t "Is this review good or bad? {text}" --option max_tokens=5 -o judged.csv`
     """
     body = {"model": model, **dict(map(_option, option or []))}
-    with _prepared(file, template, system, body) as prepared, _client(url, data, config, alone=alone) as client:
+    with (
+        _prepared(file, template, system, body) as prepared,
+        server(url, data, config, alone=alone, role="user", names=None) as client,
+    ):
         batch = _begin(client, file, prepared, window, anew=anew)
         batch = _watch(client, batch)
         _tell(client, batch, file, out, json=json, as_table=template is not None)
@@ -132,21 +134,6 @@ def _prepared(file: Path, template: str | None, system: str | None, body: dict[s
         if not lines.stat().st_size:
             raise OperatorError(f"{file} has no rows")
         yield lines
-
-
-@contextmanager
-def _client(url: str, data: Path | None, config: Path | None, *, alone: bool) -> Iterator[Client]:
-    if not alone and os.environ.get(KEY_VARIABLE):
-        with Client(url) as client:
-            yield client
-        return
-    from pileus.bootstrap.alone import serve_alone
-
-    loaded = load(config, {"data_dir": data})
-    with Bars() as bars, serve_alone(loaded, config, bars) as (own_url, secret):
-        bars.finish()
-        with Client(own_url, secret) as client:
-            yield client
 
 
 def _begin(client: Client, file: Path, prepared: Path, window: str, *, anew: bool) -> dict[str, Any]:

@@ -28,8 +28,8 @@ _CONNECT_S = 5.0
 class Client:
     """One server, spoken to with the key of the environment. Use it as a context manager."""
 
-    def __init__(self, url: str, key: str | None = None) -> None:
-        """`key` stands in for the environment's."""
+    def __init__(self, url: str, key: str | None = None, *, lasts: bool = True) -> None:
+        """`key` stands in for the environment's; `lasts` says whether the server outlives the command."""
         import httpx
 
         key = (key or os.environ.get(KEY_VARIABLE, "")).strip()
@@ -41,6 +41,7 @@ class Client:
             raise OperatorError(f"{url!r} is no server's address: it looks like {DEFAULT_URL}")
         self.url = url.rstrip("/")
         self.key = key
+        self.lasts = lasts
         self._http = httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"},

@@ -1,23 +1,19 @@
 """`pileus compress`: a smaller or quicker model of one that is here, with a report of what that costs.
 
 With a key (`PILEUS_API_KEY`) the running server does it, as a job. Without one, a server is started for it, and ended
-with it; what was interrupted goes on by `pileus jobs resume` on a server, or with the next server of the data folder.
+with it. Interrupted, the same command goes on where it was.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pileus.cli import output
-from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.config import load
+from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
-from pileus.cli.progress import Bars
-from pileus.cli.watch import JOBS_PATH, demand_success, watch_job
+from pileus.cli.serving import server
+from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
 
 _FORMS = ("fp16", "int8", "int4", "full-int8", "pruned", "distilled")
 _TUNED = {"none": [], "awq": ["awq", "scale"], "scale": ["scale"], "gptq": ["gptq"], "awq-gptq": ["awq", "gptq"]}
@@ -90,12 +86,12 @@ def compress(
         "output": _path(out),
         "seed": seed,
     }
-    with _client(url, data, config) as client:
+    with server(url, data, config) as client:
         _have_done(client, spec, json=json)
 
 
 def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
-    job = client.post(JOBS_PATH, {"kind": "compress", "spec": spec})
+    job = begin_job(client, "compress", spec)
     output.note(f"{job['id']} compresses {spec['model']}.")
     ended = watch_job(client, job["id"], "waiting")
     lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
@@ -144,18 +140,3 @@ def _of(known: dict[str, Any], given: str, option: str) -> Any:
 def _path(path: Path | None) -> str:
     """The job runs in a folder of its own."""
     return "" if path is None else str(path.absolute())
-
-
-@contextmanager
-def _client(url: str, data: Path | None, config: Path | None) -> Iterator[Client]:
-    if os.environ.get(KEY_VARIABLE):
-        with Client(url) as client:
-            yield client
-        return
-    from pileus.bootstrap.alone import serve_alone
-
-    loaded = load(config, {"data_dir": data})
-    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=False) as (own_url, secret):
-        bars.finish()
-        with Client(own_url, secret) as client:
-            yield client

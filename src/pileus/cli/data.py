@@ -4,10 +4,6 @@ With a key (`PILEUS_API_KEY`) the running server does it, with paths of its mach
 for it, and ended with it. Interrupted, the same command goes on where it was.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +11,10 @@ import msgspec
 import typer
 
 from pileus.cli import data_check, output
-from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.config import load
+from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
-from pileus.cli.progress import Bars
-from pileus.cli.watch import ENDED, JOBS_PATH, demand_success, watch_job
+from pileus.cli.serving import server
+from pileus.cli.watch import begin_job, demand_success, watch_job
 from pileus.core.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -93,7 +88,7 @@ def prepare(
         },
         _tokenizer(tokenizer, vocabulary),
     )
-    with _client(url, data, config, alone=alone) as client:
+    with server(url, data, config, alone=alone) as client:
         _have_done(client, spec, json=json)
 
 
@@ -110,9 +105,8 @@ def report(
 
 
 def _have_done(client: Client, spec: "DataSpec", *, json: bool) -> None:
-    job = _begin(client, spec)
+    job = begin_job(client, "data", msgspec.to_builtins(spec))
     demand_success(watch_job(client, job["id"], "preparing"))
-    _mark(spec).unlink(missing_ok=True)
     if Path(spec.out).exists():
         _tell(Path(spec.out), json=json)
     else:
@@ -151,51 +145,6 @@ def _tokenizer(given: str | None, vocabulary: int | None) -> dict[str, Any]:
             raise OperatorError(f"--tokenizer is {' or '.join(ALGORITHMS)} or a file, and there is no file {given}")
         wanted["file"] = str(Path(given).absolute())
     return wanted
-
-
-@contextmanager
-def _client(url: str, data: Path | None, config: Path | None, *, alone: bool) -> Iterator[Client]:
-    if not alone and os.environ.get(KEY_VARIABLE):
-        with Client(url) as client:
-            yield client
-        return
-    from pileus.bootstrap.alone import serve_alone
-
-    loaded = load(config, {"data_dir": data})
-    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=False) as (own_url, secret):
-        bars.finish()
-        with Client(own_url, secret) as client:
-            yield client
-
-
-def _begin(client: Client, spec: "DataSpec") -> dict[str, Any]:
-    """The job that this was begun with before and that has not ended, or a new one."""
-    wanted = msgspec.json.encode(spec)
-    mark = _mark(spec)
-    digest = sha256(wanted).hexdigest()
-    if mark.is_file():
-        job_id, _, known = mark.read_text().strip().partition(" ")
-        found = _unended(client, job_id) if known == digest else None
-        if found is not None:
-            output.note(f"{job_id} goes on.")
-            return found
-    job: dict[str, Any] = client.post(JOBS_PATH, {"kind": "data", "spec": msgspec.json.decode(wanted)})
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(f"{job['id']} {digest}\n")
-    return job
-
-
-def _unended(client: Client, job_id: str) -> dict[str, Any] | None:
-    for job in client.get(f"{JOBS_PATH}?kind=data&limit=200")["data"]:
-        if job["id"] == job_id and job["state"] not in ENDED:
-            return dict(job)
-    return None
-
-
-def _mark(spec: "DataSpec") -> Path:
-    """Beside the folder that is made: which job makes it."""
-    out = Path(spec.out)
-    return out.with_name(f".{out.name}.job")
 
 
 def _tell(folder: Path, *, json: bool) -> None:

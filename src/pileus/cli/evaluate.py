@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from pileus.cli import output
-from pileus.cli.evaluating import existing, run_job, save, served, server, task_specs
+from pileus.cli.evaluating import existing, run_job, save, served, task_specs
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.serving import server
 from pileus.core.errors import OperatorError
 
 Tasks = Annotated[

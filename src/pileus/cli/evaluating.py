@@ -1,6 +1,5 @@
-"""What `pileus eval`, `gate` and `explain` share: a server to ask, a job to watch, and deployments for a while."""
+"""What `pileus eval`, `gate` and `explain` share: a job to watch, and deployments for a while."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,40 +7,18 @@ from time import sleep
 from typing import Any
 
 from pileus.cli import output
-from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.config import load
+from pileus.cli.client import Client
 from pileus.cli.progress import Bars
-from pileus.cli.watch import JOBS_PATH, demand_success, watch_job
+from pileus.cli.watch import begin_job, demand_success, watch_job
 from pileus.core.errors import OperatorError
 
 _DEPLOYMENTS = "/admin/v1/deployments"
 _LOOK_S = 0.25
 
 
-@contextmanager
-def server(
-    url: str, data: Path | None, config: Path | None, *, alone: bool, names: tuple[str, ...]
-) -> Iterator[Client]:
-    """The running one, where there is a key; else one for this command. That one deploys what the settings name, if one
-    of these names is among it."""
-    if not alone and os.environ.get(KEY_VARIABLE):
-        with Client(url) as client:
-            yield client
-        return
-    from pileus.bootstrap.alone import serve_alone
-
-    loaded = load(config, {"data_dir": data})
-    offered = {name for each in loaded.settings.deployment for name in (each.name, *each.aliases)}
-    deploys = bool(offered.intersection(names))
-    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=deploys) as (own_url, secret):
-        bars.finish()
-        with Client(own_url, secret) as client:
-            yield client
-
-
 def run_job(client: Client, kind: str, spec: dict[str, Any], title: str) -> dict[str, Any]:
     """Its result, once it has ended. Raises `OperatorError` where it failed."""
-    job = client.post(JOBS_PATH, {"kind": kind, "spec": spec})
+    job = begin_job(client, kind, spec)
     demand_success(watch_job(client, job["id"], title))
     found: dict[str, Any] = client.get(f"/admin/v1/evaluations/{job['id']}")["result"]
     return found

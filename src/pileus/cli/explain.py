@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pileus.cli import output
-from pileus.cli.evaluating import run_job, server
+from pileus.cli.evaluating import run_job
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.serving import server
 from pileus.core.errors import OperatorError
 
 if TYPE_CHECKING:

@@ -71,11 +71,7 @@ def show(
     Examples: `pileus jobs show job_0123`, `pileus jobs show job_0123 --watch`
     """
     with Client(url) as client:
-        try:
-            job = watch_job(client, job_id) if watch else client.get(f"{JOBS_PATH}/{job_id}")
-        except KeyboardInterrupt:
-            output.note(f"The job goes on; `pileus jobs show {job_id} --watch` follows it again.")
-            raise
+        job = watch_job(client, job_id) if watch else client.get(f"{JOBS_PATH}/{job_id}")
     if json:
         output.json(job)
     else:

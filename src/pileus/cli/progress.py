@@ -38,7 +38,8 @@ class Bars:
         self._drawing: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._paces: dict[str, Pace] = {}
-        self._told: tuple[float, str] = (0.0, "")  # when, and of what
+        self._told: set[str] = set()  # stages that have their line
+        self._told_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -82,15 +83,15 @@ class Bars:
         return pace.told(total)
 
     def _tell(self, title: str, stage: str, amount: str, pace: str) -> None:
-        at, told = self._told
         now = self._now()
-        if told != stage:
+        if stage not in self._told:
             output.note(f"{title} ...")
-        elif self._paced and now - at >= _TELL_S:
+        elif self._paced and now - self._told_at >= _TELL_S:
             output.note(f"{title} ... {', '.join(filter(None, (amount, pace)))}")
         else:
             return
-        self._told = now, stage
+        self._told.add(stage)
+        self._told_at = now
 
     def _start(self) -> "Progress":
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

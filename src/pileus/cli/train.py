@@ -4,10 +4,7 @@ With a key (`PILEUS_API_KEY`) the running server does it. Without one, a server 
 Data files are paths on the server's machine.
 """
 
-import os
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from pileus.cli import output
-from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
-from pileus.cli.progress import Bars
-from pileus.cli.watch import JOBS_PATH, demand_success, watch_job
+from pileus.cli.serving import server
+from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
 from pileus.core.errors import OperatorError
 from pileus.training.spec import RECIPES
 
@@ -136,8 +131,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _run(
     kind: str, spec: dict[str, Any], url: str, data: Path | None, config: Path | None, *, detach: bool, json: bool
 ) -> None:
-    with _client(url, data, config) as client:
-        job = client.post(JOBS_PATH, {"kind": kind, "spec": spec})
+    with server(url, data, config) as client:
+        job = begin_job(client, kind, spec)
         if detach:
             _tell_begun(job, json=json)
             return
@@ -156,21 +151,6 @@ def _tell_begun(job: dict[str, Any], *, json: bool) -> None:
         output.json(job)
     else:
         output.line(f"{job['id']} has begun; `pileus jobs show {job['id']} --watch` follows it.")
-
-
-@contextmanager
-def _client(url: str, data: Path | None, config: Path | None) -> Iterator[Client]:
-    if os.environ.get(KEY_VARIABLE):
-        with Client(url) as client:
-            yield client
-        return
-    from pileus.bootstrap.alone import serve_alone
-
-    loaded = load(config, {"data_dir": data})
-    with Bars() as bars, serve_alone(loaded, config, bars, role="admin", deploys=False) as (own_url, secret):
-        bars.finish()
-        with Client(own_url, secret) as client:
-            yield client
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

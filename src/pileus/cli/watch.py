@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from pileus.cli import output
 from pileus.cli.client import Client
 from pileus.cli.progress import Bars
 from pileus.core.errors import OperatorError
@@ -14,18 +15,33 @@ WISHES = {"pause": "pausing", "cancel": "cancelling", "expire": "expiring"}
 _ENDINGS = {"failed": "failed", "cancelled": "been cancelled", "expired": "expired"}
 
 
+def begin_job(client: Client, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Submit it. Where the very same was begun before and has not ended, that job goes on in its place."""
+    job: dict[str, Any] = client.post(JOBS_PATH, {"kind": kind, "spec": spec, "once": True})
+    if job["state"] == "paused":
+        job = client.post(f"{JOBS_PATH}/{job['id']}/resume", {})
+    if job["started_at"]:
+        output.note(f"{job['id']} goes on.")
+    return job
+
+
 def watch_job(client: Client, job_id: str, title: str = "") -> dict[str, Any]:
     """Draw a bar (amount, rate, time left) until the job has ended, however it does; the job as it is then.
 
     `title` stands before the bar where the job has no stage to tell of. Ctrl-C raises `KeyboardInterrupt` and ends the
-    watching, not the job. Raises `OperatorError` where there is no such job, or no server any more.
+    watching, not the job: a line says what becomes of it. Raises `OperatorError` where there is no such job, or no
+    server any more.
     """
-    with Bars(counts=True, paced=True) as bars:
-        while (job := client.get(f"{JOBS_PATH}/{job_id}"))["state"] not in ENDED:
-            bars(stage_of(job) or title or job["kind"], job["done"], job["total"], _rest(job))
-            time.sleep(LOOK_S)
-        if job["stage"]:
-            bars(stage_of(job), job["done"], job["total"], job["state"])
+    try:
+        with Bars(counts=True, paced=True) as bars:
+            while (job := client.get(f"{JOBS_PATH}/{job_id}"))["state"] not in ENDED:
+                bars(stage_of(job) or title or job["kind"], job["done"], job["total"], _rest(job))
+                time.sleep(LOOK_S)
+            if job["stage"]:
+                bars(stage_of(job), job["done"], job["total"], job["state"])
+    except KeyboardInterrupt:
+        output.note(_left(client, job_id))
+        raise
     return dict(job)
 
 
@@ -34,6 +50,12 @@ def demand_success(job: dict[str, Any]) -> None:
     if job["state"] != "succeeded":
         reason = f": {job['error']['message']}" if job["error"] else ""
         raise OperatorError(f"the job {job['id']} has {_ENDINGS[job['state']]}{reason}")
+
+
+def _left(client: Client, job_id: str) -> str:
+    if client.lasts:
+        return f"The job goes on; `pileus jobs show {job_id} --watch` follows it again."
+    return f"{job_id} rests; the same command goes on with it, and so does the next server of this data folder."
 
 
 def stage_of(job: dict[str, Any]) -> str:

@@ -69,8 +69,10 @@ class JobService:
         priority: int = 0,
         due_at: float | None = None,
         job_id: str | None = None,
+        once: bool = False,
     ) -> Job:
-        """On record when this returns. Raises `InvalidRequest` where it needs what is not there."""
+        """On record when this returns. With `once`, the tenant's job of this kind and spec that has not ended takes its
+        place, if there is one. Raises `InvalidRequest` where it needs what is not there."""
         job = self.draft(kind, principal.tenant, principal.key_id, spec, blobs=blobs, due_at=due_at, job_id=job_id)
         if not -PRIORITY_LIMIT <= priority <= principal.max_priority:
             raise InvalidRequest(
@@ -78,7 +80,7 @@ class JobService:
                 param="priority",
             )
         job = structs.replace(job, needs=tuple(needs), priority=priority)
-        return await self._submit(job)
+        return await self._submit(job, once=once)
 
     def draft(
         self,
@@ -334,16 +336,18 @@ class JobService:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    async def _submit(self, job: Job) -> Job:
+    async def _submit(self, job: Job, *, once: bool) -> Job:
         await self._follow_clock()  # before this one's deadline is on record
 
         def work(tx: Connection) -> Job:
+            if once and (found := self._table.like(tx, job)) is not None:
+                return found
             met = self._recorder.needs_met(tx, job)
             return self._table.insert(tx, job if met else structs.replace(job, state=JobState.WAITING))
 
         stored = await self._store.write(work)
         self.wake(job.kind)
-        return stored
+        return self._told.shown(stored)
 
     async def _act(
         self, action: str, job_id: str, by: Principal, tenant: str | None, change: Callable[[Connection, Job], Job]

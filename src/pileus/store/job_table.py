@@ -173,6 +173,17 @@ class JobTable:
         query = select(table).where(table.c.state.in_(states)).order_by(table.c.sequence)
         return _jobs(tx, query if kind is None else query.where(table.c.kind == kind))
 
+    def like(self, tx: Connection, job: Job) -> Job | None:
+        """The latest of its tenant and kind that is asked the very same and has not ended."""
+        table = schema.job
+        query = select(table).where(
+            table.c.tenant == job.tenant,
+            table.c.kind == job.kind,
+            table.c.spec == job.spec,
+            table.c.state.not_in(ENDED),
+        )
+        return next(iter(_jobs(tx, query.order_by(table.c.sequence.desc()).limit(1))), None)
+
     def needing(self, tx: Connection, job_id: str) -> list[Job]:
         """Jobs that may yet begin and need that one, by submission."""
         table = schema.job

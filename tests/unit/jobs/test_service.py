@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pileus.core.errors import NotFound
 from pileus.jobs.handler import YIELDED, Context, JobFailed, Kind, Yielded
@@ -20,6 +21,24 @@ async def test_a_job_is_leased_done_and_kept_with_its_result(tmp_path: Path) -> 
         ended = await house.until(job.id, JobState.SUCCEEDED)
         assert ended.result == b'{"n":1}'
         assert ended.fence == 1
+
+
+async def test_what_is_asked_once_is_one_job_until_that_has_ended(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        first = await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}', once=True)
+        assert (await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}', once=True)).id == first.id
+        stranger = structs.replace(SOMEBODY, tenant="rain")
+        others = [
+            await house.jobs.submit(KIND, SOMEBODY, b'{"n":2}', once=True),
+            await house.jobs.submit(KIND, stranger, b'{"n":1}', once=True),
+            await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}'),
+        ]
+        assert len({first.id, *(other.id for other in others)}) == 4
+        async with house.worker(echo):
+            for job in (first, *others):
+                await house.until(job.id, JobState.SUCCEEDED)
+        anew = await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}', once=True)
+        assert anew.id not in {first.id, *(other.id for other in others)}
 
 
 async def test_a_job_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
