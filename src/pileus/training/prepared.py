@@ -19,7 +19,7 @@ from pileus.jobs.handler import JobFailed
 from pileus.store.durable import sync_folder
 from pileus.training.rows import demand_files, read_rows, read_texts
 from pileus.training.spec import Train
-from pileus.training.tokens import demand_special, encoded, open_packed, open_tokenizer, train_tokenizer
+from pileus.training.tokens import demand_same, demand_special, encoded, open_packed, open_tokenizer, train_tokenizer
 
 _FIELDS: Final = {"classifier": ("text", "label"), "encoder": ("anchor", "positive"), "seq2seq": ("source", "target")}
 TOKENIZER: Final = "tokenizer"
@@ -62,7 +62,8 @@ def prepare(spec: Train, folder: Path, base: Path | None, tell: Tell) -> Path:
     target = folder / "data"
     if target.is_dir():
         return target
-    demand_files([*spec.data_files, *spec.validation_files])
+    files = [] if spec.reads_text and _packed(spec.data_files) else spec.data_files
+    demand_files([*files, *spec.validation_files])
     draft = folder / ".data"
     rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -88,11 +89,13 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenizerFast:
-    if spec.tokenizer:
-        return open_tokenizer(Path(spec.tokenizer))
-    if base is not None:
-        return open_tokenizer(base)
-    if packed := _packed(spec.data_files):
+    packed = _packed(spec.data_files)
+    if given := Path(spec.tokenizer) if spec.tokenizer else base:
+        tokenizer = open_tokenizer(given)
+        if packed:
+            demand_same(tokenizer, packed)
+        return tokenizer
+    if packed:
         return open_packed(packed, spec.recipe)
     tell("training the tokenizer")
     return train_tokenizer(_texts(spec, spec.data_files), spec.vocabulary, spec.recipe)

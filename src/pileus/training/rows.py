@@ -37,9 +37,16 @@ def read_texts(files: Sequence[Path]) -> Iterator[str]:
 
 
 def demand_files(files: Iterable[Path]) -> None:
-    """Raises `JobFailed` where one is not there."""
-    if missing := next((file for file in files if not file.exists()), None):
-        raise JobFailed(f"there is no file {missing}", code="bad_data")
+    """Raises `JobFailed` where one is not there, or is no file."""
+    for file in files:
+        if file.is_dir():
+            raise JobFailed(
+                f"{file} is a folder: name its files, or make a dataset of it with `pileus data prepare`, which `gpt` "
+                "and `bert` take by itself",
+                code="bad_data",
+            )
+        if not file.is_file():
+            raise JobFailed(f"there is no file {file}", code="bad_data")
 
 
 def _json_rows(file: Path, fields: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:

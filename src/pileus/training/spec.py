@@ -1,6 +1,6 @@
 """What people ask for when they have a model trained: a recipe, its data, the model's shape, and the plan of the run.
 
-Read by the server, so it stands on msgspec alone. Fields that a recipe does not use are refused where they were given.
+Read by the server, so it stands on msgspec alone. Fields that a recipe does not have are refused.
 """
 
 import re
@@ -21,6 +21,14 @@ RECIPES: Final = {
     "seq2seq": "one text for another, from pairs: a Transformer, or an LSTM with attention",
 }
 _TEXTS: Final = ("gpt", "bert")  # learn from plain text, the others from rows
+# Fields of some recipes only.
+_OWN: Final = {
+    "masked": ("bert",),
+    "temperature": ("encoder",),
+    "architecture": ("seq2seq",),
+    "decode_most": ("seq2seq",),
+    "label_smoothing": ("gpt", "bert", "classifier", "seq2seq"),
+}
 
 
 class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +70,10 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "1 for an encoder: a part has too few negatives",
         )
 
+        for name, recipes in _OWN.items():
+            is_given = getattr(self, name) != _DEFAULTS[name]
+            demand(self.recipe in recipes or not is_given, name, f"left out: only {', '.join(recipes)} has it")
+
     @property
     def model(self) -> str:
         return self.name or self.recipe
@@ -77,6 +89,9 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def validation_files(self) -> list[Path]:
         return [Path(name) for name in self.validation]
+
+
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Train)}
 
 
 class Tune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

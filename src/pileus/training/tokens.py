@@ -20,9 +20,10 @@ _ENCODER: Final = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+# What `pileus data prepare` calls them.
+_PACKED: Final = {role: f"<|{token[1:-1].lower()}|>" for role, token in _ENCODER.items()}
 _PAIR: Final = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-_ENCODERS: Final = ("bert", "classifier", "encoder")
-SPECIAL: Final = {"gpt": _DECODER, "seq2seq": _PAIR} | dict.fromkeys(_ENCODERS, _ENCODER)
+SPECIAL: Final = {"gpt": _DECODER, "seq2seq": _PAIR} | dict.fromkeys(("bert", "classifier", "encoder"), _ENCODER)
 _AT_ONCE: Final = 1024
 
 
@@ -39,13 +40,19 @@ def open_packed(folder: Path, recipe: str) -> PreTrainedTokenizerFast:
     """Of a dataset of packed shards: its end of text, and what else of the recipe's special tokens it has."""
     tokenizer, manifest = open_tokenizer(folder / "tokenizer.json"), read_manifest(folder)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(manifest.end_of_text)
-    for role, usual in SPECIAL[recipe].items():
-        names = (usual, f"<|{role.removesuffix('_token')}|>")  # the second is a dataset's own way
-        if token := next((name for name in names if name in manifest.special_tokens), None):
-            setattr(tokenizer, role, token)
-    if recipe in _ENCODERS and tokenizer.cls_token and tokenizer.sep_token:
-        _put_around(tokenizer.backend_tokenizer, tokenizer.cls_token, tokenizer.sep_token)
+    for role, token in SPECIAL[recipe].items():
+        known = (name for name in (token, _PACKED.get(role)) if name in manifest.special_tokens)
+        if (found := next(known, None)) is not None:
+            setattr(tokenizer, role, found)
+    if SPECIAL[recipe] is _ENCODER and tokenizer.cls_token and tokenizer.sep_token:
+        _surround(tokenizer.backend_tokenizer, tokenizer.cls_token, tokenizer.sep_token)
     return tokenizer
+
+
+def demand_same(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Raises `JobFailed` where a dataset's tokens are not those of this tokenizer."""
+    if tokenizer.get_vocab() != open_tokenizer(folder / "tokenizer.json").get_vocab():
+        raise JobFailed(f"{folder} was tokenised with another tokenizer: give its texts instead", code="bad_data")
 
 
 def train_tokenizer(texts: Iterable[str], size: int, recipe: str) -> PreTrainedTokenizerFast:
@@ -62,17 +69,8 @@ def train_tokenizer(texts: Iterable[str], size: int, recipe: str) -> PreTrainedT
     )
     tokenizer.train_from_iterator(texts, trainer)
     if special is _ENCODER:
-        _put_around(tokenizer, special["cls_token"], special["sep_token"])
+        _surround(tokenizer, special["cls_token"], special["sep_token"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-
-
-def _put_around(tokenizer: Tokenizer, first: str, last: str) -> None:
-    """Have each text begin and end with these tokens."""
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[first, "$A", last],
-        pair=[first, "$A", last, "$B", last],
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
-    )
 
 
 def encoded(
@@ -92,3 +90,12 @@ def demand_special(tokenizer: PreTrainedTokenizerFast, recipe: str) -> None:
     )
     if missing := next((name for name in needed if getattr(tokenizer, name) is None), None):
         raise JobFailed(f"the tokenizer has no {missing}, which `{recipe}` needs", code="bad_data")
+
+
+def _surround(tokenizer: Tokenizer, first: str, last: str) -> None:
+    """With special tokens, texts are to stand between these two."""
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} $B {last}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )

@@ -2,29 +2,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec.json import decode, encode
+from msgspec import convert
+from msgspec.json import encode
+from tokenizers import Tokenizer
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+from pileus.data import tokenising
 from pileus.data.shards import MANIFEST, Manifest, Shard
-from pileus.data.spec import SPECIAL_TOKENS, TokenizerSpec
-from pileus.data.tokenising import train as train_texts
+from pileus.data.spec import TokenizerSpec
+from pileus.jobs.handler import JobFailed
 from pileus.training.prepared import about, prepare, tokenizer_of  # stands on PyTorch
 from pileus.training.spec import Train
 from pileus.training.tokens import train_tokenizer
 
 
-def write_dataset(folder: Path) -> None:
+def write_dataset(folder: Path, tokenizer: Tokenizer | None = None) -> None:
     """Packed shards of three splits' worth of small numbers, as data preparation writes them."""
     folder.mkdir()
-    train_tokenizer(["the cat sat on the mat"], 300, "gpt").backend_tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer = tokenizer or train_tokenizer(["the cat sat on the mat"], 300, "gpt").backend_tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
     splits = {}
     for name, count in (("train", 100), ("validation", 40)):
         np.arange(count, dtype="<u2").tofile(folder / f"{name}-0.tokens")
         np.array([count], dtype="<u8").tofile(folder / f"{name}-0.ends")
         splits[name] = [Shard(name=f"{name}-0", tokens=count, documents=1, sha256="")]
-    manifest = Manifest(
-        id="d", width=2, vocabulary=300, end_of_text=0, special_tokens={"<|endoftext|>": 0, "<|pad|>": 1}, splits=splits
-    )
+    special = tokenising.special_tokens(tokenizer)
+    manifest = Manifest(id="d", width=2, vocabulary=300, end_of_text=0, special_tokens=special, splits=splits)
     (folder / MANIFEST).write_bytes(encode(manifest))
 
 
@@ -37,20 +40,6 @@ def test_packed_shards_are_read_with_their_tokenizer_and_their_splits(tmp_path: 
     assert (tokenizer_of(folder).eos_token, tokenizer_of(folder).pad_token) == ("<|endoftext|>", "<|pad|>")
 
 
-def test_an_encoder_has_its_special_tokens_of_what_datasets_call_them(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "set")
-    tokenizer = train_texts(["the cat sat on the mat"], TokenizerSpec(vocabulary=280))
-    tokenizer.save(str(tmp_path / "set" / "tokenizer.json"))
-    manifest = decode((tmp_path / "set" / MANIFEST).read_bytes())
-    manifest["special_tokens"] = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    (tmp_path / "set" / MANIFEST).write_bytes(encode(manifest))
-    folder = prepare(Train(recipe="bert", data=(str(tmp_path / "set"),), context=10), tmp_path, None, lambda _: None)
-    kept = tokenizer_of(folder)
-    assert (kept.mask_token, kept.pad_token, kept.unk_token) == ("<|mask|>", "<|pad|>", "<|unk|>")
-    ids = kept("the cat")["input_ids"]
-    assert kept.convert_ids_to_tokens([ids[0], ids[-1]]) == ["<|cls|>", "<|sep|>"]
-
-
 def test_a_folder_that_was_prepared_stays_as_it_is(tmp_path: Path) -> None:
     text = tmp_path / "a.txt"
     text.write_text("the cat sat on the mat " * 40)
@@ -58,3 +47,39 @@ def test_a_folder_that_was_prepared_stays_as_it_is(tmp_path: Path) -> None:
     ids = np.load(prepare(spec, tmp_path, None, lambda _: None) / "train.npy").tolist()
     text.write_text("something else")
     assert np.load(prepare(spec, tmp_path, None, lambda _: None) / "train.npy").tolist() == ids
+
+
+def test_an_encoder_learns_from_what_data_preparation_packs(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", tokenising.train(["the cat sat on the mat"], TokenizerSpec(vocabulary=264)))
+    spec = Train(recipe="bert", data=(str(tmp_path / "set"),), context=10)
+    tokenizer = tokenizer_of(prepare(spec, tmp_path, None, lambda _: None))
+    assert (tokenizer.mask_token, tokenizer.pad_token, tokenizer.eos_token) == ("<|mask|>", "<|pad|>", "<|endoftext|>")
+    around = tokenizer("the cat")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens([around[0], around[-1]]) == ["<|cls|>", "<|sep|>"]
+
+
+def test_a_dataset_of_another_tokenizer_than_the_base_s_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set")
+    train_tokenizer(["something else " * 9], 300, "gpt").save_pretrained(tmp_path / "base")
+    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), context=10)
+    with pytest.raises(JobFailed, match="with another tokenizer"):
+        prepare(spec, tmp_path, tmp_path / "base", lambda _: None)
+    (tmp_path / "base" / "tokenizer.json").write_bytes((tmp_path / "set" / "tokenizer.json").read_bytes())
+    prepare(spec, tmp_path, tmp_path / "base", lambda _: None)
+
+
+@pytest.mark.parametrize("recipe", ["gpt", "classifier"])
+def test_a_folder_of_files_is_refused_and_said_how_it_could_be_learnt_from(tmp_path: Path, recipe: str) -> None:
+    (tmp_path / "texts").mkdir()
+    spec = Train(recipe=recipe, data=(str(tmp_path / "texts"),))
+    with pytest.raises(JobFailed, match="texts is a folder: name its files"):
+        prepare(spec, tmp_path, None, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "value"),
+    [("gpt", "architecture", "lstm"), ("classifier", "masked", 0.3), ("encoder", "label_smoothing", 0.1)],
+)
+def test_a_field_that_the_recipe_does_not_have_is_refused(recipe: str, field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"`{field}` should be left out: only"):
+        convert({"recipe": recipe, "data": ["a.txt"], field: value}, Train)
