@@ -15,7 +15,6 @@ from pileus.cli.watch import ENDED, JOBS_PATH, LOOK_S, WISHES, demand_success, s
 app = typer.Typer(help="List, follow, pause and cancel jobs, such as batches.", no_args_is_help=True)
 
 _MOST_LINES = 1000  # in one answer
-_LINES_LATE_S = 1.0  # what a job told is written within this
 
 State = Literal["waiting", "queued", "running", "paused", "succeeded", "failed", "cancelled", "expired"]
 JobId = Annotated[str, typer.Argument(help="The job's id, as `pileus jobs list` shows it.", metavar="ID")]
@@ -98,7 +97,8 @@ def logs(
         ended = not follow
         while not ended:
             ended = client.get(path)["state"] in ENDED
-            time.sleep(_LINES_LATE_S if ended else LOOK_S)
+            if not ended:
+                time.sleep(LOOK_S)
             while found := client.get(f"{path}/logs?after={last}&limit={_MOST_LINES}")["data"]:
                 last = _print(found, last, json=json)
 

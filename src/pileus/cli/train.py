@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pileus.cli import output
+from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
@@ -141,9 +142,16 @@ def _run(
         points = client.get(f"{JOBS_PATH}/{job['id']}/metrics?limit={_MOST_POINTS}")["data"]
         lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=1")["data"]
         if json:
-            output.json({"job": job, "figures": points[-1]["values"] if points else {}})
+            figures = points[-1]["values"] if points else {}
+            output.json({"job": job, "figures": figures, "made": _made(client, job["id"])})
         else:
             output.line(lines[-1]["text"] if lines else f"{job['id']} has succeeded")
+
+
+def _made(client: Client, job_id: str) -> list[dict[str, Any]]:
+    """The versions that came of it."""
+    models = client.get("/admin/v1/models")["data"]
+    return [version for model in models for version in model["versions"] if version["job_id"] == job_id]
 
 
 def _tell_begun(job: dict[str, Any], *, json: bool) -> None:

@@ -137,7 +137,8 @@ class JobService:
         return [self._told.shown(job) for job in await self._store.read(partial(query, results=results))]
 
     async def lines(self, job_id: str, after: int | None, limit: int) -> list[JobLine]:
-        """What the job told: from the first line after that sequence number on, or the last lines."""
+        """What the job told up to now: from the first line after that sequence number on, or the last lines."""
+        await self._told.write()
         if after is None:
             return await self._store.read(lambda tx: self._lines.latest(tx, job_id, limit))
         return await self._store.read(lambda tx: self._lines.after(tx, job_id, after, limit))

@@ -1,5 +1,6 @@
 """Who follows a run for its job: figures go to the job's curves and to TensorBoard's event files beside them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,6 +16,15 @@ class Reached(Struct, frozen=True):
     """A job's checkpoint: the state itself lies in the job's folder, where the newest whole one counts."""
 
     step: int
+
+
+def told(figures: Mapping[str, float]) -> str:
+    """`loss 3.819, tokens 20,480`"""
+    return ", ".join(f"{name} {_number(value)}" for name, value in figures.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
 
 
 class TaskWatcher:
@@ -34,7 +44,7 @@ class TaskWatcher:
         for name, value in figures.items():
             self._events.add_scalar(name, value, step)
         if "validation_loss" in figures:
-            self._task.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+            self._task.log(f"step {step}: " + told(figures))
 
     def kept(self, step: int, steps: int) -> None:
         self._events.flush()

@@ -9,7 +9,7 @@ from pileus.jobs.task import Task, run_task
 from pileus.models.registry import Made
 from pileus.store.job_table import Wish
 from pileus.training import ranks
-from pileus.training.curves import TaskWatcher
+from pileus.training.curves import TaskWatcher, told
 from pileus.training.loop import Diverged
 from pileus.training.prepared import about, prepare
 from pileus.training.result import base_folder, figures_of, keep
@@ -43,7 +43,7 @@ def work(task: Task) -> Result | dict[str, Any] | Yielded:
         return YIELDED if task.wish is Wish.PAUSE else {}
     figures = figures_of(trained.outcome, spec)
     made = keep(trained.recipe, spec, data, task.settings, task.folder.name, figures, task.progress)
-    task.log(f"kept as {made.artefact}: " + ", ".join(f"{name} {value:.4g}" for name, value in made.figures.items()))
+    task.log(f"kept as {made.artefact}: {told(made.figures)}")
     task.metrics.add(trained.outcome.step, watcher.last | made.figures)
     stopped_early = trained.outcome.step < spec.steps_for(there.examples)
     return Result(made=(made,), figures=made.figures, stopped_early=stopped_early)

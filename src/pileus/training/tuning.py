@@ -109,7 +109,9 @@ class Search:
         best = self._best()
         if best is None or best.value is None:
             raise JobFailed("no trial came to its end", code="diverged")
-        self._task.log(f"best is trial {best.number}, loss {best.value:.4g}: {_shown(best.params)}")
+        made = (self._kept(best),) if self._spec.keep_best else ()
+        kept = "".join(f"; kept as {each.artefact}" for each in made)
+        self._task.log(f"best is trial {best.number}, loss {best.value:.4g}: {_shown(best.params)}{kept}")
         return Found(
             best=best.params,
             loss=best.value,
@@ -117,7 +119,7 @@ class Search:
                 Tried(number=each.number, state=each.state.name.lower(), loss=each.value, values=each.params)
                 for each in self._trials()
             ),
-            made=(self._kept(best),) if self._spec.keep_best else (),
+            made=made,
         )
 
     # --- inside -----------------------------------------------------------------------------------------------------

@@ -39,7 +39,6 @@ ERROR = {"code": "no_file", "message": "the file is gone"}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LOOK_S", 0.001)
     monkeypatch.setattr(jobs, "LOOK_S", 0.001)
-    monkeypatch.setattr(jobs, "_LINES_LATE_S", 0.001)
 
 
 def test_jobs_are_listed_with_how_far_they_are(pileus: Pileus, stub: Stub) -> None:

@@ -142,6 +142,13 @@ async def test_a_log_is_bounded_in_lines_and_length(keeper: Keeper) -> None:
     assert lines[-1].text == (f"{LINES_KEPT + 4}" + "x" * LINE_LIMIT)[:LINE_LIMIT]
 
 
+async def test_what_was_told_a_moment_ago_is_there_for_who_asks(keeper: Keeper) -> None:
+    job = await keeper.jobs.submit(KIND, SOMEBODY, b"{}")
+    keeper.jobs.tell(job.id, "info", "its last words")
+    await keeper.finish()
+    assert [line.text for line in await keeper.jobs.lines(job.id, None, 1)] == ["its last words"]
+
+
 async def test_lines_wait_for_a_store_that_is_away_but_not_without_bound(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

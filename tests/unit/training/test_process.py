@@ -70,6 +70,9 @@ def test_a_trained_decoder_is_served_by_the_native_engine(tmp_path: Path) -> Non
     [made] = result.made
     assert (made.model, made.kind, made.artefact) == ("tiny", "generator", "tiny-abc123")
     assert made.figures["perplexity"] > 1
+    last = [said.log[1] for said in job.told if said.log][-1]
+    assert last.startswith("kept as tiny-abc123: loss ")
+    assert ", steps 4, tokens " in last
     points = read_points(job.folder / METRICS_FILE, 100)
     assert {"loss", "tokens_per_s", "mfu"} <= points[0].values.keys()
     assert {"mfu", "perplexity"} <= points[-1].values.keys()
@@ -170,7 +173,9 @@ def test_bad_data_ends_the_job_with_the_line(tmp_path: Path, content: str, why: 
 def test_a_search_finds_the_rate_that_learns_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     train = spec_of(tmp_path, "classifier", steps=12, evaluate_every=3)
     spec = Tune(train=train, space={"rate": "1e-6,1e-2"}, trials=6, warmup_trials=2)
-    whole = tuning.work(Job(tmp_path / "whole", spec).task())
+    first = Job(tmp_path / "whole", spec)
+    whole = tuning.work(first.task())
+    assert [said.log[1] for said in first.told if said.log][-1].endswith("kept as classifier-abc123")
     cut = Job(tmp_path / "cut", spec)
     for _ in range(3):
         search = tuning.Search(cut.task())
