@@ -52,6 +52,7 @@ def attention(
         raise OperatorError("there is no text: give one, or ask for --worked")
     if png is not None:
         _demand_matplotlib()
+        png.parent.mkdir(parents=True, exist_ok=True)  # before anything is computed
     spec: dict[str, Any] = {"model": model, "text": text, "layers": layer or [], "heads": head or []}
     with server(url, data, config, alone=alone, names=()) as client:
         raw = run_job(client, "attention", spec, "computing")
@@ -142,6 +143,7 @@ def _show_worked(png: Path | None, *, json: bool) -> None:
 
     worked = work()
     if png is not None:
+        png.parent.mkdir(parents=True, exist_ok=True)
         weights = bytes(round(255 * value) for row in worked.weights for value in row)
         tokens = tuple(f"token {number}" for number in range(1, len(worked.keys) + 1))
         shown = (AttentionMap(0, 0, weights),)
