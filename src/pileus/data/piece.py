@@ -18,6 +18,7 @@ from pileus.data.packing import Packed, pack
 from pileus.data.readers import read
 from pileus.data.shards import TOKENIZER
 from pileus.data.spec import DataSpec
+from pileus.models.tokenizer_file import open_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,4 +69,4 @@ def _cleaner(folder: str, spec: DataSpec) -> Cleaner:
 
 @lru_cache(1)
 def _loaded(file: str) -> "Tokenizer":
-    return tokenising.load(Path(file))
+    return open_tokenizer(Path(file))

@@ -30,6 +30,7 @@ from pileus.data.spec import DataSpec
 from pileus.data.split import SPLITS, split_of
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task
+from pileus.models.tokenizer_file import open_tokenizer
 from pileus.store.job_table import Wish
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _PLAN, _RESULT = "plan.json", "result.json"
 _OTHERS_TOLD: Final = 20
 _BAD_TOLD: Final = 5
+_NO_RULES: Final = {"empty", "exact_duplicate", "language", "contaminated"}  # why a document of any quality goes
+_HINT: Final = "; `rules` has the limits of quality, and `--no-quality` does without"
 
 
 class Plan(Struct, frozen=True):
@@ -159,7 +162,8 @@ class _Preparation:
             raise OperatorError(f"none of {total.bad} records can be read; the first: {first.place}: {first.reason}")
         if not total.kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(total.left_out.items()))
-            raise OperatorError(f"of {total.read} documents none is left: {reasons or 'there was none'}")
+            hint = _HINT if total.left_out.keys() - _NO_RULES else ""
+            raise OperatorError(f"of {total.read} documents none is left: {reasons or 'there was none'}{hint}")
         return total
 
     def _deduplicate(self, heaps: list[Heap]) -> list[Fates]:
@@ -186,12 +190,12 @@ class _Preparation:
             with self._stage("training the tokenizer"):
                 self._task.progress("training the tokenizer", 0, 0)
                 keep(kept, self._given() if self._spec.tokenizer.file else self._trained(heaps, fates))
-        return tokenising.load(kept)
+        return open_tokenizer(kept)
 
     def _given(self) -> bytes:
         """As it is, once it is known to be one."""
         file = Path(self._spec.tokenizer.file)
-        tokenising.end_of_text(tokenising.load(file), self._spec.tokenizer.end_of_text)
+        tokenising.end_of_text(open_tokenizer(file), self._spec.tokenizer.end_of_text)
         return file.read_bytes()
 
     def _trained(self, heaps: list[Heap], fates: list[Fates]) -> bytes:

@@ -1,7 +1,6 @@
 """Tokenizers trained on clean texts (Hugging Face `tokenizers`), as one `tokenizer.json`."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pileus.core.errors import OperatorError
@@ -33,20 +32,6 @@ def sampled(texts: Iterable[str], most_bytes: int) -> Iterator[str]:
             if left < 0:
                 return
             yield part
-
-
-def load(file: Path) -> "Tokenizer":
-    """Raises `OperatorError` for what is no tokenizer."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
-        raise OperatorError(f"{file} is no tokenizer.json that can be read: {error}") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True  # what documents write is text, also where it looks like a special token
-    return tokenizer
 
 
 def end_of_text(tokenizer: "Tokenizer", name: str) -> int:

@@ -8,18 +8,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from pileus.core.errors import ModelRefused
 from pileus.core.records import Encoding
 from pileus.models.artefact import TOKENIZER, read_encoding
+from pileus.models.tokenizer_file import open_tokenizer
 
 
 def load_text_encoder(path: Path) -> "ModelTextEncoder":
     """From an artefact's folder. Raises `ModelRefused` where its tokenizer cannot be used."""
-    try:
-        tokenizer = HuggingFaceTokenizer.from_file(str(path / TOKENIZER))
-    except Exception as error:  # the library raises nothing more special
-        raise ModelRefused(f"{path / TOKENIZER} cannot be read: {error}") from error
-    return ModelTextEncoder(tokenizer, read_encoding(path))
+    return ModelTextEncoder(open_tokenizer(path / TOKENIZER), read_encoding(path))
 
 
 class ModelTextEncoder:
@@ -28,9 +24,6 @@ class ModelTextEncoder:
     def __init__(self, tokenizer: HuggingFaceTokenizer, encoding: Encoding) -> None:
         self.encoding = encoding
         self._tokenizer = tokenizer
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]

@@ -15,10 +15,10 @@ from pileus.data.preparation import Prepared, prepare
 from pileus.data.report import Report, read_report
 from pileus.data.shards import TOKENIZER, ShardReader
 from pileus.data.spec import DataSpec
-from pileus.data.tokenising import load
 from pileus.jobs.child import Brief, Told
 from pileus.jobs.handler import JobFailed, Yielded
 from pileus.jobs.task import Task
+from pileus.models.tokenizer_file import open_tokenizer
 from pileus.store.job_table import Wish
 from unit.data.texts import GERMAN, chinese, english, like
 
@@ -84,7 +84,7 @@ def house(tmp_path: Path) -> House:
 
 
 def all_texts(out: Path) -> list[str]:
-    tokenizer = load(out / TOKENIZER)
+    tokenizer = open_tokenizer(out / TOKENIZER)
     found = []
     for split in ("train", "validation", "test"):
         reader = ShardReader(out, split)
@@ -193,7 +193,7 @@ def test_all_bad_is_an_error_with_the_line(house: House) -> None:
 
 def test_nothing_left_is_an_error_with_the_reasons(house: House) -> None:
     house.write("a.jsonl", "short", "shorter")
-    with pytest.raises(JobFailed, match="of 2 documents none is left: 2 too_short"):
+    with pytest.raises(JobFailed, match="of 2 documents none is left: 2 too_short; `rules` has"):
         prepare(house.task(house.spec()))
 
 

@@ -18,6 +18,7 @@ from pileus.models.catalogue import Catalogue
 from pileus.models.convert.dispatch import convert
 from pileus.models.encoder_tokenizer import load_text_encoder
 from pileus.models.progress import silent
+from pileus.models.tokenizer_file import open_tokenizer
 
 IDS = np.array([[2, 5, 6, 8, 9, 3], [2, 7, 3, 0, 0, 0]])
 ATTENDED = (IDS > 0).astype(np.int64)
@@ -119,3 +120,12 @@ def test_special_tokens_stand_around_a_text_and_never_in_it(tmp_path: Path) -> N
     assert model.shorten([2, 5, 6, 7, 3], 4) == [2, 5, 6, 3]
     assert array("I", plain).itemsize == 4
     assert model.encoding.hidden_size == WIDTH
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "{}", '{"version": "1.0", "model": {"type": "BPE"}}'])
+def test_what_is_no_tokenizer_is_refused_by_its_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelRefused, match=r"tokenizer\.json is no tokenizer\.json that can be read"):
+        load_text_encoder(tmp_path)
+    with pytest.raises(ModelRefused):
+        open_tokenizer(tmp_path / "absent.json")
