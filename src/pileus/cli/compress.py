@@ -93,7 +93,7 @@ def compress(
 def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
     job = begin_job(client, "compress", spec)
     output.note(f"{job['id']} compresses {spec['model']}.")
-    ended = watch_job(client, job["id"], "waiting")
+    ended = watch_job(client, job["id"], "waiting", pauses=True)
     lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
     demand_success(ended)
     if json:

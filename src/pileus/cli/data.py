@@ -106,7 +106,7 @@ def report(
 
 def _have_done(client: Client, spec: "DataSpec", *, json: bool) -> None:
     job = begin_job(client, "data", msgspec.to_builtins(spec))
-    demand_success(watch_job(client, job["id"], "preparing"))
+    demand_success(watch_job(client, job["id"], "preparing", pauses=True))
     if Path(spec.out).exists():
         _tell(Path(spec.out), json=json)
     else:

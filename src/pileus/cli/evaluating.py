@@ -19,7 +19,7 @@ _LOOK_S = 0.25
 def run_job(client: Client, kind: str, spec: dict[str, Any], title: str) -> dict[str, Any]:
     """Its result, once it has ended. Raises `OperatorError` where it failed."""
     job = begin_job(client, kind, spec)
-    demand_success(watch_job(client, job["id"], title))
+    demand_success(watch_job(client, job["id"], title, pauses=True))
     found: dict[str, Any] = client.get(f"/admin/v1/evaluations/{job['id']}")["result"]
     return found
 

@@ -4,6 +4,7 @@ With a key (`PILEUS_API_KEY`) the running server does it. Without one, a server 
 Data files are paths on the server's machine.
 """
 
+import os
 import tomllib
 from json import JSONDecodeError, loads
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pileus.cli import output
-from pileus.cli.client import Client
+from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
@@ -132,12 +133,14 @@ def _read(file: Path) -> dict[str, Any]:
 def _run(
     kind: str, spec: dict[str, Any], url: str, data: Path | None, config: Path | None, *, detach: bool, json: bool
 ) -> None:
+    if detach and not os.environ.get(KEY_VARIABLE):
+        raise OperatorError(f"--detach needs a running server: start one with `pileus up`, and export {KEY_VARIABLE}")
     with server(url, data, config) as client:
         job = begin_job(client, kind, spec)
         if detach:
             _tell_begun(job, json=json)
             return
-        job = watch_job(client, job["id"], "waiting")
+        job = watch_job(client, job["id"], "waiting", pauses=True)
         demand_success(job)
         points = client.get(f"{JOBS_PATH}/{job['id']}/metrics?limit={_MOST_POINTS}")["data"]
         lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=1")["data"]

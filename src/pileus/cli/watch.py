@@ -1,6 +1,7 @@
 """Watches a job of a running server with a live bar. Whoever watches can leave at any time: the job goes on."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from pileus.cli import output
@@ -25,12 +26,13 @@ def begin_job(client: Client, kind: str, spec: dict[str, Any]) -> dict[str, Any]
     return job
 
 
-def watch_job(client: Client, job_id: str, title: str = "") -> dict[str, Any]:
+def watch_job(client: Client, job_id: str, title: str = "", *, pauses: bool = False) -> dict[str, Any]:
     """Draw a bar (amount, rate, time left) until the job has ended, however it does; the job as it is then.
 
     `title` stands before the bar where the job has no stage to tell of. Ctrl-C raises `KeyboardInterrupt` and ends the
-    watching, not the job: a line says what becomes of it. Raises `OperatorError` where there is no such job, or no
-    server any more.
+    watching, not the job: a line says what becomes of it. With `pauses`, one on a server that ends with this command
+    rests until the command is given again: else it would go first on the next server. Raises `OperatorError` where
+    there is no such job, or no server any more.
     """
     try:
         with Bars(counts=True, paced=True) as bars:
@@ -40,7 +42,7 @@ def watch_job(client: Client, job_id: str, title: str = "") -> dict[str, Any]:
             if job["stage"]:
                 bars(stage_of(job), job["done"], job["total"], job["state"])
     except KeyboardInterrupt:
-        output.note(_left(client, job_id))
+        output.note(_left(client, job_id, pauses=pauses))
         raise
     return dict(job)
 
@@ -52,9 +54,13 @@ def demand_success(job: dict[str, Any]) -> None:
         raise OperatorError(f"the job {job['id']} has {_ENDINGS[job['state']]}{reason}")
 
 
-def _left(client: Client, job_id: str) -> str:
+def _left(client: Client, job_id: str, *, pauses: bool) -> str:
     if client.lasts:
         return f"The job goes on; `pileus jobs show {job_id} --watch` follows it again."
+    if pauses:
+        with suppress(OperatorError):  # it may have ended just now
+            client.post(f"{JOBS_PATH}/{job_id}/pause", {})
+        return f"{job_id} is paused; the same command goes on with it."
     return f"{job_id} rests; the same command goes on with it, and so does the next server of this data folder."
 
 

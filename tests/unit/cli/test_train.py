@@ -58,6 +58,15 @@ def test_a_file_has_the_fields_and_the_command_line_the_last_word(
     assert (spec["space"], spec["trials"]) == ({"rate": "1e-4:1e-2:log"}, 3)
 
 
+def test_nothing_is_left_behind_on_a_server_that_ends_with_the_command(
+    pileus: Pileus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PILEUS_API_KEY", raising=False)
+    ran = pileus("train", "gpt", "-d", "a.txt", "--detach")
+    assert ran.status == 1
+    assert "--detach needs a running server" in ran.err
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [

@@ -37,20 +37,31 @@ def test_one_that_was_paused_is_resumed(client: Client, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lasts", "told"),
-    [(True, "`pileus jobs show job_1 --watch` follows it again"), (False, "the same command goes on with it")],
+    ("lasts", "pauses", "told"),
+    [
+        (True, True, "`pileus jobs show job_1 --watch` follows it again"),
+        (False, True, "job_1 is paused; the same command goes on with it"),
+        (False, False, "so does the next server of this data folder"),
+    ],
 )
 def test_ctrl_c_says_what_becomes_of_the_job(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lasts: bool, told: str
+    stub: Stub,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lasts: bool,
+    pauses: bool,
+    told: str,
 ) -> None:
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watch.time, "sleep", interrupted)
     stub.answer("GET", PATH, JOB)
+    stub.answer("POST", f"{PATH}/pause", JOB | {"wish": "pause"})
     with Client(stub.url, lasts=lasts) as client, pytest.raises(KeyboardInterrupt):
-        watch.watch_job(client, "job_1")
+        watch.watch_job(client, "job_1", pauses=pauses)
     assert told in capsys.readouterr().err
+    assert stub.bodies == ([{}] if pauses and not lasts else [])
 
 
 def test_in_a_log_the_end_does_not_name_an_earlier_stage_again(
