@@ -72,7 +72,9 @@ def load_task(spec: TaskSpec) -> Task:
         items = tuple(islice(form.read(path), spec.limit or None))
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, csv.Error) as error:
+    except TaskError:
+        raise
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise TaskError(f"{path} is not of the format {spec.format or format_of(path)}: {error!r}") from None
     if not items:
         raise TaskError(f"{path} has no items")
@@ -116,7 +118,7 @@ def _jsonl(path: Path) -> Iterator[Item]:
 
 
 def _squad(path: Path) -> Iterator[Item]:
-    """SQuAD's JSON, which XQuAD and CMRC 2018 have too."""
+    """SQuAD's JSON, which XQuAD and CMRC 2018 have too; of SQuAD 2.0, the questions that have an answer."""
     for article in json.loads(path.read_bytes())["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph["qas"]:
@@ -124,7 +126,8 @@ def _squad(path: Path) -> Iterator[Item]:
                     f"{paragraph['context']}\n\nAnswer the question with words of the text above, as few as you can.\n"
                     f"Question: {question['question']}\nAnswer:"
                 )
-                yield Item(_asked(prompt), tuple(dict.fromkeys(answer["text"] for answer in question["answers"])))
+                if answers := tuple(dict.fromkeys(answer["text"] for answer in question["answers"])):
+                    yield Item(_asked(prompt), answers)
 
 
 def _gsm8k(path: Path) -> Iterator[Item]:

@@ -46,7 +46,8 @@ def test_a_wrong_line_is_named_by_its_number(tmp_path: Path, line: str, why: str
 
 def test_known_formats_are_read(tmp_path: Path) -> None:
     answers = [{"text": "two"}, {"text": "two"}, {"text": "2"}]
-    squad = {"data": [{"paragraphs": [{"context": "C", "qas": [{"question": "Q", "answers": answers}]}]}]}
+    questions = [{"question": "Q", "answers": answers}, {"question": "R", "answers": [], "is_impossible": True}]
+    squad = {"data": [{"paragraphs": [{"context": "C", "qas": questions}]}]}
     [(prompt, references)] = load(tmp_path / "xquad.zz.json", json.dumps(squad))
     assert prompt.startswith("C\n")
     assert references == ("two", "2")
@@ -59,6 +60,11 @@ def test_known_formats_are_read(tmp_path: Path) -> None:
     assert "card_arrival" in prompt
     assert references == ("card_arrival",)
     assert load(tmp_path / "tatoeba.tsv", "Hi.\t嗨。\tx\nHi.\t你好。\ty\n")[0][1] == ("嗨。", "你好。")
+
+
+def test_a_line_that_is_not_of_the_format_is_told_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"tatoeba\.tsv is not of the format tatoeba"):
+        load(tmp_path / "tatoeba.tsv", "no tab here\n")
 
 
 def test_a_file_that_is_no_task_is_refused(tmp_path: Path) -> None:
