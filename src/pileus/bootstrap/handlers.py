@@ -38,6 +38,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.background.records import KIND as BACKGROUND
     from pileus.batch.service import batch_kind
     from pileus.compression.spec import CompressSpec
+    from pileus.data.recording import record_dataset
     from pileus.data.spec import DataSpec
     from pileus.evaluation.attention_records import AttentionSpec
     from pileus.evaluation.recording import record_evaluation, verdict_recorder
@@ -51,7 +52,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     return [
         Kind(name="attention", spec=AttentionSpec),
         Kind(name="compress", spec=CompressSpec, on_ended=register_made),
-        Kind(name="data", spec=DataSpec),
+        Kind(name="data", spec=DataSpec, on_ended=record_dataset),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
         Kind(name="train", spec=Train, on_ended=register_made),

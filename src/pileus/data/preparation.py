@@ -26,7 +26,7 @@ from pileus.data.packing import NARROW, Packed, packed_before
 from pileus.data.piece import clean_piece, heap_of, made_in, pack_piece, pieces_in, runs_in
 from pileus.data.report import Report, SplitReport, write_report
 from pileus.data.shards import MANIFEST, TOKENIZER, Manifest, Shard
-from pileus.data.spec import DataSpec
+from pileus.data.spec import DataSpec, Prepared
 from pileus.data.split import SPLITS, split_of
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task
@@ -61,15 +61,6 @@ class At(Struct, frozen=True):
 
     stage: str
     done: int
-
-
-class Prepared(Struct, frozen=True, kw_only=True):
-    """The job's result."""
-
-    dataset: str  # its id
-    folder: str
-    documents: int
-    tokens: int
 
 
 class _Asked(Exception):

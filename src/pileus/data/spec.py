@@ -1,4 +1,4 @@
-"""What a preparation is asked for: a recipe, as people write it, and as a job has it."""
+"""What a preparation is asked for: a recipe, as people write it, and as a job has it; and what the job gives."""
 
 import tomllib
 from pathlib import Path
@@ -93,6 +93,15 @@ class DataSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`piece_bytes` should be at least 4096")
         if self.memory_bytes < _MIB:
             raise ValueError("`memory_bytes` should be at least a megabyte")
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """What a preparation gives."""
+
+    dataset: str  # its id
+    folder: str
+    documents: int
+    tokens: int
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

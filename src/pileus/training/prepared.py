@@ -62,7 +62,7 @@ def prepare(spec: Train, folder: Path, base: Path | None, tell: Tell) -> Path:
     target = folder / "data"
     if target.is_dir():
         return target
-    files = [] if spec.reads_text and _packed(spec.data_files) else spec.data_files
+    files = [] if spec.reads_text and packed(spec.data_files) else spec.data_files
     demand_files([*files, *spec.validation_files])
     draft = folder / ".data"
     rmtree(draft, ignore_errors=True)
@@ -89,14 +89,14 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenizerFast:
-    packed = _packed(spec.data_files)
+    dataset = packed(spec.data_files)
     if given := Path(spec.tokenizer) if spec.tokenizer else base:
         tokenizer = open_tokenizer(given)
-        if packed:
-            demand_same(tokenizer, packed)
+        if dataset:
+            demand_same(tokenizer, dataset)
         return tokenizer
-    if packed:
-        return open_packed(packed, spec.recipe)
+    if dataset:
+        return open_packed(dataset, spec.recipe)
     tell("training the tokenizer")
     return train_tokenizer(_texts(spec, spec.data_files), spec.vocabulary, spec.recipe)
 
@@ -113,16 +113,16 @@ def _texts(spec: Train, files: Sequence[Path]) -> Iterable[str]:
 # --- one stream of tokens -------------------------------------------------------------------------------------------
 
 
-def _packed(files: Sequence[Path]) -> Path | None:
+def packed(files: Sequence[Path]) -> Path | None:
     """The dataset that `pileus data prepare` made, if that is what is given."""
     return files[0] if len(files) == 1 and (files[0] / MANIFEST).is_file() else None
 
 
 def _write_stream(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -> About:
-    packed = _packed(spec.data_files)
-    ids = _stream(tokenizer, spec.data_files) if packed is None else _split(packed, "train")
-    if packed is not None and not spec.validation and "validation" in read_manifest(packed).splits:
-        held_out = _split(packed, "validation")
+    dataset = packed(spec.data_files)
+    ids = _stream(tokenizer, spec.data_files) if dataset is None else _split(dataset, "train")
+    if dataset is not None and not spec.validation and "validation" in read_manifest(dataset).splits:
+        held_out = _split(dataset, "validation")
     elif spec.validation:
         held_out = _stream(tokenizer, spec.validation_files)
     else:

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from pileus.config.settings import Settings
+from pileus.data.shards import read_manifest
 from pileus.jobs.handler import JobFailed
 from pileus.models.artefact import MANIFEST, Kind, digest_file
 from pileus.models.catalogue import Catalogue
@@ -15,7 +16,7 @@ from pileus.models.progress import Progress
 from pileus.models.registry import Made, Parent
 from pileus.models.store import MODELS_FOLDER, ModelStore
 from pileus.training.loop import Outcome
-from pileus.training.prepared import tokenizer_of
+from pileus.training.prepared import packed, tokenizer_of
 from pileus.training.recipes.recipe import OpenRecipe
 from pileus.training.spec import Train
 
@@ -93,7 +94,9 @@ def _keep_master(store: ModelStore, recipe: OpenRecipe, data: Path, name: str, p
 
 
 def _parents(spec: Train) -> tuple[Parent, ...]:
-    data = tuple(Parent("dataset", name, "trained on") for name in spec.data)
+    dataset = packed(spec.data_files) if spec.reads_text else None
+    names = spec.data if dataset is None else (read_manifest(dataset).id,)
+    data = tuple(Parent("dataset", name, "trained on") for name in names)
     return (Parent("artefact", spec.base, "trained from"), *data) if spec.base else data
 
 

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from msgspec.json import encode
+from tokenizers import Tokenizer
+
+from pileus.data import tokenising
+from pileus.data.shards import MANIFEST, Manifest, Shard
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
 from pileus.training import ranks  # stands on PyTorch
 from pileus.training.loop import Outcome
 from pileus.training.prepared import prepare
 from pileus.training.spec import Train
+from pileus.training.tokens import train_tokenizer
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "ran", "fast", "slow", "red", "blue"]
 SMALL: dict[str, Any] = {
@@ -45,6 +52,21 @@ def write_data(folder: Path, recipe: str, rows: int = 120) -> Path:
         for place, phrase in enumerate(phrases)
     ]
     return _written(folder / "labelled.jsonl", "".join(json.dumps(row) + "\n" for row in labelled))
+
+
+def write_dataset(folder: Path, tokenizer: Tokenizer | None = None) -> None:
+    """Packed shards of three splits' worth of small numbers, as data preparation writes them."""
+    folder.mkdir()
+    tokenizer = tokenizer or train_tokenizer(["the cat sat on the mat"], 300, "gpt").backend_tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
+    splits = {}
+    for name, count in (("train", 100), ("validation", 40)):
+        np.arange(count, dtype="<u2").tofile(folder / f"{name}-0.tokens")
+        np.array([count], dtype="<u8").tofile(folder / f"{name}-0.ends")
+        splits[name] = [Shard(name=f"{name}-0", tokens=count, documents=1, sha256="")]
+    special = tokenising.special_tokens(tokenizer)
+    manifest = Manifest(id="d", width=2, vocabulary=300, end_of_text=0, special_tokens=special, splits=splits)
+    (folder / MANIFEST).write_bytes(encode(manifest))
 
 
 def spec_of(folder: Path, recipe: str, **changes: Any) -> Train:

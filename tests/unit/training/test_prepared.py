@@ -3,32 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import convert
-from msgspec.json import encode
-from tokenizers import Tokenizer
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
 from pileus.data import tokenising
-from pileus.data.shards import MANIFEST, Manifest, Shard
 from pileus.data.spec import TokenizerSpec
 from pileus.jobs.handler import JobFailed
 from pileus.training.prepared import about, prepare, tokenizer_of  # stands on PyTorch
 from pileus.training.spec import Train
 from pileus.training.tokens import train_tokenizer
-
-
-def write_dataset(folder: Path, tokenizer: Tokenizer | None = None) -> None:
-    """Packed shards of three splits' worth of small numbers, as data preparation writes them."""
-    folder.mkdir()
-    tokenizer = tokenizer or train_tokenizer(["the cat sat on the mat"], 300, "gpt").backend_tokenizer
-    tokenizer.save(str(folder / "tokenizer.json"))
-    splits = {}
-    for name, count in (("train", 100), ("validation", 40)):
-        np.arange(count, dtype="<u2").tofile(folder / f"{name}-0.tokens")
-        np.array([count], dtype="<u8").tofile(folder / f"{name}-0.ends")
-        splits[name] = [Shard(name=f"{name}-0", tokens=count, documents=1, sha256="")]
-    special = tokenising.special_tokens(tokenizer)
-    manifest = Manifest(id="d", width=2, vocabulary=300, end_of_text=0, special_tokens=special, splits=splits)
-    (folder / MANIFEST).write_bytes(encode(manifest))
+from unit.training.corpus import write_dataset
 
 
 def test_packed_shards_are_read_with_their_tokenizer_and_their_splits(tmp_path: Path) -> None:

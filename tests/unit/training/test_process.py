@@ -26,12 +26,13 @@ from pileus.jobs.handler import YIELDED, JobFailed
 from pileus.jobs.metrics import METRICS_FILE, read_points
 from pileus.jobs.task import Task
 from pileus.models.artefact import Kind, verify
+from pileus.models.registry import Parent
 from pileus.models.store import ModelStore
 from pileus.store.job_table import Wish
 from pileus.training import process, tuning  # stands on PyTorch
 from pileus.training.curves import event_files
 from pileus.training.spec import Train, Tune
-from unit.training.corpus import spec_of
+from unit.training.corpus import SMALL, spec_of, write_dataset
 
 
 class Job:
@@ -143,6 +144,14 @@ def test_a_classifier_begins_from_a_bert_that_was_trained_here(tmp_path: Path) -
     assert isinstance(result, process.Result)
     assert 0 <= result.figures["accuracy"] <= 1
     assert ("artefact", str(master)) in [(parent.kind, parent.id) for parent in result.made[0].parents]
+
+
+def test_what_learnt_from_a_prepared_dataset_came_of_that_by_its_id(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set")
+    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), **SMALL | {"steps": 1})
+    result = process.work(Job(tmp_path, spec).task())
+    assert isinstance(result, process.Result)
+    assert result.made[0].parents == (Parent("dataset", "d", "trained on"),)
 
 
 def test_a_paused_job_yields_at_a_checkpoint(tmp_path: Path) -> None:
