@@ -77,8 +77,10 @@ class Examiner:
         """As the native engine serves it by default."""
         foreseer = Foreseer(artefact)
         losses = foreseer.losses(self._ids, self._windows, progress)
-        progress("task", 0, len(self._pairs))
-        right = [self._loss(foreseer, pair.right) < self._loss(foreseer, pair.wrong) for pair in self._pairs]
+        right = []
+        for number, pair in enumerate(self._pairs):
+            progress("task", number, len(self._pairs))
+            right.append(self._loss(foreseer, pair.right) < self._loss(foreseer, pair.wrong))
         return Seen(losses, np.array(right, np.bool_))
 
     def losses(self, artefact: Path, precision: str, progress: Progress) -> Losses:

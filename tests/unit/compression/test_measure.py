@@ -8,7 +8,7 @@ from made_models import tokenizer_content
 from pileus.compression.measure import Examiner, calibration, share_interval
 from pileus.compression.spec import Checks
 from pileus.jobs.handler import JobFailed
-from pileus.models.perplexity import Interval
+from pileus.models.perplexity import Interval, Losses
 
 
 @pytest.fixture
@@ -65,3 +65,19 @@ def test_shares_are_paired_with_the_parents() -> None:
     assert alone.value == pytest.approx(0.8)
     assert alone.low < alone.value < alone.high
     assert share_interval(parent[:0]) is None
+
+
+def test_each_pair_of_the_task_is_told(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Even:
+        """A `Foreseer` to which all is equally likely."""
+
+        def __init__(self, folder: Path) -> None:
+            pass
+
+        def losses(self, ids: list[int], *_: object) -> Losses:
+            return np.ones(len(ids) - 1, np.float32)
+
+    monkeypatch.setattr("pileus.compression.measure.Foreseer", Even)
+    told: list[tuple[str, int, int]] = []
+    Examiner(artefact, Checks(items=3), 0).examine(artefact, lambda *said: told.append(said))
+    assert [said for said in told if said[0] == "task"] == [("task", done, 3) for done in range(3)]
