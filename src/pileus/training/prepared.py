@@ -24,6 +24,7 @@ from pileus.training.tokens import demand_same, demand_special, encoded, open_pa
 _FIELDS: Final = {"classifier": ("text", "label"), "encoder": ("anchor", "positive"), "seq2seq": ("source", "target")}
 TOKENIZER: Final = "tokenizer"
 _ABOUT: Final = "about.json"
+_AT_ONCE: Final = 1 << 20  # tokens that are copied together
 
 Tell = Callable[[str], None]
 
@@ -120,22 +121,50 @@ def packed(files: Sequence[Path]) -> Path | None:
 
 def _write_stream(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -> About:
     dataset = packed(spec.data_files)
-    ids = _stream(tokenizer, spec.data_files) if dataset is None else _split(dataset, "train")
+    ids: _Ids = _stream(tokenizer, spec.data_files) if dataset is None else _Split(dataset, "train")
+    cut = len(ids)
     if dataset is not None and not spec.validation and "validation" in read_manifest(dataset).splits:
-        held_out = _split(dataset, "validation")
+        held_out: _Ids = _Split(dataset, "validation")
     elif spec.validation:
         held_out = _stream(tokenizer, spec.validation_files)
     else:
-        cut = len(ids) - int(len(ids) * spec.holdout)
-        ids, held_out = ids[:cut], ids[cut:]
-    np.save(folder / "train.npy", ids)
-    np.save(folder / "validation.npy", held_out)
-    return About(max(0, len(ids) - 1) // spec.context, max(0, len(held_out) - 1) // spec.context)
+        cut -= int(len(ids) * spec.holdout)
+        held_out = ids[cut:]
+    _write(ids, cut, folder / "train.npy")
+    _write(held_out, len(held_out), folder / "validation.npy")
+    return About(max(0, cut - 1) // spec.context, max(0, len(held_out) - 1) // spec.context)
 
 
-def _split(folder: Path, name: str) -> NDArray[np.uint32]:
-    reader = ShardReader(folder, name)
-    return reader.span(0, reader.tokens).astype(np.uint32)
+class _Split:
+    """A split of a dataset, as an array that is never in memory as a whole. Raises `JobFailed` for a damaged one."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        try:
+            self._reader = ShardReader(folder, name)
+        except ValueError as error:
+            raise JobFailed(str(error), code="bad_data") from None
+
+    def __len__(self) -> int:
+        return self._reader.tokens
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint32]:
+        begin, end, _ = part.indices(len(self))
+        return self._reader.span(begin, max(0, end - begin)).astype(np.uint32)
+
+
+_Ids = NDArray[np.uint32] | _Split
+
+
+def _write(ids: _Ids, count: int, file: Path) -> None:
+    """The first so many, some at a time."""
+    if not count:
+        np.save(file, np.empty(0, np.uint32))
+        return
+    written = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint32, shape=(count,))
+    for begin in range(0, count, _AT_ONCE):
+        end = min(begin + _AT_ONCE, count)
+        written[begin:end] = ids[begin:end]
+    written.flush()
 
 
 def _stream(tokenizer: PreTrainedTokenizerFast, files: Sequence[Path]) -> NDArray[np.uint32]:

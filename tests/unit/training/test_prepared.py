@@ -32,6 +32,22 @@ def test_a_folder_that_was_prepared_stays_as_it_is(tmp_path: Path) -> None:
     assert np.load(prepare(spec, tmp_path, None, lambda _: None) / "train.npy").tolist() == ids
 
 
+def test_a_dataset_is_copied_in_parts_and_a_damaged_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pileus.training.prepared._AT_ONCE", 7)
+    write_dataset(tmp_path / "set")
+    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), validation=(str(tmp_path / "a.txt"),), context=10)
+    (tmp_path / "a.txt").write_text("the cat sat")
+    folder = prepare(spec, tmp_path, None, lambda _: None)
+    assert np.load(folder / "train.npy").tolist() == list(range(100))
+    with (tmp_path / "set" / "train-0.tokens").open("ab") as tokens:
+        tokens.write(b"x")
+    (tmp_path / "again").mkdir()
+    with pytest.raises(JobFailed, match="not as it was made"):
+        prepare(spec, tmp_path / "again", None, lambda _: None)
+
+
 def test_an_encoder_learns_from_what_data_preparation_packs(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", tokenising.train(["the cat sat on the mat"], TokenizerSpec(vocabulary=264)))
     spec = Train(recipe="bert", data=(str(tmp_path / "set"),), context=10)
