@@ -37,7 +37,7 @@ def watch_job(client: Client, job_id: str, title: str = "", *, pauses: bool = Fa
     try:
         with Bars(counts=True, paced=True) as bars:
             while (job := client.get(f"{JOBS_PATH}/{job_id}"))["state"] not in ENDED:
-                bars(stage_of(job) or title or job["kind"], job["done"], job["total"], _rest(job))
+                bars(stage_of(job) or title or job["kind"], job["done"], job["total"], _rest(client, job))
                 time.sleep(LOOK_S)
             if job["stage"]:
                 bars(stage_of(job), job["done"], job["total"], job["state"])
@@ -69,7 +69,7 @@ def stage_of(job: dict[str, Any]) -> str:
     return str(job["stage"]).replace("_", " ")
 
 
-def _rest(job: dict[str, Any]) -> str:
+def _rest(client: Client, job: dict[str, Any]) -> str:
     """Why it does not go on, or not for long; empty where it runs."""
     if job["wish"]:
         return WISHES[job["wish"]]
@@ -77,4 +77,7 @@ def _rest(job: dict[str, Any]) -> str:
         return ""
     if job["state"] == "queued" and job["error"]:
         return f"failed, is tried again: {job['error']['message']}"
+    if job["state"] == "queued":
+        running = client.get(f"{JOBS_PATH}?kind={job['kind']}&state=running&limit=1")["data"]
+        return f"queued, while {running[0]['id']} runs" if running else "queued"
     return str(job["state"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pileus.cli import jobs, watch
+from pileus.cli.client import Client
 from unit.cli.conftest import Pileus, Stub
 
 PATH = "/v1/jobs/job_1"
@@ -81,10 +82,11 @@ def test_a_job_is_shown_field_by_field(pileus: Pileus, stub: Stub) -> None:
 
 def test_watching_lasts_until_the_job_ends(pileus: Pileus, stub: Stub) -> None:
     queued = JOB | {"state": "queued", "stage": "", "done": 0, "total": 0}
+    stub.answer("GET", "/v1/jobs?kind=batch&state=running&limit=1", {"data": []})
     final = DONE | {"stage": "making_files"}
     stub.answer_in_turn("GET", PATH, queued, JOB, JOB | {"wish": "pause"}, JOB | {"state": "paused"}, JOB, final)
     ran = pileus("jobs", "show", "job_1", "--watch")
-    assert (ran.status, len(stub.keys)) == (0, 6)
+    assert (ran.status, len(stub.keys)) == (0, 7)  # six looks, and one for whom it waits
     assert ran.err.splitlines() == ["Batch ...", "Lines ...", "Making files ..."]
     assert "state      succeeded" in ran.out
 
@@ -127,8 +129,9 @@ def test_ctrl_c_ends_the_watching_only(pileus: Pileus, stub: Stub, monkeypatch: 
         ({"state": "queued", "error": ERROR}, "failed, is tried again: the file is gone"),
     ],
 )
-def test_the_bar_says_why_a_job_does_not_go_on(change: dict[str, Any], rest: str) -> None:
-    assert watch._rest(JOB | change) == rest
+def test_the_bar_says_why_a_job_does_not_go_on(stub: Stub, change: dict[str, Any], rest: str) -> None:
+    with Client(stub.url) as client:
+        assert watch._rest(client, JOB | change) == rest
 
 
 def line(sequence: int, text: str, level: str = "info") -> dict[str, Any]:

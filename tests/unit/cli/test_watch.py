@@ -64,6 +64,21 @@ def test_ctrl_c_says_what_becomes_of_the_job(
     assert stub.bodies == ([{}] if pauses and not lasts else [])
 
 
+def test_a_job_that_waits_says_for_which(
+    client: Client, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_S", 0.001)
+    monkeypatch.setattr("pileus.cli.progress._TELL_S", 0.0)
+    queued = JOB | {"state": "queued", "stage": "", "total": 0}
+    stub.answer_in_turn("GET", PATH, queued, queued, queued, DONE | {"stage": ""})
+    others = [{"data": [JOB | {"id": "job_0"}]}] * 2
+    stub.answer_in_turn("GET", "/v1/jobs?kind=batch&state=running&limit=1", *others, {"data": []})
+    watch.watch_job(client, "job_1", "waiting")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition("queued")[2] for line in told] == ["", ", while job_0 runs", ""]
+    assert told[2].endswith("queued")
+
+
 def test_in_a_log_the_end_does_not_name_an_earlier_stage_again(
     client: Client, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
