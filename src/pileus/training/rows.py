@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pileus.data.shards import MANIFEST
 from pileus.jobs.handler import JobFailed
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -39,10 +40,11 @@ def read_texts(files: Sequence[Path]) -> Iterator[str]:
 def demand_files(files: Iterable[Path]) -> None:
     """Raises `JobFailed` where one is not there, or is no file."""
     for file in files:
+        if (file / MANIFEST).is_file():
+            raise JobFailed(f"{file} is a prepared dataset: `gpt` and `bert` take one, by itself", code="bad_data")
         if file.is_dir():
             raise JobFailed(
-                f"{file} is a folder: name its files, or make a dataset of it with `pileus data prepare`, which `gpt` "
-                "and `bert` take by itself",
+                f"{file} is a folder: name its files, or make a dataset of it with `pileus data prepare`",
                 code="bad_data",
             )
         if not file.is_file():

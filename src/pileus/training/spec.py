@@ -63,6 +63,11 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in ("vocabulary", "layers", "width", "heads", "context"):
             demand(getattr(self, name) >= 1, name, "at least 1")
         demand(self.width % self.heads == 0, "width", "a multiple of heads")
+        demand(
+            self.recipe != "gpt" or self.width % (2 * self.heads) == 0,
+            "width",
+            "an even number of times heads: positions turn pairs of numbers",
+        )
         demand(self.temperature > 0, "temperature", "more than 0")
         demand(
             self.recipe != "encoder" or self.accumulate == 1,

@@ -75,6 +75,14 @@ def test_a_folder_of_files_is_refused_and_said_how_it_could_be_learnt_from(tmp_p
         prepare(spec, tmp_path, None, lambda _: None)
 
 
+@pytest.mark.parametrize(("recipe", "files"), [("gpt", ["set", "a.txt"]), ("classifier", ["set"])])
+def test_a_dataset_is_taken_by_itself_and_by_recipes_of_text(tmp_path: Path, recipe: str, files: list[str]) -> None:
+    write_dataset(tmp_path / "set")
+    spec = Train(recipe=recipe, data=tuple(str(tmp_path / file) for file in files))
+    with pytest.raises(JobFailed, match="is a prepared dataset: `gpt` and `bert` take one"):
+        prepare(spec, tmp_path, None, lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("recipe", "field", "value"),
     [("gpt", "architecture", "lstm"), ("classifier", "masked", 0.3), ("encoder", "label_smoothing", 0.1)],

@@ -220,6 +220,7 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
         ({"batch": 9, "accumulate": 2}, "`batch` should be a multiple of"),
         ({"width": 30, "heads": 4}, "`width`"),
         ({"rate": 0.0}, "`rate`"),
+        ({"width": 33, "heads": 3}, "`width` should be an even number of times heads"),
         ({"name": "../x"}, "`name`"),
     ],
 )
