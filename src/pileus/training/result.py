@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import torch
 
 from pileus.config.settings import Settings
@@ -20,22 +21,28 @@ from pileus.training.prepared import packed, tokenizer_of
 from pileus.training.recipes.recipe import OpenRecipe
 from pileus.training.spec import Train
 
+_CONFIG: Final = "config.json"
 _KINDS: Final = {"gpt": Kind.GENERATOR.value, "seq2seq": "seq2seq"}  # the others are encoders
 # Recipes whose folders become an artefact that an engine serves; of the others, the master alone is kept.
 _SERVED: Final = ("gpt", "bert", "classifier", "encoder")
 
 
 def base_folder(spec: Train, settings: Settings) -> Path | None:
-    """The Hugging Face folder to begin from. Raises `JobFailed` where there is none of that name."""
+    """The Hugging Face folder to begin from. Raises `JobFailed` where there is none of that name, or the recipe cannot
+    begin from it."""
     if not spec.base:
         return None
-    folder = Path(spec.base)
-    if (folder / "config.json").is_file():
-        return folder
-    master = ModelStore(settings.data_dir / MODELS_FOLDER).master(spec.base) if folder.name == spec.base else None
-    if master is None:
+    folder: Path | None = Path(spec.base)
+    if not (Path(spec.base) / _CONFIG).is_file():
+        is_name = Path(spec.base).name == spec.base
+        folder = ModelStore(settings.data_dir / MODELS_FOLDER).master(spec.base) if is_name else None
+    if folder is None:
         raise JobFailed(f"`base`: there is no model kept as {spec.base!r}, and no folder with a config.json there")
-    return master
+    kind = msgspec.json.decode((folder / _CONFIG).read_bytes()).get("model_type", "")
+    if spec.recipe == "seq2seq" or (kind == "bert") == (spec.recipe != "gpt"):
+        return folder
+    wanted = "a decoder" if spec.recipe == "gpt" else "a BERT"
+    raise JobFailed(f"`base`: {spec.base} is a model of the type {kind!r}, and `{spec.recipe}` begins from {wanted}")
 
 
 def keep(

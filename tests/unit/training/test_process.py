@@ -154,6 +154,14 @@ def test_what_learnt_from_a_prepared_dataset_came_of_that_by_its_id(tmp_path: Pa
     assert result.made[0].parents == (Parent("dataset", "d", "trained on"),)
 
 
+@pytest.mark.parametrize(("recipe", "kind"), [("classifier", "llama"), ("gpt", "bert")])
+def test_a_base_of_another_kind_is_refused_before_anything_is_learnt(tmp_path: Path, recipe: str, kind: str) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(JobFailed, match=f"is a model of the type '{kind}', and `{recipe}` begins from"):
+        process.work(Job(tmp_path, spec_of(tmp_path, recipe, base=str(tmp_path / "base"))).task())
+
+
 def test_a_paused_job_yields_at_a_checkpoint(tmp_path: Path) -> None:
     job = Job(tmp_path, spec_of(tmp_path, "gpt", steps=50))
     task = job.task()
