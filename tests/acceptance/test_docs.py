@@ -31,6 +31,8 @@ TOURS = [
     ROOT / "docs" / "howto" / "version-models.md",
     pytest.param(ROOT / "docs" / "howto" / "train.md", marks=NEEDS_TRAINING, id="train.md"),
 ]
+# Of these the commands alone: their programs train for minutes.
+TYPED = [*TOURS, pytest.param(ROOT / "docs" / "howto" / "fine-tune.md", marks=NEEDS_TRAINING, id="fine-tune.md")]
 HOWTO = ROOT / "docs" / "howto" / "add-an-engine.md"
 # These set the stage, and the tests have set it already.
 STAGE = ("git clone", "make", "export", "cd ")
@@ -62,12 +64,12 @@ def tour_environment(server: Server, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("page", TOURS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
 def test_every_command_of_a_tour_works_as_it_stands(page: Path, server: Server, tmp_path: Path) -> None:
     for command in commands(page):
         done = subprocess.run(
             ["bash", "-c", address(command, server)],
-            env=tour_environment(server),
+            env=tour_environment(server, PILEUS_DATA_DIR=str(server.data)),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             capture_output=True,
