@@ -18,7 +18,7 @@ import typer
 from pileus.cli import output
 from pileus.cli.answers import save_answers
 from pileus.cli.client import Client
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.progress import Bars
 from pileus.cli.serving import server
 from pileus.cli.tables import batch_lines
@@ -48,9 +48,7 @@ def run(
     out: Out = None,
     window: Annotated[str, typer.Option(help="It must be done within: 30s, 15m, 2h, 24h.")] = "24h",
     anew: Annotated[bool, typer.Option("--anew", help="Also where the same file was run before.")] = False,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="With a server of its own; implied where PILEUS_API_KEY is not set.")
-    ] = False,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,

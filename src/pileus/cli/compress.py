@@ -11,7 +11,7 @@ import typer
 
 from pileus.cli import output
 from pileus.cli.client import Client
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
 
@@ -53,6 +53,7 @@ def compress(
     report: Annotated[Path | None, typer.Option(help="Folder for the report; in the data folder.")] = None,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for vLLM's weights.")] = None,
     seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,
@@ -86,7 +87,7 @@ def compress(
         "output": _path(out),
         "seed": seed,
     }
-    with server(url, data, config) as client:
+    with server(url, data, config, alone=alone) as client:
         _have_done(client, spec, json=json)
 
 

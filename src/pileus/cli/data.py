@@ -12,7 +12,7 @@ import typer
 
 from pileus.cli import data_check, output
 from pileus.cli.client import Client
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.cli.watch import begin_job, demand_success, watch_job
 from pileus.core.errors import OperatorError
@@ -56,9 +56,7 @@ def prepare(
     ] = None,
     vocabulary: Annotated[int | None, typer.Option(help="Of a tokenizer that is trained; 16384.")] = None,
     processes: Annotated[int | None, typer.Option(help="At work at the same time; one for each core.")] = None,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="With a server of its own; implied where PILEUS_API_KEY is not set.")
-    ] = False,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,

@@ -7,7 +7,7 @@ import typer
 
 from pileus.cli import output
 from pileus.cli.evaluating import existing, run_job, save, served, task_specs
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.core.errors import OperatorError
 
@@ -34,9 +34,6 @@ Longest = Annotated[int, typer.Option("--max-tokens", min=0, help="Of an answer;
 Raw = Annotated[bool, typer.Option("--raw", help="Continue each prompt as it stands: for models without a chat.")]
 Parallel = Annotated[int, typer.Option(min=1, max=64, help="Questions at the same time.")]
 Out = Annotated[Path | None, typer.Option("--output", "-o", help="A folder for the report, as Markdown and JSON.")]
-Alone = Annotated[
-    bool, typer.Option("--alone", help="With a server of its own; implied where PILEUS_API_KEY is not set.")
-]
 
 
 def evaluate(

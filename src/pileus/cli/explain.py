@@ -7,7 +7,7 @@ import typer
 
 from pileus.cli import output
 from pileus.cli.evaluating import run_job
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.core.errors import OperatorError
 
@@ -29,7 +29,7 @@ def attention(
     head: Annotated[list[int] | None, typer.Option(help="From 0 on; again for more. Without it: all.")] = None,
     png: Annotated[Path | None, typer.Option("--png", "-o", help="Where the heat maps go.")] = None,
     worked: Annotated[bool, typer.Option("--worked", help="A small example instead, with every number.")] = False,
-    alone: Annotated[bool, typer.Option("--alone", help="With a server of its own.")] = False,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,

@@ -14,6 +14,9 @@ Config = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder: models, keys, usage, audit.")]
 Url = Annotated[str, typer.Option("--url", envvar="PILEUS_URL", help="The server to speak to.")]
+Alone = Annotated[
+    bool, typer.Option("--alone", help="With a server of its own; implied where PILEUS_API_KEY is not set.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
-__all__ = ["DEFAULT_URL", "Config", "Data", "Json", "Url", "Yes"]
+__all__ = ["DEFAULT_URL", "Alone", "Config", "Data", "Json", "Url", "Yes"]

@@ -14,7 +14,7 @@ import typer
 
 from pileus.cli import output
 from pileus.cli.client import KEY_VARIABLE, Client
-from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url
+from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
 from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
 from pileus.core.errors import OperatorError
@@ -40,6 +40,7 @@ def train(
     set_: Sets = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
     detach: Detach = False,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,
@@ -57,7 +58,7 @@ def train(
         _list(json=json)
         return
     spec = _spec(recipe, data_file, validation, name, set_)
-    _run("train", spec, url, data, config, detach=detach, json=json)
+    _run("train", spec, url, data, config, alone=alone, detach=detach, json=json)
 
 
 def tune(
@@ -72,6 +73,7 @@ def tune(
     name: Name = None,
     set_: Sets = None,
     detach: Detach = False,
+    alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
     config: Config = None,
@@ -83,7 +85,7 @@ def tune(
     """
     fields = dict(_pair(each, "--space") for each in space or [])
     spec = {"train": _spec(recipe, data_file, validation, name, set_), "space": fields, "trials": trials}
-    _run("tune", spec, url, data, config, detach=detach, json=json)
+    _run("tune", spec, url, data, config, alone=alone, detach=detach, json=json)
 
 
 def _list(*, json: bool) -> None:
@@ -131,11 +133,19 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _run(
-    kind: str, spec: dict[str, Any], url: str, data: Path | None, config: Path | None, *, detach: bool, json: bool
+    kind: str,
+    spec: dict[str, Any],
+    url: str,
+    data: Path | None,
+    config: Path | None,
+    *,
+    alone: bool,
+    detach: bool,
+    json: bool,
 ) -> None:
-    if detach and not os.environ.get(KEY_VARIABLE):
+    if detach and (alone or not os.environ.get(KEY_VARIABLE)):
         raise OperatorError(f"--detach needs a running server: start one with `pileus up`, and export {KEY_VARIABLE}")
-    with server(url, data, config) as client:
+    with server(url, data, config, alone=alone) as client:
         job = begin_job(client, kind, spec)
         if detach:
             _tell_begun(job, json=json)
