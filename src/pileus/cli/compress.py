@@ -94,7 +94,7 @@ def compress(
 def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
     job = begin_job(client, "compress", spec)
     output.note(f"{job['id']} compresses {spec['model']}.")
-    ended = watch_job(client, job["id"], "waiting", pauses=True)
+    ended = watch_job(client, job["id"], "waiting", pauses=not client.lasts)
     lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
     demand_success(ended)
     if json:

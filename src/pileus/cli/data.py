@@ -104,7 +104,7 @@ def report(
 
 def _have_done(client: Client, spec: "DataSpec", *, json: bool) -> None:
     job = begin_job(client, "data", msgspec.to_builtins(spec))
-    demand_success(watch_job(client, job["id"], "preparing", pauses=True))
+    demand_success(watch_job(client, job["id"], "preparing", pauses=not client.lasts))
     if Path(spec.out).exists():
         _tell(Path(spec.out), json=json)
     else:

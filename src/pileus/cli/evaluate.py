@@ -77,16 +77,16 @@ def evaluate(
         if not specs and not harness:
             found = run_job(client, "evaluate", {"model": model, "against": against, "texts": texts}, "evaluating")
         else:
-            with served(client, *names) as deployments:
+            with served(client, *names) as answering:
                 if harness:
                     from pileus.cli.harness import run_harness
 
-                    run_harness(client, deployments[0], harness.split(","), out, limit)
+                    run_harness(client, answering.deployments[0], harness.split(","), out, limit)
                 if not (specs or texts):
                     return
                 spec: dict[str, Any] = {"tasks": specs, "texts": texts, "parallel": parallel}
-                spec |= dict(zip(("model", "against"), deployments, strict=False))
-                found = run_job(client, "evaluate", spec, "evaluating")
+                spec |= dict(zip(("model", "against"), answering.deployments, strict=False))
+                found = run_job(client, "evaluate", spec, "evaluating", answering)
     import msgspec
 
     report = evaluation_markdown(msgspec.convert(found, EvaluationResult))
@@ -137,8 +137,9 @@ def gate(
     }
     with server(url, data, config, alone=alone, names=()) as client:
         if spec["tasks"]:
-            with served(client, candidate, parent, by_model=True) as (mine, theirs):
-                found = run_job(client, "gate", spec | {"serves_candidate": mine, "serves_parent": theirs}, "judging")
+            with served(client, candidate, parent, by_model=True) as answering:
+                spec |= dict(zip(("serves_candidate", "serves_parent"), answering.deployments, strict=True))
+                found = run_job(client, "gate", spec, "judging", answering)
         else:
             found = run_job(client, "gate", spec, "judging")
     import msgspec

@@ -4,41 +4,64 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 from pileus.cli import output
 from pileus.cli.client import Client
 from pileus.cli.progress import Bars
-from pileus.cli.watch import begin_job, demand_success, watch_job
+from pileus.cli.watch import begin_job, demand_success, wait_for_rest, watch_job
 from pileus.core.errors import OperatorError
 
 _DEPLOYMENTS = "/admin/v1/deployments"
 _LOOK_S = 0.25
 
 
-def run_job(client: Client, kind: str, spec: dict[str, Any], title: str) -> dict[str, Any]:
-    """Its result, once it has ended. Raises `OperatorError` where it failed."""
+class Answering(NamedTuple):
+    """Deployments that answer; `is_ours` where one of them goes when the command ends."""
+
+    deployments: list[str]
+    is_ours: bool
+
+
+def run_job(
+    client: Client, kind: str, spec: dict[str, Any], title: str, answering: Answering | None = None
+) -> dict[str, Any]:
+    """Its result, once it has ended. Interrupted, a job that asks a deployment of this command's rests before that is
+    undeployed: what nobody answers would count as answered wrongly. Raises `OperatorError` where it failed."""
     job = begin_job(client, kind, spec)
-    demand_success(watch_job(client, job["id"], title, pauses=True))
+    is_held = answering is not None and answering.is_ours
+    try:
+        demand_success(watch_job(client, job["id"], title, pauses=is_held or not client.lasts))
+    except KeyboardInterrupt:
+        if is_held:
+            wait_for_rest(client, job["id"])
+        raise
     found: dict[str, Any] = client.get(f"/admin/v1/evaluations/{job['id']}")["result"]
     return found
 
 
 @contextmanager
-def served(client: Client, *models: str, by_model: bool = False) -> Iterator[list[str]]:
+def served(client: Client, *models: str, by_model: bool = False) -> Iterator[Answering]:
     """For each, a deployment that answers: one that there is, by its name or alias or, with `by_model`, by the model
     that it serves; else one that is deployed for this command, and undeployed in the end."""
     with ExitStack() as stack:
-        yield [_answering(client, stack, model, by_model=by_model) for model in models]
+        found = [_there(client, model, by_model=by_model) for model in models]
+        names = [name or _deployed(client, stack, model) for name, model in zip(found, models, strict=True)]
+        yield Answering(names, is_ours=None in found)
 
 
-def _answering(client: Client, stack: ExitStack, model: str, *, by_model: bool) -> str:
+def _there(client: Client, model: str, *, by_model: bool) -> str | None:
     deployments = client.get(_DEPLOYMENTS)["data"]
     for each in deployments:
         if each["model"] == model if by_model else model in (each["name"], *each["aliases"]):
             return str(each["name"])
     if not by_model and client.find(f"/v1/models/{model}") is not None:  # a public name
         return model
+    return None
+
+
+def _deployed(client: Client, stack: ExitStack, model: str) -> str:
+    """For as long as the stack lasts."""
     name = f"eval-{model}"[:64]
     client.put(f"{_DEPLOYMENTS}/{name}", {"name": name, "model": model})
     stack.callback(client.delete, f"{_DEPLOYMENTS}/{name}")

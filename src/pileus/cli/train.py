@@ -150,7 +150,7 @@ def _run(
         if detach:
             _tell_begun(job, json=json)
             return
-        job = watch_job(client, job["id"], "waiting", pauses=True)
+        job = watch_job(client, job["id"], "waiting", pauses=not client.lasts)
         demand_success(job)
         points = client.get(f"{JOBS_PATH}/{job['id']}/metrics?limit={_MOST_POINTS}")["data"]
         lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=1")["data"]

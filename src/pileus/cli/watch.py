@@ -30,9 +30,8 @@ def watch_job(client: Client, job_id: str, title: str = "", *, pauses: bool = Fa
     """Draw a bar (amount, rate, time left) until the job has ended, however it does; the job as it is then.
 
     `title` stands before the bar where the job has no stage to tell of. Ctrl-C raises `KeyboardInterrupt` and ends the
-    watching, not the job: a line says what becomes of it. With `pauses`, one on a server that ends with this command
-    rests until the command is given again: else it would go first on the next server. Raises `OperatorError` where
-    there is no such job, or no server any more.
+    watching, not the job: a line says what becomes of it. With `pauses`, it rests until the command is given again.
+    Raises `OperatorError` where there is no such job, or no server any more.
     """
     try:
         with Bars(counts=True, paced=True) as bars:
@@ -47,6 +46,12 @@ def watch_job(client: Client, job_id: str, title: str = "", *, pauses: bool = Fa
     return dict(job)
 
 
+def wait_for_rest(client: Client, job_id: str) -> None:
+    """Until a job that was asked to pause runs no more."""
+    while client.get(f"{JOBS_PATH}/{job_id}")["state"] == "running":
+        time.sleep(LOOK_S)
+
+
 def demand_success(job: dict[str, Any]) -> None:
     """Raise `OperatorError` with the reason unless a job that has ended did what it should."""
     if job["state"] != "succeeded":
@@ -55,12 +60,12 @@ def demand_success(job: dict[str, Any]) -> None:
 
 
 def _left(client: Client, job_id: str, *, pauses: bool) -> str:
-    if client.lasts:
-        return f"The job goes on; `pileus jobs show {job_id} --watch` follows it again."
     if pauses:
         with suppress(OperatorError):  # it may have ended just now
             client.post(f"{JOBS_PATH}/{job_id}/pause", {})
         return f"{job_id} is paused; the same command goes on with it."
+    if client.lasts:
+        return f"The job goes on; `pileus jobs show {job_id} --watch` follows it again."
     return f"{job_id} rests; the same command goes on with it, and so does the next server of this data folder."
 
 

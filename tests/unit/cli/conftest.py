@@ -23,6 +23,7 @@ class Stub:
     turns: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
 
     def answer(self, method: str, path: str, body: object, status: int = 200) -> None:
         self.answers[method, path] = (status, json.dumps(body))
@@ -49,6 +50,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             stub.keys.append(self.headers["authorization"])
+            stub.asked.append((self.command, self.path))
             if length := int(self.headers["content-length"] or 0):
                 stub.bodies.append(json.loads(self.rfile.read(length)))
             status, text = stub.answers.get((self.command, self.path), (404, "no such page"))

@@ -39,7 +39,8 @@ def test_one_that_was_paused_is_resumed(client: Client, stub: Stub) -> None:
 @pytest.mark.parametrize(
     ("lasts", "pauses", "told"),
     [
-        (True, True, "`pileus jobs show job_1 --watch` follows it again"),
+        (True, False, "`pileus jobs show job_1 --watch` follows it again"),
+        (True, True, "job_1 is paused"),
         (False, True, "job_1 is paused; the same command goes on with it"),
         (False, False, "so does the next server of this data folder"),
     ],
@@ -61,7 +62,7 @@ def test_ctrl_c_says_what_becomes_of_the_job(
     with Client(stub.url, lasts=lasts) as client, pytest.raises(KeyboardInterrupt):
         watch.watch_job(client, "job_1", pauses=pauses)
     assert told in capsys.readouterr().err
-    assert stub.bodies == ([{}] if pauses and not lasts else [])
+    assert stub.bodies == ([{}] if pauses else [])
 
 
 def test_a_job_that_waits_says_for_which(
