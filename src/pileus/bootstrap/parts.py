@@ -1,11 +1,13 @@
 """The server's parts, each put together from the settings and the parts below it."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 
 from pileus import __version__
+from pileus.bootstrap import load_driver
 from pileus.bootstrap.local import backup_source, open_catalogue
 from pileus.core.clock import SystemClock
 from pileus.core.errors import PileusError
@@ -200,8 +202,14 @@ def make_fine_tuning(settings: "Settings", store: "Store", jobs: "JobService", f
     from pileus.bootstrap.local import open_catalogue
     from pileus.training.finetune.service import FineTuneService
 
+    def served_rank(name: str) -> int:
+        spec = fleet.deployment(name).spec
+        options = load_driver(spec["engine"]).options.model_validate(spec["options"])
+        return getattr(options, "adapter_rank", sys.maxsize) if getattr(options, "adapters", 1) else 0
+
     catalogue = open_catalogue(settings)
-    return FineTuneService(jobs, store, fleet.directory, catalogue, settings.fine_tuning, SystemClock())
+    clock = SystemClock()
+    return FineTuneService(jobs, store, fleet.directory, catalogue, settings.fine_tuning, clock, served_rank)
 
 
 def make_background(settings: "Settings", jobs: "JobService") -> "BackgroundService":

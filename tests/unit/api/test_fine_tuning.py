@@ -233,6 +233,17 @@ async def test_what_cannot_be_is_refused_by_its_field(
     assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
 
 
+@pytest.mark.parametrize(("most", "param"), [(8, "rank"), (0, "model")])
+async def test_what_the_deployment_could_not_serve_is_refused(
+    client: httpx.AsyncClient, admin: httpx.AsyncClient, bench: Bench, most: int, param: str
+) -> None:
+    bench.services.fine_tuning._served_rank = lambda _: most
+    refused = await ask(client)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    assert (await ask(client, hyperparameters={"rank": 8})).is_success is bool(most)
+    assert (await ask(admin, hyperparameters={"adaptation": "full"})).is_success  # needs no adapter
+
+
 async def test_a_file_for_something_else_is_refused(client: httpx.AsyncClient) -> None:
     refused = await ask(client, training_file=await stored(client, "batch"))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "training_file")

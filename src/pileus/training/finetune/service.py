@@ -3,7 +3,8 @@
 import asyncio
 import random
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ from pileus.security.permission import Permission
 from pileus.store.file_table import find_file
 from pileus.store.job_table import Job, JobLine
 from pileus.store.port import Store
+from pileus.training.finetune.plan import RANK
 from pileus.training.finetune.records import KIND, PURPOSE, FineTuneSpec, Kept, Method, Source, Wishes
 from pileus.training.finetune.view import FineTuneEvent, FineTuneView, checkpoint_id, event_id, events, view
 
@@ -57,14 +59,23 @@ class FineTuneService:
     """For one event loop."""
 
     def __init__(
-        self, jobs: JobService, store: Store, directory: Directory, bases: Bases, settings: FineTuning, clock: Clock
+        self,
+        jobs: JobService,
+        store: Store,
+        directory: Directory,
+        bases: Bases,
+        settings: FineTuning,
+        clock: Clock,
+        served_rank: Callable[[str], int] = lambda _: sys.maxsize,
     ) -> None:
+        """`served_rank` is the largest rank of an adapter that a deployment takes; 0 where it takes none."""
         self._jobs = jobs
         self._store = store
         self._directory = directory
         self._bases = bases
         self._settings = settings
         self._clock = clock
+        self._served_rank = served_rank
 
     async def create(self, principal: Principal, wish: FineTuneWish) -> FineTuneView:
         """On record when this returns. Raises `PermissionDenied`, `QuotaExceeded`, `ModelNotFound`, or
@@ -72,6 +83,8 @@ class FineTuneService:
         if wish.wishes.adaptation == "full" and Permission.MODELS_MANAGE not in principal.permissions:
             raise PermissionDenied("Full fine-tuning makes a model of its own, which only administrators may.")
         deployment, base = await self._base(wish.model)
+        if deployment and wish.wishes.adaptation == "lora":
+            self._check_rank(deployment, wish.wishes.rank or RANK)
         if await self._jobs.count_open(KIND, principal.tenant) >= self._settings.max_open:
             raise QuotaExceeded(
                 f"There are {self._settings.max_open} fine-tuning jobs that have not ended: wait.",
@@ -175,6 +188,15 @@ class FineTuneService:
                 raise missing from None
             raise InvalidRequest(f"The model {model} cannot be fine-tuned: {error.message}", param="model") from None
         return deployment, base
+
+    def _check_rank(self, deployment: str, rank: int) -> None:
+        """Raises `InvalidRequest` where what is learnt could not be served there."""
+        most = self._served_rank(deployment)
+        if not most:
+            raise InvalidRequest(f"The deployment {deployment} serves no adapters: see its options.", param="model")
+        if rank > most:
+            words = f"The deployment {deployment} serves adapters up to rank {most} (its option `adapter_rank`)."
+            raise InvalidRequest(words, param="rank")
 
     def _source(self, tx: Connection, principal: Principal, file_id: str, field: str) -> Source:
         file = find_file(tx, principal.tenant, file_id, self._clock.wall())
