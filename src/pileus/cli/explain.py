@@ -35,7 +35,8 @@ def attention(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Draw how much each token of a text looks at each token before it; or work attention through by hand.
+    """Draw how much each token of a text looks at each token before it (in a BERT: at every token); or work attention
+    through by hand.
 
     Example: `pileus explain attention "The cat sat because it was tired." --layer 12 --png attention.png`
 

@@ -18,7 +18,8 @@ from pileus.core.errors import ModelRefused
 from pileus.evaluation.attention_records import MOST_TOKENS, AttentionMap, AttentionResult, AttentionSpec
 from pileus.evaluation.foreseeing import Loader
 from pileus.evaluation.worked import steps, work
-from pileus.models.artefact import MODEL_XML
+from pileus.models.artefact import ENCODING, MODEL_XML, TOKENIZER
+from pileus.models.tokenizer_file import open_tokenizer
 
 Floats = NDArray[np.float64]
 
@@ -34,14 +35,15 @@ class Attention(Struct, frozen=True):
 
 
 def attend(load: Loader, folder: Path, text: str) -> Attention:
-    """Raises `ModelRefused` where the graph has no attention operation, `ValueError` for a text that is too long."""
-    tokenizer = load(folder)
-    ids = tokenizer.encode(text)
+    """A generator looks back only; an encoder at all tokens, also at those that stand around the text. Raises
+    `ModelRefused` where the graph has no attention operation, `ValueError` for a text that is too long."""
+    encodes = (folder / ENCODING).is_file()
+    ids, tokens = _read_whole(folder, text) if encodes else _read(load, folder, text)
     if not 1 <= len(ids) <= MOST_TOKENS:
         raise ValueError(f"the text has {len(ids)} tokens: 1 to {MOST_TOKENS} can be shown")
     pairs = _queries_and_keys(folder, ids)
-    weights = np.stack([softmax_rows(_scores(query, key)) for query, key in pairs])
-    return Attention(tuple(tokenizer.token_text(token)[0] for token in ids), weights)
+    weights = np.stack([softmax_rows(_scores(query, key, looks_back=not encodes)) for query, key in pairs])
+    return Attention(tokens, weights)
 
 
 def explain(load: Loader, folder: Path, spec: AttentionSpec) -> AttentionResult:
@@ -65,13 +67,26 @@ def softmax_rows(scores: Floats) -> Floats:
     return rows
 
 
-def _scores(query: Floats, key: Floats) -> Floats:
-    """(heads, tokens, tokens): scaled products, minus infinity for what comes later."""
+def _read(load: Loader, folder: Path, text: str) -> tuple[list[int], tuple[str, ...]]:
+    tokenizer = load(folder)
+    ids = tokenizer.encode(text)
+    return ids, tuple(tokenizer.token_text(token)[0] for token in ids)
+
+
+def _read_whole(folder: Path, text: str) -> tuple[list[int], tuple[str, ...]]:
+    """With the special tokens that an encoder has around a text."""
+    found = open_tokenizer(folder / TOKENIZER).encode(text)
+    return found.ids, tuple(found.tokens)
+
+
+def _scores(query: Floats, key: Floats, *, looks_back: bool) -> Floats:
+    """(heads, tokens, tokens): scaled products; where only what came before is looked at, minus infinity for the
+    rest."""
     tokens, size = query.shape[-2:]
     if len(key) < len(query):  # grouped queries share keys
         key = np.repeat(key, len(query) // len(key), axis=0)
     products = query @ key.swapaxes(-1, -2) / np.sqrt(size)
-    later = np.triu(np.ones((tokens, tokens), bool), k=1)
+    later = np.triu(np.full((tokens, tokens), looks_back), k=1)
     scores: Floats = np.where(later, -np.inf, products)
     return scores
 
@@ -96,6 +111,7 @@ def _inputs(model: ov.Model, ids: Sequence[int]) -> dict[str, Any]:
     values = {
         "input_ids": np.array([ids], np.int64),
         "attention_mask": np.ones((1, len(ids)), np.int64),
+        "token_type_ids": np.zeros((1, len(ids)), np.int64),
         "position_ids": np.arange(len(ids), dtype=np.int64)[None],
         "beam_idx": np.zeros(1, np.int32),
     }

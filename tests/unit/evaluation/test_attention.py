@@ -3,9 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_encoders import write_bert
+from pileus.config.settings import Models
 from pileus.evaluation.attention import attend, explain, softmax_rows
 from pileus.evaluation.attention_records import AttentionSpec
 from pileus.evaluation.worked import as_text, work
+from pileus.models.catalogue import Catalogue
 from pileus.models.convert.dispatch import convert
 from pileus.models.tokenizer import load_tokenizer
 
@@ -29,6 +32,22 @@ def test_the_worked_example_is_what_the_maps_are_made_by() -> None:
     text = as_text(worked)
     assert "0.7071" in text  # 1 / root of 2, the first scaled product
     assert "each row sums to 1" in text
+
+
+def test_a_bert_looks_both_ways_as_in_transformers(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason=WITHOUT)
+    transformers = pytest.importorskip("transformers", reason=WITHOUT)
+    import torch
+
+    folder = write_bert(tmp_path / "bert")
+    artefact = Catalogue(tmp_path / "models", Models()).import_folder(folder, "bert").path
+    reference = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = reference(torch.tensor([[2, 5, 6, 8, 9, 3]]), output_attentions=True).attentions
+    found = attend(load_tokenizer, artefact, "the sun is warm")
+    assert found.tokens == ("[CLS]", "the", "sun", "is", "warm", "[SEP]")
+    np.testing.assert_allclose(found.weights, np.stack([layer[0].numpy() for layer in expected]), atol=2e-3)
+    assert found.weights[0, 0, 0, 5] > 0  # the first token looks at the last
 
 
 def test_the_maps_are_what_transformers_computes(tmp_path: Path) -> None:
