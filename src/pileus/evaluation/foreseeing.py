@@ -8,9 +8,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from pileus.core.errors import ModelRefused
 from pileus.core.ports import Tokenizer
 from pileus.evaluation.records import Foreseen, WindowSpec
 from pileus.evaluation.statistics import Interval, bootstrap
+from pileus.models.artefact import GENERATION
 from pileus.models.perplexity import Foreseer, Losses, Windows
 from pileus.models.progress import Progress
 
@@ -31,6 +33,8 @@ class Reading(Struct, frozen=True):
 
 def read(load: Loader, folder: Path, text: str, windows: WindowSpec, progress: Progress) -> Reading:
     """Raises `ModelRefused` where the artefact cannot be computed, `ValueError` for a text that is too short."""
+    if not (folder / GENERATION).is_file():
+        raise ModelRefused(f"{folder.name} generates no text by itself, so it has no perplexity")
     tokenizer = load(folder)
     ids = tokenizer.encode(text)[: windows.most_tokens]
     lengths = [len(tokenizer.token_text(token)[1]) for token in ids]
