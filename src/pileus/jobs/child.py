@@ -6,6 +6,7 @@ The handler starts `python -m MODULE`; the process is a `task.Task`. It tells wh
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -26,6 +27,7 @@ _LOG: Final = "process.log"  # what the process and its libraries print, in the 
 _LINE_BYTES: Final = 64 << 20
 _TAIL_BYTES: Final = 4096
 _NOTHING: Final = Raw(b"null")
+_LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '(?!pileus)([^'.]+).*'")
 
 
 class Brief(Struct, frozen=True, kw_only=True):
@@ -61,8 +63,8 @@ async def run_child(
     environment: Mapping[str, str] | None = None,
 ) -> bytes | Yielded:
     """Run the job in `python -m MODULE` and give what it gives. `spec` is the job's own where it is not given. What is
-    asked of the job is handed on. Raises `JobFailed` where the process says so, `ChildDied` where it ends otherwise;
-    cancelled, it kills the process."""
+    asked of the job is handed on. Raises `JobFailed` where the process says so or lacks a library, and `ChildDied`
+    where it ends otherwise; cancelled, it kills the process."""
     process = await _start(context, module, environment or {})
     assert process.stdin is not None
     folder = context.folder.absolute()  # it runs there, where paths from here lead nowhere
@@ -87,16 +89,19 @@ async def run_child(
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
     if outcome is None:
-        raise ChildDied(module, status, context.folder / _LOG)
+        last = _last_line(context.folder / _LOG)
+        if status > 0 and (lacks := _LACKS.fullmatch(last)):
+            raise JobFailed(f"{lacks[1]} is not installed here: `make extras` installs it", code="not_installed")
+        raise ChildDied(module, status, last)
     return outcome
 
 
 class ChildDied(Exception):
     """A process ended without a result. The job is tried again, from its last checkpoint."""
 
-    def __init__(self, module: str, status: int, log: Path) -> None:
+    def __init__(self, module: str, status: int, last_line: str) -> None:
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        super().__init__(f"{module} {how}: {_last_line(log)}")
+        super().__init__(f"{module} {how}: {last_line}")
 
 
 async def _start(context: Context, module: str, environment: Mapping[str, str]) -> Process:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from importlib import import_module
 
 from msgspec import Struct
 
@@ -24,6 +25,10 @@ def work(task: Task) -> Seen | Yielded:
     print("a library prints this")
     if act == "refuse":
         raise JobFailed("line 3 is no JSON", code="bad_data")
+    if act == "lack":
+        import_module("torch_of_tomorrow.nn")
+    if act == "lose":
+        import_module("pileus.nothing")
     if act == "crash":
         raise RuntimeError("out of luck")
     if act == "die":

@@ -97,7 +97,20 @@ async def test_what_a_child_refuses_fails_the_job_with_its_code(tmp_path: Path) 
     assert refusal.value.code == "bad_data"
 
 
-@pytest.mark.parametrize(("act", "why"), [("crash", "status 1: RuntimeError: out of luck"), ("die", "SIGKILL")])
+async def test_a_library_that_is_not_there_fails_the_job_at_once_and_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="torch_of_tomorrow is not installed here: `make extras`") as refusal:
+        await run(Lease(tmp_path, "lack"))
+    assert refusal.value.code == "not_installed"
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        ("crash", "status 1: RuntimeError: out of luck"),
+        ("die", "SIGKILL"),
+        ("lose", "ModuleNotFoundError: No module named 'pileus.nothing'"),
+    ],
+)
 async def test_a_child_that_dies_is_told_with_its_last_words(tmp_path: Path, act: str, why: str) -> None:
     with pytest.raises(ChildDied, match=why):
         await run(Lease(tmp_path, act))
