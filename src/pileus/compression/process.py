@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from pileus.compression import measure, source
 from pileus.compression.examining import Examination
+from pileus.compression.libraries import demand_libraries
 from pileus.compression.making import Files, Maker, seal
 from pileus.compression.merging import merged
 from pileus.compression.report import Report, Row, save, summary
@@ -67,6 +68,7 @@ class _Compression:
         self._parent = origin.generator
         if not self._finished.rows:
             self._refuse_names()
+            demand_libraries(spec.variants)
         task.progress("weights", 0, 0)
         catalogue = Catalogue(models, task.settings.models)
         self._weights = source.weights_of(catalogue, self._parent.name, spec.weights, task.progress)

@@ -12,7 +12,6 @@ from pileus.compression.spec import Form, Weights
 from pileus.jobs.handler import JobFailed
 
 _SCHEMES: Final = {Form.INT8: "W8A16", Form.INT4: "W4A16", Form.FULL_INT8: "W8A8"}
-_MISSING: Final = "the target vllm needs llm-compressor, which is not installed here: `pip install --pre llmcompressor`"
 
 
 def write_vllm(
@@ -21,12 +20,9 @@ def write_vllm(
     """Fill `folder` from a Hugging Face folder, calibrated on sequences of ids. Raises `JobFailed`."""
     if to not in _SCHEMES:
         raise JobFailed(f"vLLM serves {to} from the Hugging Face folder as it is: ask for int8, int4 or full-int8")
-    try:
-        from llmcompressor import oneshot
-    except ImportError as error:
-        raise JobFailed(_MISSING, code="not_installed") from error
     import torch
     from datasets import Dataset
+    from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM
 
     if "awq" in wish.tuned and not torch.accelerator.is_available():
