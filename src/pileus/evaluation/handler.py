@@ -14,7 +14,7 @@ from pileus.core.errors import ModelNotFound, OperatorError
 from pileus.core.records import Principal
 from pileus.evaluation.asking import Answer, Asker, Journal, ask_all
 from pileus.evaluation.measuring import GateMeasure, Measured, Measurement, TextMeasure
-from pileus.evaluation.metrics import metric
+from pileus.evaluation.metrics import demand_libraries, metric
 from pileus.evaluation.records import (
     Compared,
     Evaluated,
@@ -209,8 +209,11 @@ async def _load(specs: Sequence[TaskSpec]) -> list[Task]:
         for name in (name for spec in specs for name in spec.metrics):
             metric(name)
         tasks = [await asyncio.to_thread(load_task, spec) for spec in specs]
+        await asyncio.to_thread(demand_libraries, [name for task in tasks for name in task.metrics])
     except (TaskError, ValueError) as error:
         raise JobFailed(str(error), code="bad_task") from None
+    except OperatorError as error:
+        raise JobFailed(error.message, code="not_installed") from None
     if len({task.name for task in tasks}) < len(tasks):
         raise JobFailed("two tasks have files of the same name", code="bad_task")
     return tasks

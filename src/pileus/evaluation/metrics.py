@@ -9,7 +9,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ class Metric(Struct, frozen=True):
     measure: Measure  # of an answer and its references: statistics
     score: Score = mean_score
     is_binary: bool = False  # an item is right or wrong
+    library: Callable[[], object] | None = None  # loads what it needs; raises `OperatorError` where that is missing
 
     def table(self, answers: Sequence[str], references: Sequence[Sequence[str]]) -> Table:
         rows = [self.measure(answer, expected) for answer, expected in zip(answers, references, strict=True)]
@@ -45,6 +46,12 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         raise ValueError(f"there is no metric {name!r}; there is: {', '.join(METRICS)}")
     return METRICS[name]
+
+
+def demand_libraries(names: Iterable[str]) -> None:
+    """Raises `OperatorError` where one of these metrics cannot be computed here."""
+    for library in {found for name in names if (found := metric(name).library)}:
+        library()
 
 
 def normalised(text: str) -> str:
@@ -168,8 +175,8 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("accuracy", _mean_of(_label), is_binary=True),
         Metric("number", _mean_of(_number), is_binary=True),
         Metric("contains", _mean_of(_contains), is_binary=True),
-        Metric("chrf", _chrf),
-        Metric("bleu", _bleu, _bleu_score),
-        Metric("rouge_l", _mean_of(_rouge_l)),
+        Metric("chrf", _chrf, library=_sacrebleu),
+        Metric("bleu", _bleu, _bleu_score, library=_sacrebleu),
+        Metric("rouge_l", _mean_of(_rouge_l), library=_rouge_scorer),
     )
 }

@@ -15,6 +15,7 @@ from pileus.core.records import Principal
 from pileus.evaluation.asking import Answer
 from pileus.evaluation.handler import EvaluationHandler, GateHandler, Ground
 from pileus.evaluation.measuring import Measured, Measurement
+from pileus.evaluation.metrics import METRICS
 from pileus.evaluation.recording import record_evaluation, verdict_recorder
 from pileus.evaluation.records import EvaluationResult, EvaluationSpec, Finding, GateResult, GateSpec
 from pileus.evaluation.report import evaluation_markdown, gate_markdown
@@ -180,6 +181,18 @@ async def test_a_bad_task_ends_the_job_before_anybody_is_asked(house: House) -> 
     with pytest.raises(JobFailed, match="line 1"):
         await house.evaluate()
     assert house.pupils.asked == 0
+
+
+async def test_a_metric_whose_library_is_missing_ends_the_job_before_anybody_is_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise OperatorError("this metric needs nothing that is here")
+
+    monkeypatch.setitem(METRICS, "exact_match", msgspec.structs.replace(METRICS["exact_match"], library=missing))  # type: ignore[arg-type]
+    with pytest.raises(JobFailed, match="needs nothing that is here") as refusal:
+        await house.evaluate()
+    assert (refusal.value.code, house.pupils.asked) == ("not_installed", 0)
 
 
 async def test_a_name_that_is_shared_out_has_no_figures_of_its_own(house: House) -> None:
