@@ -258,7 +258,7 @@ class Desk:
             return jobs.finish(frame.job, frame.fence, frame.result)
         if isinstance(frame, wire.Yield):
             return jobs.give_back(frame.job, frame.fence)
-        return jobs.fail(frame.job, frame.fence, frame.code, frame.error, retry=frame.retry)
+        return jobs.fail(frame.job, frame.fence, frame.code, frame.error, retry=frame.retry, result=frame.result)
 
     def _let_go(self, seat: WorkerSeat, frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
         held = seat.held.get(frame.job)

@@ -28,13 +28,14 @@ class Kind(Struct, frozen=True, kw_only=True):
 
 
 class JobFailed(PileusError):
-    """The job cannot be done, and trying it again would not help."""
+    """The job cannot be done, and trying it again would not help. `result` is what it leaves all the same."""
 
     code = "job_failed"
 
-    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+    def __init__(self, message: str = "", *, code: str | None = None, result: bytes = b"") -> None:
         super().__init__(message)
         self.code = code or self.code
+        self.result = result
 
 
 class TooLarge(JobFailed):

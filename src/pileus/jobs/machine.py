@@ -83,16 +83,25 @@ def yielded(job: Job, fence: int) -> Job:
 
 
 def failed(
-    job: Job, fence: int, code: str, error: str, now: float, retries: int, *, closes: bool, counts: bool = True
+    job: Job,
+    fence: int,
+    code: str,
+    error: str,
+    now: float,
+    retries: int,
+    *,
+    closes: bool,
+    counts: bool = True,
+    result: bytes = b"",
 ) -> Job:
     """It did not get through; after `retries` failures in a row it is not tried again, with 0 not once. Nor is one that
     is to end and has nothing to keep. What `counts` not, nobody knows to be a failure of this job, and it is tried
-    again in any case."""
+    again in any case. One that is not tried again leaves `result`."""
     check(job, fence)
     job = structs.replace(job, failures=job.failures + counts, error_code=code, error=error)
     if (counts and job.failures > retries) or (job.wish in _LAST_WISHES and not closes):
         state = JobState.FAILED if job.wish not in _LAST_WISHES else _ENDS[job.wish]
-        return structs.replace(job, state=state, wish=Wish.NONE, finished_at=now)
+        return structs.replace(job, state=state, wish=Wish.NONE, result=result, finished_at=now)
     job = structs.replace(job, ready_at=now + backoff_s(max(job.failures, 1)))
     return yielded(job, fence)
 
@@ -116,7 +125,8 @@ def resumed(job: Job, *, needs_met: bool) -> Job:
     if job.state not in (JobState.PAUSED, JobState.FAILED):
         raise _not_possible(job, "resumed")
     state = JobState.QUEUED if needs_met else JobState.WAITING
-    return structs.replace(job, state=state, failures=0, ready_at=0.0, finished_at=None, error="", error_code="")
+    again = structs.replace(job, state=state, failures=0, ready_at=0.0, finished_at=None, result=b"")
+    return structs.replace(again, error="", error_code="")
 
 
 def cancelled(job: Job, now: float, *, closes: bool) -> Job:

@@ -216,14 +216,16 @@ class JobService:
         """Raises `LeaseLost`."""
         await self._recorder.change(job_id, lambda job: machine.yielded(job, fence))
 
-    async def fail(self, job_id: str, fence: int, code: str, error: str, *, retry: bool, counts: bool = True) -> None:
+    async def fail(
+        self, job_id: str, fence: int, code: str, error: str, *, retry: bool, counts: bool = True, result: bytes = b""
+    ) -> None:
         """See `machine.failed`. Raises `LeaseLost`."""
         error = error[:LINE_LIMIT]
 
         def change(job: Job) -> Job:
             retries = self._retries(job) if retry else 0
             now, closes = self._clock.wall(), self._closes(job)
-            return machine.failed(job, fence, code, error, now, retries, closes=closes, counts=counts)
+            return machine.failed(job, fence, code, error, now, retries, closes=closes, counts=counts, result=result)
 
         try:
             await self._recorder.change(job_id, change)

@@ -74,6 +74,7 @@ class Fail(Struct, frozen=True, array_like=True, tag=8):
     code: str
     error: str
     retry: bool
+    result: bytes = b""  # what it leaves all the same
 
 
 class Leave(Struct, frozen=True, array_like=True, tag=9):

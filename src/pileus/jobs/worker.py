@@ -182,7 +182,7 @@ class JobWorker:
                 raise
             return _dropped(lease)
         except JobFailed as error:
-            return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=False)
+            return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=False, result=error.result)
         except PileusError as error:
             log.warning("job_not_through", job=job.id, code=error.code, reason=error.message)
             return wire.Fail(0, job.id, job.fence, error.code, error.message, retry=True)
@@ -245,7 +245,7 @@ class Lease:
 
 
 def _check_size(frame: wire.Checkpoint | wire.Finish | wire.Yield | wire.Fail) -> None:
-    if isinstance(frame, wire.Finish) and len(frame.result) > MAX_RESULT_BYTES:
+    if isinstance(frame, wire.Finish | wire.Fail) and len(frame.result) > MAX_RESULT_BYTES:
         raise TooLarge(f"the result has {len(frame.result)} bytes; at most {MAX_RESULT_BYTES} may be")
     if isinstance(frame, wire.Checkpoint) and len(frame.body) > MAX_CHECKPOINT_BYTES:
         raise TooLarge(f"the checkpoint has {len(frame.body)} bytes; at most {MAX_CHECKPOINT_BYTES} may be")

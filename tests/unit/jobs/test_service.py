@@ -79,6 +79,19 @@ async def test_what_an_earlier_holder_says_counts_for_nothing(tmp_path: Path) ->
         await house.jobs.finish(job.id, second.fence, b"{}")
 
 
+async def test_a_job_that_fails_may_leave_something_which_is_gone_once_it_goes_on(tmp_path: Path) -> None:
+    async def handler(context: Context) -> bytes | Yielded:
+        raise JobFailed("it is not good enough", code="refused", result=b'{"made": 1}')
+
+    async with open_house(tmp_path) as house:
+        async with house.worker(handler):
+            job = await house.jobs.submit(KIND, SOMEBODY, b"{}")
+            failed = await house.until(job.id, JobState.FAILED)
+        again = await house.jobs.resume(job.id, SOMEBODY, "acme")
+    assert (failed.error_code, failed.error, failed.result) == ("refused", "it is not good enough", b'{"made": 1}')
+    assert (again.state, again.result) == (JobState.QUEUED, b"")
+
+
 async def test_a_pause_makes_the_handler_give_back_and_a_resume_goes_on(tmp_path: Path) -> None:
     async def handler(context: Context) -> bytes | Yielded:
         if context.job.checkpoint:
