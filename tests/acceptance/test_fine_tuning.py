@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -16,7 +17,7 @@ pytest.importorskip("torch", reason="the `train` extra is not installed: `make e
 from acceptance.files_server import client_of, files_server
 from acceptance.process import Server
 from pileus.models.artefact import Kind, load_artefact
-from tuned import EXAMPLES, HELD_OUT, install_tiny_base, jsonl
+from tuned import EXAMPLES, HELD_OUT, install_tiny_base, jsonl, preference
 
 PATIENCE_S = 120.0
 CONFIG = """
@@ -119,6 +120,43 @@ def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -
     steps = [event.data for event in told if event.type == "metrics"]
     assert {data["step"] for data in steps if isinstance(data, dict)} == set(range(1, 13))
     assert told[-1].message.startswith("files validated: 24 examples")
+    assert {event.message for event in told} >= {f"gate: {each.fine_tuned_model_checkpoint} passes" for each in kept}
+
+
+def test_a_model_that_is_worse_than_its_base_is_refused_and_not_served(client: OpenAI, server: Server) -> None:
+    """It learns the contrary of what is held out."""
+    learnt = [preference(f"Is {number} even?", "yes", "no") for number in range(16)]
+    held_out = [preference(f"Is {number} even?", "no", "yes") for number in range(20, 28)]
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=stored(client, learnt),
+        validation_file=stored(client, held_out),
+        method={
+            "type": "dpo",
+            "dpo": {"hyperparameters": {"n_epochs": 1, "batch_size": 4, "learning_rate_multiplier": 20.0}},
+        },
+    )
+    job = until(client, job, "succeeded", "failed")
+    assert (job.status, job.fine_tuned_model) == ("failed", None)
+    assert job.error is not None
+    assert job.error.code == "refused_by_gate"
+    assert "its loss on 8 held-out items" in job.error.message
+    assert len(job.result_files) == 1
+    name = f"tiny:ft-{job.id.partition('-')[2][:8]}"
+    assert (server.data / "models" / "artefacts" / name).is_dir()
+    headers = {"authorization": f"Bearer {server.admin_key}"}
+    verdicts = httpx.get(f"{server.base_url}/admin/v1/verdicts", headers=headers).json()["data"]
+    [verdict] = [each for each in verdicts if each["verdict"]["result"]["candidate"] == name]
+    assert verdict["genuine"]
+    assert [each["check"] for each in verdict["verdict"]["result"]["findings"]] == [
+        "manifest",
+        "weights",
+        "engine",
+        "loss",
+    ]
+    assert name not in {model.id for model in client.models.list()}
+    with pytest.raises(openai.NotFoundError):
+        said(client, name, "What is 3?")
 
 
 def test_bad_data_is_told_by_line_before_anything_runs(client: OpenAI) -> None:
@@ -158,7 +196,8 @@ def test_a_job_pauses_goes_on_and_is_cancelled(client: OpenAI) -> None:
     job = until(client, job, "cancelled")
     assert job.fine_tuned_model is None
     assert job.trained_tokens
-    assert client.fine_tuning.jobs.checkpoints.list(job.id).data
+    [*_, oldest] = client.fine_tuning.jobs.checkpoints.list(job.id)
+    until_served(client, oldest.fine_tuned_model_checkpoint)
     assert len(job.result_files) == 1
     with pytest.raises(openai.ConflictError):
         client.fine_tuning.jobs.cancel(job.id)

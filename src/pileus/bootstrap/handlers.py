@@ -41,7 +41,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.data.recording import record_dataset
     from pileus.data.spec import DataSpec
     from pileus.evaluation.attention_records import AttentionSpec
-    from pileus.evaluation.recording import record_evaluation, verdict_recorder
+    from pileus.evaluation.recording import record_evaluation, ruling_recorder, verdict_recorder
     from pileus.evaluation.records import EvaluationSpec, GateSpec
     from pileus.jobs.handler import Kind
     from pileus.models.registry import register_made
@@ -58,7 +58,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
         Kind(name="train", spec=Train, on_ended=register_made),
         Kind(name="tune", spec=Tune, on_ended=register_made),
         batch_kind(settings.batches),
-        fine_tune_kind(settings.fine_tuning),
+        fine_tune_kind(settings.fine_tuning, ruling_recorder(_signer(settings))),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),
         Kind(name=WEBHOOK, places=_DELIVERIES, retries=_DELIVERY_RETRIES, keep_s=_DELIVERY_KEEP_S),
     ]
@@ -130,6 +130,7 @@ async def _open_background(settings: "Settings", scheduling: Path, stack: AsyncE
 
 async def _open_fine_tuning(settings: "Settings", scheduling: Path, stack: AsyncExitStack) -> Opened:
     from pileus.bootstrap.contents import open_blobs
+    from pileus.bootstrap.gating import fine_tuning_judge
     from pileus.bootstrap.local import open_catalogue
     from pileus.jobs.child import run_child
     from pileus.models.tokenizer import load_tokenizer
@@ -143,6 +144,7 @@ async def _open_fine_tuning(settings: "Settings", scheduling: Path, stack: Async
         run=lambda context, order: run_child(
             context, "pileus.training.finetune.process", settings, spec=order, environment=_PASSIVE
         ),
+        judge=fine_tuning_judge(settings, catalogue),
         clock=SystemClock(),
     )
     return Opened(FineTuneHandler(workplace))

@@ -191,6 +191,14 @@ class FineTuning(Section):
     checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=30.0, description="What was learnt is kept so often; a job that was killed goes on from there."
     )
+    gate: bool = Field(
+        default=True,
+        description="Judge what a job made before it is served: files, weights, answers on the engine, and its loss on "
+        "the validation's items beside its base's. What is refused fails the job.",
+    )
+    gate_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.02, description="By how many nats (of an answer's token, or a preference) that loss may be higher."
+    )
 
 
 class Background(Section):

@@ -12,7 +12,7 @@ from typing import Final
 from pileus.core.errors import ModelRefused, PileusError
 from pileus.evaluation.foreseeing import Loader, ratio, read, read_text
 from pileus.evaluation.measuring import GateMeasure
-from pileus.evaluation.records import Finding
+from pileus.evaluation.records import Finding, finite
 from pileus.evaluation.statistics import Interval
 from pileus.evaluation.vocabularies import tokenizer_finding
 from pileus.evaluation.weights import weights_finding
@@ -61,7 +61,7 @@ def perplexity_finding(name: str, found: Interval, margin: float, tokens: int) -
         f"(95%: {found.low:.4g} to {found.high:.4g}); at most {1 + margin:g} is allowed"
     )
     figures = {"ratio": found.value, "low": found.low, "high": found.high, "most": 1 + margin, "tokens": float(tokens)}
-    return Finding(check="perplexity", passed=passed, says=says, figures=figures)
+    return Finding(check="perplexity", passed=passed, says=says, figures=finite(figures))
 
 
 def _perplexity_findings(

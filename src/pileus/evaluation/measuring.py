@@ -27,6 +27,32 @@ class GateMeasure(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class Piece(Struct, frozen=True):
+    """A text as token ids, and of which of them a model is asked how likely it finds them."""
+
+    ids: tuple[int, ...]
+    answers: tuple[bool, ...]
+
+
+class Item(Struct, frozen=True):
+    """An answer that should be likely; with one that should be less so, a preference."""
+
+    good: Piece
+    bad: Piece | None = None
+
+
+class TunedMeasure(Struct, frozen=True, kw_only=True):
+    """What is to be found out of what one fine-tuning made, beside its base."""
+
+    candidates: tuple[str, ...]  # folders
+    base: str
+    items: tuple[Item, ...]
+    held_out: bool  # nothing was learnt from the items
+    margin: float  # nats: see `tuned.loss_finding`
+    beta: float = 0.0  # of preferences
+    seed: int = 0
+
+
 class AttentionMeasure(Struct, frozen=True, kw_only=True):
     """Where the tokens of a text look."""
 
@@ -39,6 +65,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
     texts: TextMeasure | None = None
     gate: GateMeasure | None = None
+    tuned: TunedMeasure | None = None
     attention: AttentionMeasure | None = None
 
 
@@ -47,3 +74,4 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     perplexities: tuple[Foreseen, ...] = ()
     findings: tuple[Finding, ...] = ()
+    tuned: tuple[tuple[Finding, ...], ...] = ()  # of each candidate

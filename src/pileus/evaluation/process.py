@@ -1,17 +1,27 @@
 """The process that measures artefacts: it computes with OpenVINO, which no job worker loads."""
 
 from pathlib import Path
+from typing import Final
 
 from pileus.core.errors import PileusError
+from pileus.core.ports import AdaptableEngine, EngineSpec
+from pileus.engines.native.engine import NativeEngine
+from pileus.engines.native.options import NativeOptions
+from pileus.engines.native.reading import Reader
 from pileus.evaluation.attention import explain
 from pileus.evaluation.attention_records import AttentionResult
 from pileus.evaluation.checks import findings
 from pileus.evaluation.foreseeing import foresee
 from pileus.evaluation.measuring import Measured, Measurement
+from pileus.evaluation.tuned import Bench, tuned_findings
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task, run_task
+from pileus.models.low_rank import PeftReader
 from pileus.models.tokenizer import load_tokenizer
 from pileus.store.job_table import Wish
+
+# As models are served where nothing else is asked; how large a rank may be, each deployment says.
+_OPTIONS: Final = NativeOptions(kv_bytes=256 << 20, max_sequences=8, adapters=1, adapter_rank=1024)
 
 
 class _Asked(Exception):
@@ -30,6 +40,9 @@ def work(task: Task) -> Measured | AttentionResult | Yielded:
     try:
         if wish.gate is not None:
             return Measured(findings=tuple(findings(load_tokenizer, wish.gate, progress)))
+        if wish.tuned is not None:
+            bench = Bench(load_tokenizer, _open_engine, lambda folder: Reader(folder, _OPTIONS))
+            return Measured(tuned=tuple(tuned_findings(bench, wish.tuned, progress)))
         if wish.attention is not None:
             progress("computing", 0, 0)
             return explain(load_tokenizer, Path(wish.attention.folder), wish.attention.asked)
@@ -44,6 +57,10 @@ def work(task: Task) -> Measured | AttentionResult | Yielded:
         return YIELDED if task.wish is Wish.PAUSE else Measured()
     except (PileusError, ValueError) as error:
         raise JobFailed(str(error), code=getattr(error, "code", "bad_text")) from None
+
+
+def _open_engine(folder: Path) -> AdaptableEngine:
+    return NativeEngine(EngineSpec(folder.name, folder, _OPTIONS, adapters=PeftReader()))
 
 
 if __name__ == "__main__":

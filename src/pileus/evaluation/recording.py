@@ -59,26 +59,47 @@ def verdict_recorder(sign: Sign) -> Callable[[Connection, Job], None]:
     """Put a gate's verdict on record, in the transaction that ends its job."""
 
     def record(tx: Connection, job: Job) -> None:
-        if job.state is not JobState.SUCCEEDED:
-            return
-        assert job.finished_at is not None
-        result = msgspec.json.decode(job.result, type=GateResult)
-        id_, at = new_id("vrd"), job.finished_at
-        body = msgspec.json.encode(VerdictBody(id=id_, at=at, job=job.id, by=job.key_id, result=result))
-        subject = subjects(tx, result.sha256)[0]
-        VerdictTable().insert(
-            tx,
-            Verdict(id=id_, version_id=subject, passed=result.passed, at=at, body=body, signature=sign(body)),
-        )
-        event = AuditEvent(
-            at=at,
-            actor=job.key_id,
-            tenant=job.tenant,
-            action="gate.verdict",
-            target=f"{result.candidate} ({subject})",
-            outcome="ok" if result.passed else "refused",
-            request_id=job.id,
-        )
-        AuditTable().insert(tx, [event])
+        if job.state is JobState.SUCCEEDED:
+            _record(tx, job, msgspec.json.decode(job.result, type=GateResult), sign)
 
     return record
+
+
+class _Ruling(Struct, frozen=True):
+    evidence: GateResult
+
+
+class Ruled(Struct, frozen=True):
+    """The part of a fine-tuning's result that is read here; it says more."""
+
+    rulings: tuple[_Ruling, ...] = ()
+
+
+def ruling_recorder(sign: Sign) -> Callable[[Connection, Job], None]:
+    """Put on record what the gate said at the end of a fine-tuning, also of one that failed by it."""
+
+    def record(tx: Connection, job: Job) -> None:
+        for ruling in msgspec.json.decode(job.result, type=Ruled).rulings if job.result else ():
+            _record(tx, job, ruling.evidence, sign)
+
+    return record
+
+
+def _record(tx: Connection, job: Job, result: GateResult, sign: Sign) -> None:
+    """Signed, and in the audit."""
+    assert job.finished_at is not None
+    id_, at = new_id("vrd"), job.finished_at
+    body = msgspec.json.encode(VerdictBody(id=id_, at=at, job=job.id, by=job.key_id, result=result))
+    subject = subjects(tx, result.sha256)[0]
+    verdict = Verdict(id=id_, version_id=subject, passed=result.passed, at=at, body=body, signature=sign(body))
+    VerdictTable().insert(tx, verdict)
+    event = AuditEvent(
+        at=at,
+        actor=job.key_id,
+        tenant=job.tenant,
+        action="gate.verdict",
+        target=f"{result.candidate} ({subject})",
+        outcome="ok" if result.passed else "refused",
+        request_id=job.id,
+    )
+    AuditTable().insert(tx, [event])

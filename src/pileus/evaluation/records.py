@@ -1,5 +1,7 @@
 """What is asked of an evaluation or a gate, and what it finds."""
 
+from math import isfinite
+
 from msgspec import Struct
 
 from pileus.evaluation.statistics import Interval
@@ -136,20 +138,25 @@ class EvaluationResult(Struct, frozen=True, kw_only=True):
 class Finding(Struct, frozen=True, kw_only=True):
     """One check of the gate: what was looked at, what came out, and the figures that say so."""
 
-    check: str  # manifest, weights, tokenizer, perplexity, task
+    check: str  # manifest, weights, tokenizer, perplexity, task; of a fine-tuning also engine, loss
     passed: bool
     says: str
     figures: dict[str, float] = {}
 
 
+def finite(figures: dict[str, float]) -> dict[str, float]:
+    """Those that are numbers: JSON has none for the others."""
+    return {name: value for name, value in figures.items() if isfinite(value)}
+
+
 class GateResult(Struct, frozen=True, kw_only=True):
-    """What a job of the kind `gate` gives; as a verdict it is signed."""
+    """What a job of the kind `gate` gives, and the end of a fine-tuning; as a verdict it is signed."""
 
     candidate: str
     sha256: str  # of the candidate's manifest
     parent: str
     parent_sha256: str
-    margins: Margins
+    margins: Margins | None  # None of a fine-tuning, whose one margin is in its finding
     passed: bool
     findings: tuple[Finding, ...]
 

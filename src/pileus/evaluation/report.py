@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from pileus.evaluation.records import Evaluated, EvaluationResult, GateResult
+from pileus.evaluation.records import Evaluated, EvaluationResult, GateResult, Margins
 from pileus.evaluation.statistics import Interval
 
 
@@ -33,12 +33,16 @@ def gate_markdown(result: GateResult) -> str:
     head = [
         f"# Gate: {result.candidate} {'passes' if result.passed else 'is refused'}",
         "",
-        f"Parent: {result.parent}. Margins: perplexity {result.margins.perplexity:g}, scores {result.margins.score:g}.",
+        f"Parent: {result.parent}.{_margins(result.margins)}",
         f"Manifest: `sha256:{result.sha256}`.",
         "",
     ]
     rows = [(each.check, "passed" if each.passed else "**refused**", each.says) for each in result.findings]
     return "\n".join([*head, *_table(("check", "", "evidence"), rows)])
+
+
+def _margins(margins: Margins | None) -> str:
+    return f" Margins: perplexity {margins.perplexity:g}, scores {margins.score:g}." if margins else ""
 
 
 def _model(found: Evaluated) -> list[str]:

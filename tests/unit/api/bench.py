@@ -96,7 +96,8 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
     try:
         journal = UsageJournal(store)
         ledger = UsageLedger(journal)
-        keys = KeyService.open(store, Pepper(b"p" * 32), ledger, clock)
+        pepper = Pepper.load(data_dir)
+        keys = KeyService.open(store, pepper, ledger, clock)
         directory = ServingDirectory([CLOUDS], _status)
         settings = Settings(data_dir=data_dir)
         pipeline, audit = ScriptedPipeline(directory), AuditLog(store, clock)
@@ -104,7 +105,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             store, [Kind(name=JOB_KIND, spec=CountSpec), *kinds(settings)], Jobs(), data_dir / "jobs", clock
         )
         webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
-        judge = Judge(store, Pepper(b"p" * 32).verdict_signature, lambda name: data_dir / "models" / name)
+        judge = Judge(store, pepper.verdict_signature, lambda name: data_dir / "models" / name)
         services = Services(
             settings=settings,
             pipeline=cast(Any, pipeline),

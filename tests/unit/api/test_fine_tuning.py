@@ -4,9 +4,11 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import Raw
 from msgspec.json import encode
 from sqlalchemy import select
 
+from pileus.evaluation.records import Finding, GateResult
 from pileus.models.registry import Made
 from pileus.store import schema
 from pileus.store.job_table import Job
@@ -18,6 +20,7 @@ from pileus.training.finetune.records import (
     FineTuneResult,
     Kept,
     ResultFile,
+    Ruling,
     Wishes,
 )
 from unit.api.bench import Bench
@@ -60,9 +63,30 @@ class Driven:
         await self.jobs.checkpoint(self.id, self.job.fence, body, "training", done, total)
 
     async def finish(self, kept: tuple[Kept, ...] = (), made: tuple[Made, ...] = ()) -> None:
-        content = ResultFile("file-000000000000000000000000", "files/file-000000000000000000000000", 9, "aa")
-        result = FineTuneResult(made=made, trained_tokens=8000, kept=kept, result=content)
-        await self.jobs.finish(self.id, self.job.fence, encode(result))
+        await self.jobs.finish(self.id, self.job.fence, encode(left(kept, made)))
+
+    async def refuse(self, kept: tuple[Kept, ...], made: tuple[Made, ...], *rulings: Ruling) -> None:
+        body = encode(left(kept, made, rulings))
+        await self.jobs.fail(self.id, self.job.fence, "refused_by_gate", "it is refused", retry=False, result=body)
+
+
+def left(kept: tuple[Kept, ...], made: tuple[Made, ...], rulings: tuple[Ruling, ...] = ()) -> FineTuneResult:
+    content = ResultFile("file-000000000000000000000000", "files/file-000000000000000000000000", 9, "aa")
+    return FineTuneResult(made=made, trained_tokens=8000, kept=kept, result=content, rulings=rulings)
+
+
+def ruling(candidate: str, sha256: str, refusal: str) -> Ruling:
+    found = Finding(check="loss", passed=not refusal, says=refusal or "it is as good", figures={"items": 3.0})
+    verdict = GateResult(
+        candidate=candidate,
+        sha256=sha256,
+        parent="cloud-model",
+        parent_sha256="bb",
+        margins=None,
+        passed=not refusal,
+        findings=(found,),
+    )
+    return Ruling(candidate=candidate, refusal=refusal, evidence=Raw(encode(verdict)))
 
 
 @pytest.fixture
@@ -156,6 +180,35 @@ async def test_a_success_is_registered_served_and_leaves_its_figures(
     assert {row["tenant"] for row in rows} == {driven.job.tenant}
     versions = await bench.store.read(lambda tx: [*tx.execute(select(schema.model_version)).mappings()])
     assert [(row["model"], row["stage"]) for row in versions] == [(name, "candidate")]
+
+
+async def test_what_the_gate_refused_is_registered_and_judged_but_not_served(
+    driven: Driven, client: httpx.AsyncClient, admin: httpx.AsyncClient, bench: Bench
+) -> None:
+    await driven.lease()
+    name = f"clouds:my-desk-{driven.id.partition('-')[2][:8]}"
+    kept = Kept(step=20, at=bench.clock.wall(), name=f"{name}-step-20", metrics=FIGURES)
+    last = Kept(step=40, at=bench.clock.wall(), name=name, metrics=FIGURES)
+    made = Made(model=name, artefact=name, kind="adapter", sha256="aa", size_bytes=7)
+    await driven.refuse((kept, last), (made,), ruling(kept.name, "cc", ""), ruling(name, "aa", "it got worse"))
+    seen = await driven.seen()
+    assert (seen["status"], seen["fine_tuned_model"], seen["trained_tokens"]) == ("failed", None, 8000)
+    assert seen["error"] == {"code": "refused_by_gate", "message": "it is refused", "param": None}
+    assert len(seen["result_files"]) == 1
+    rows = await bench.store.read(lambda tx: [*tx.execute(select(schema.adapter)).mappings()])
+    assert [row["artefact"] for row in rows] == [kept.name]  # the checkpoint passed
+    [version] = await bench.store.read(lambda tx: [*tx.execute(select(schema.model_version)).mappings()])
+    assert (version["model"], version["stage"]) == (name, "candidate")
+    verdicts = (await admin.get("/admin/v1/verdicts")).json()["data"]
+    assert {each["version_id"]: each["verdict"]["result"]["passed"] for each in verdicts} == {
+        version["id"]: False,
+        "sha256:cc": True,
+    }
+    assert all(each["genuine"] for each in verdicts)
+    audit = [each for each in (await admin.get("/admin/v1/audit")).json()["data"] if each["action"] == "gate.verdict"]
+    assert {each["outcome"] for each in audit} == {"ok", "refused"}
+    resumed = (await client.post(f"{PATH}/{driven.id}/resume")).json()
+    assert (resumed["status"], resumed["error"], resumed["result_files"]) == ("validating_files", None, [])
 
 
 async def test_a_failure_says_why_and_of_which_file(driven: Driven) -> None:

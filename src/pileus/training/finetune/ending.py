@@ -1,5 +1,7 @@
 """What becomes of a fine-tuning's result, in the transaction that ends its job."""
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection
 
 from pileus.config.settings import FineTuning
@@ -21,13 +23,18 @@ from pileus.training.finetune.records import (
 _PLACES = 64  # jobs that a worker has at the same time; most of them wait for their turn
 
 
-def fine_tune_kind(settings: FineTuning) -> Kind:
-    """What the owner of jobs must know of fine-tunings."""
-    return Kind(name=KIND, places=max(_PLACES, settings.together), closes=True, on_ended=settle)
+def fine_tune_kind(settings: FineTuning, record_rulings: Callable[[Connection, Job], None]) -> Kind:
+    """What the owner of jobs must know of fine-tunings; `record_rulings` keeps what the gate said of their results."""
+
+    def on_ended(tx: Connection, job: Job) -> None:
+        settle(tx, job)
+        record_rulings(tx, job)  # of models that are registered by now
+
+    return Kind(name=KIND, places=max(_PLACES, settings.together), closes=True, on_ended=on_ended)
 
 
 def settle(tx: Connection, job: Job) -> None:
-    """Register the model, let its adapters be served, and make a file of the figures."""
+    """Register the model, let those adapters be served that were not refused, and make a file of the figures."""
     result = decode_result(job.result)
     if result is None:
         return
@@ -43,6 +50,8 @@ def _serve(tx: Connection, job: Job, spec: FineTuneSpec, result: FineTuneResult)
     """As `deployment:adapter`, for the tenant that had it made."""
     assert job.finished_at is not None
     for kept in result.kept:
+        if result.refusal(kept.name):
+            continue
         row = StoredAdapter(
             deployment=spec.deployment,
             name=kept.name.removeprefix(f"{spec.deployment}:"),

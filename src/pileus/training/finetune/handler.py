@@ -1,5 +1,5 @@
-"""A fine-tuning's life in a job worker: its files are checked, it waits for its turn, its process trains, and its
-metrics become a file. Each lease goes on where the last one's last checkpoint is."""
+"""A fine-tuning's life in a job worker: its files are checked, it waits for its turn, its process trains, the gate
+judges what that made, and its metrics become a file. Each lease goes on where the last one's last checkpoint is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,11 +20,13 @@ from pileus.jobs.metrics import METRICS_FILE, read_points
 from pileus.store.blobs import Blobs
 from pileus.store.job_table import Wish
 from pileus.training.finetune.check import FEWEST_EXAMPLES, Check, Report
+from pileus.training.finetune.judging import Judge, Undisturbed, case_of
 from pileus.training.finetune.measuring import measure_with
 from pileus.training.finetune.plan import max_length_of, plan_of
 from pileus.training.finetune.records import (
     BAD_TRAINING_FILE,
     BAD_VALIDATION_FILE,
+    REFUSED,
     TRAINING_FILE,
     VALIDATION_FILE,
     Checked,
@@ -32,6 +34,7 @@ from pileus.training.finetune.records import (
     FineTuneResult,
     Order,
     ResultFile,
+    Ruling,
     Source,
     Trained,
     decode_checkpoint,
@@ -40,7 +43,7 @@ from pileus.training.finetune.records import (
 from pileus.training.finetune.table import metrics_table
 
 _MOST_POINTS: Final = 10_000
-_VALIDATING, _WAITING = "validating_files", "waiting_for_a_turn"
+_VALIDATING, _WAITING, _JUDGING = "validating_files", "waiting_for_a_turn", "judging"
 _ENDING: Final = (Wish.CANCEL, Wish.EXPIRE)
 
 Run = Callable[[Context, bytes], Awaitable[bytes | Yielded]]  # the process that trains, for an order
@@ -53,6 +56,7 @@ class Workplace(Struct, frozen=True, kw_only=True):
     blobs: Blobs
     tokenizer: Callable[[str], Tokenizer]  # of a model in the catalogue; blocks, and raises `OperatorError`
     run: Run
+    judge: Judge | None  # None: nothing is judged
     clock: Clock
 
 
@@ -173,13 +177,41 @@ class _Lease:
         given = await self._workplace.run(self._context, encode(order))
         return given if isinstance(given, Yielded) else await self.end(decode(given, type=Trained))
 
-    async def end(self, trained: Trained | None) -> bytes:
-        """What the job leaves, also where it was cancelled."""
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def end(self, trained: Trained | None) -> bytes | Yielded:
+        """What the job leaves, also where it was cancelled. Raises `JobFailed`, with all that, where the model that it
+        made is refused."""
         trained = trained or Trained(trained_tokens=self._record.trained_tokens, kept=self._record.kept)
-        result = await self._store_metrics()
-        return encode(
-            FineTuneResult(made=trained.made, trained_tokens=trained.trained_tokens, kept=trained.kept, result=result)
+        rulings = await self._judge(tuple(kept.name for kept in trained.kept))
+        if isinstance(rulings, Yielded):
+            return rulings
+        result = FineTuneResult(
+            made=trained.made,
+            trained_tokens=trained.trained_tokens,
+            kept=trained.kept,
+            result=await self._store_metrics(),
+            rulings=rulings,
         )
+        for made in trained.made:
+            if refusal := result.refusal(made.artefact):
+                told = f"The fine-tuned model {made.artefact} is refused by the gate, and not served: {refusal}"
+                raise JobFailed(told, code=REFUSED, result=encode(result))
+        return encode(result)
+
+    async def _judge(self, candidates: tuple[str, ...]) -> tuple[Ruling, ...] | Yielded:
+        """Of each model that the run left."""
+        judge, checked = self._workplace.judge, self._record.checked
+        if judge is None or checked is None or not candidates:
+            return ()
+        self._context.progress(_JUDGING, 0, 0)
+        tokenizer = await asyncio.to_thread(self._workplace.tokenizer, self._spec.base)
+        case = await asyncio.to_thread(case_of, self._spec, checked.plan, candidates, self._context.folder, tokenizer)
+        rulings = await judge(Undisturbed(self._context), case)
+        for ruling in () if isinstance(rulings, Yielded) else rulings:
+            said = f"is refused: {ruling.refusal}" if ruling.refusal else "passes"
+            self._context.log(f"gate: {ruling.candidate} {said}", "error" if ruling.refusal else "info")
+        return rulings
 
     async def _store_metrics(self) -> ResultFile | None:
         """As a content whose file appears when the job ends; None where nothing was measured."""

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final, Literal, get_args
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from pileus.models.registry import Made
@@ -13,6 +13,7 @@ PURPOSE: Final = "fine-tune"
 RESULT_PURPOSE: Final = "fine-tune-results"
 BAD_TRAINING_FILE: Final = "invalid_training_file"
 BAD_VALIDATION_FILE: Final = "invalid_validation_file"
+REFUSED: Final = "refused_by_gate"
 
 TRAINING_FILE: Final = "training.jsonl"  # copies, in the job's folder
 VALIDATION_FILE: Final = "validation.jsonl"
@@ -130,13 +131,26 @@ class Trained(Struct, frozen=True, kw_only=True):
     kept: tuple[Kept, ...] = ()
 
 
+class Ruling(Struct, frozen=True, kw_only=True):
+    """What the gate says of one of the models that a run left."""
+
+    candidate: str  # its artefact's name
+    refusal: str  # why it is not to be served; empty where it is
+    evidence: Raw  # the verdict, to be signed
+
+
 class FineTuneResult(Struct, frozen=True, kw_only=True):
-    """What came of it."""
+    """What came of it. Where the last model was refused, the job has failed, and this is what it left."""
 
     made: tuple[Made, ...]
     trained_tokens: int
     kept: tuple[Kept, ...]
     result: ResultFile | None
+    rulings: tuple[Ruling, ...] = ()  # none where nothing is judged
+
+    def refusal(self, name: str) -> str:
+        """Why that model is not to be served; empty where it is."""
+        return next((ruling.refusal for ruling in self.rulings if ruling.candidate == name), "")
 
 
 _spec, _checkpoint, _result = Decoder(FineTuneSpec), Decoder(FineTuneCheckpoint), Decoder(FineTuneResult)

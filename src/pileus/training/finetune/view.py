@@ -66,7 +66,9 @@ class FineTuneView(Struct, frozen=True, kw_only=True):
 
     @property
     def fine_tuned_model(self) -> str | None:
-        return self.spec.output if self.result is not None and self.result.made else None
+        """Null for one that the gate refused."""
+        is_made = self.result is not None and bool(self.result.made)
+        return self.spec.output if is_made and self.status is not FineTuneStatus.FAILED else None
 
     @property
     def trained_tokens(self) -> int | None:

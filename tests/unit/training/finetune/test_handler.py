@@ -5,24 +5,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from msgspec.json import decode, encode
 
 from made_models import TEMPLATE, tokenizer_content
 from pileus.config.settings import FineTuning
-from pileus.jobs.handler import YIELDED, JobFailed
+from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.metrics import METRICS_FILE, MetricsWriter
 from pileus.models.artefact import Generation
+from pileus.models.registry import Made
 from pileus.models.tokenizer import ModelTokenizer
 from pileus.store.job_table import Job, Wish
 from pileus.store.local_blobs import LocalBlobs
 from pileus.testing.clock import ManualClock
 from pileus.training.finetune.handler import FineTuneHandler, Workplace
+from pileus.training.finetune.judging import Case
 from pileus.training.finetune.records import (
     KIND,
+    REFUSED,
     FineTuneCheckpoint,
     FineTuneResult,
     FineTuneSpec,
+    Kept,
     Order,
+    Ruling,
     Source,
     Trained,
     Wishes,
@@ -80,6 +86,9 @@ class House:
         self.blobs = LocalBlobs(folder / "blobs")
         self.folder = folder
         self.orders: list[Order] = []
+        self.cases: list[Case] = []
+        self.leaves = Trained(trained_tokens=77)  # what the process gives
+        self.bad: set[str] = set()  # what the gate refuses
         self.goes_on = asyncio.Event()
         self.began = asyncio.Event()
         workplace = Workplace(
@@ -87,6 +96,7 @@ class House:
             blobs=self.blobs,
             tokenizer=lambda _: ModelTokenizer(tokenizer_content(), GENERATION, TEMPLATE),
             run=self._run,
+            judge=self._judge,
             clock=ManualClock(),
         )
         self.handler = FineTuneHandler(workplace)
@@ -96,7 +106,16 @@ class House:
         MetricsWriter(context.folder / METRICS_FILE).add(1, {"train_loss": 0.5})
         self.began.set()
         await self.goes_on.wait()
-        return encode(Trained(trained_tokens=77))
+        return encode(self.leaves)
+
+    async def _judge(self, context: Any, case: Case) -> tuple[Ruling, ...] | Yielded:
+        self.cases.append(case)
+        if context.wish is not Wish.NONE:
+            return YIELDED
+        return tuple(
+            Ruling(candidate=each, refusal="loss: it is bad" if each in self.bad else "", evidence=Raw(b"{}"))
+            for each in case.candidates
+        )
 
     async def lease(self, content: bytes = GOOD, validation: bytes | None = None, name: str = "job") -> Lease:
         spec = FineTuneSpec(
@@ -193,3 +212,68 @@ async def test_files_are_not_checked_twice(house: House) -> None:
     await house.handler(again)
     assert "validating_files" not in again.stages
     assert len(house.orders) == 2
+
+
+def left(*names: str) -> Trained:
+    """By a run that made the last of these."""
+    kept = tuple(Kept(step=step, at=0.0, name=name, metrics={}) for step, name in enumerate(names))
+    made = Made(model=names[-1], artefact=names[-1], kind="adapter", sha256="aa", size_bytes=1)
+    return Trained(made=(made,), trained_tokens=77, kept=kept)
+
+
+async def test_what_a_run_leaves_is_judged_on_the_validations_items(house: House) -> None:
+    house.goes_on.set()
+    house.leaves = left("m:a-step-1", "m:a")
+    lease = await house.lease(validation=GOOD[: GOOD.index(b"\n") + 1])
+    result = decode(await house.handler(lease), type=FineTuneResult)  # type: ignore[arg-type]
+    [case] = house.cases
+    assert (case.base, case.candidates, case.held_out) == ("b", ("m:a-step-1", "m:a"), True)
+    [[item]] = case.items
+    assert item.ids[-1] == GENERATION.stop_ids[0]
+    assert item.learnt == [False] * (len(item.ids) - 2) + [True] * 2  # "0", and the end of the turn
+    assert [ruling.candidate for ruling in result.rulings] == ["m:a-step-1", "m:a"]
+    assert ("info", "gate: m:a passes") in lease.told
+
+
+async def test_without_a_validation_file_it_is_judged_on_what_it_learnt_from(house: House) -> None:
+    house.goes_on.set()
+    house.leaves = left("m:a")
+    await house.handler(await house.lease())
+    [case] = house.cases
+    assert (case.held_out, len(case.items)) == (False, 12)
+
+
+async def test_a_job_whose_model_is_refused_fails_and_leaves_what_it_made(house: House) -> None:
+    house.goes_on.set()
+    house.leaves, house.bad = left("m:a-step-1", "m:a"), {"m:a"}
+    lease = await house.lease()
+    with pytest.raises(JobFailed, match="m:a is refused by the gate, and not served: loss: it is bad") as failure:
+        await house.handler(lease)
+    assert failure.value.code == REFUSED
+    result = decode(failure.value.result, type=FineTuneResult)
+    assert (result.made, result.trained_tokens) == (house.leaves.made, 77)
+    assert result.result is not None
+    assert [bool(result.refusal(kept.name)) for kept in result.kept] == [False, True]
+    assert ("error", "gate: m:a is refused: loss: it is bad") in lease.told
+
+
+async def test_a_checkpoint_that_is_refused_does_not_fail_the_job(house: House) -> None:
+    house.goes_on.set()
+    house.leaves, house.bad = left("m:a-step-1", "m:a"), {"m:a-step-1"}
+    result = decode(await house.handler(await house.lease()), type=FineTuneResult)  # type: ignore[arg-type]
+    assert [result.refusal(kept.name) for kept in result.kept] == ["loss: it is bad", ""]
+
+
+@pytest.mark.parametrize(("wish", "yields"), [(Wish.PAUSE, True), (Wish.CANCEL, False)])
+async def test_a_pause_is_heeded_while_it_is_judged_and_a_cancel_keeps_what_can_be_used(
+    house: House, wish: Wish, yields: bool
+) -> None:
+    house.leaves = left("m:a")
+    lease = await house.lease()
+    running = asyncio.ensure_future(house.handler(lease))
+    await house.began.wait()
+    lease.ask(wish)
+    house.goes_on.set()
+    given = await running
+    assert (given is YIELDED) is yields
+    assert len(house.cases) == 1
