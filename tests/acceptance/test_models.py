@@ -12,6 +12,7 @@ import pytest
 from acceptance.process import Server, pileus, running_server
 from made_models import write_tiny_gguf
 from pileus.models.artefact import verify
+from pileus.testing.adapters import random_tensors, write_adapter
 
 CONFIG = """
 [models]
@@ -64,6 +65,7 @@ def test_a_model_goes_from_an_import_by_its_signature_to_a_deployment_and_to_ano
     question = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     answer = httpx.post(f"{server.base_url}/v1/chat/completions", json=question, headers=headers, timeout=60)
     assert answer.json()["usage"]["completion_tokens"] > 0
+    _add_adapter(server, tmp_path)
     graph = command(server, "lineage", "mine@1")
     assert [node["label"] for node in graph["nodes"] if node["kind"] == "deployment"] == ["tiny"]
     page = pileus("models", "card", "mine@production", **deploying)
@@ -85,6 +87,21 @@ def test_a_model_goes_from_an_import_by_its_signature_to_a_deployment_and_to_ano
         ).stdout
     )
     assert said["trusted"]
+
+
+def _add_adapter(server: Server, tmp_path: Path) -> None:
+    """One that replicas load later needs a signature as their model does."""
+    sizes = {"q_proj": (32, 32)}
+    folder = write_adapter(tmp_path / "peft", random_tensors(1, 4, list(sizes), 1, sizes), 4)
+    imported = pileus("adapters", "import", str(folder), "tone", "--base", "mine", "--data", str(server.data))
+    assert imported.returncode == 0, imported.stderr
+    variables = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    refused = pileus("adapters", "add", "tiny", "tone", "tone", **variables)
+    assert refused.returncode == 1
+    assert "tone is not signed, and models.require_signature asks for it" in refused.stderr
+    command(server, "sign", "tone")
+    done = pileus("adapters", "add", "tiny", "tone", "tone", **variables)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_changed_is_in_the_audit_and_a_user_changes_nothing(server: Server, tmp_path: Path) -> None:

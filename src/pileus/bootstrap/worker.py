@@ -18,22 +18,24 @@ def run_worker() -> None:
     from pileus.engines.replica.server import serve
     from pileus.models.artefact import verify
     from pileus.models.low_rank import PeftReader
-    from pileus.models.signature import demand_signature
+    from pileus.models.signature import SignedReader, demand_signature
     from pileus.observability import events
 
     die_with_parent()
     command = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplicaCommand)
     spec = command.spec
+    trusted: list[str] | None = spec.get("trusted_keys")  # None: what is not signed is taken too
     events.configure(spec["log_level"], "json")
     try:
         driver = load_driver(spec["engine"])
         path = Path(spec["model_path"]) if spec["model_path"] else None
         if driver.needs_model and path is not None:
             verify(path)
-            if (trusted := spec.get("trusted_keys")) is not None:
+            if trusted is not None:
                 demand_signature(path, trusted)
         options = driver.options.model_validate(spec["options"])
-        engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"], PeftReader()))
+        reader = PeftReader() if trusted is None else SignedReader(PeftReader(), trusted)
+        engine = driver.open(EngineSpec(spec["model"], path, options, spec["context_length"], reader))
     except OperatorError as error:
         sys.exit(refuse(error))
     grace_s = spec.get("grace_s", DRAIN_S)

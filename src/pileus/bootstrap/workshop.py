@@ -63,11 +63,14 @@ class LocalWorkshop:
 
     def find(self, artefact: str, model: str) -> tuple[str, str]:
         from pileus.models.adapter import adapter_id, check_belongs
+        from pileus.models.signature import demand_signature
 
         found = self._catalogue.installed(artefact)
         if found is None:
             raise OperatorError(f"there is no adapter {artefact!r} in the models folder")
         check_belongs(found, base_of(self._catalogue, model))
+        if (trusted := trusted_keys(self._settings)) is not None:
+            demand_signature(found.path, trusted)
         return adapter_id(found), str(found.path)
 
     def tokenizer(self, model: str) -> "Text":

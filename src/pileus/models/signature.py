@@ -6,13 +6,15 @@ byte of the weights nor a word of the card can change without the signature fail
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from pileus.core.errors import ModelRefused
+from pileus.core.ports import AdapterReader
 from pileus.models.artefact import MANIFEST
 from pileus.security.signing import Signer, is_signed
 from pileus.store.durable import sync_folder
@@ -64,6 +66,23 @@ def demand_signature(folder: Path, trusted: Collection[str]) -> None:
         raise ModelRefused(f"{folder.name} is signed by {signature.key}, which models.trusted_keys does not name")
     if not is_valid(signature, hashlib.sha256(manifest).hexdigest(), card):
         raise ModelRefused(f"the signature of {folder.name} is not of this artefact and card: one of them was changed")
+
+
+class SignedReader:
+    """Meets `core.ports.AdapterReader`: another reader, of what trusted keys have signed only."""
+
+    def __init__(self, reader: AdapterReader, trusted: Collection[str]) -> None:
+        self._reader = reader
+        self._trusted = trusted
+
+    def shapes(self, path: Path) -> Mapping[tuple[int, str], tuple[int, int, int]]:
+        demand_signature(path, self._trusted)
+        return self._reader.shapes(path)
+
+    def weights(self, path: Path) -> Any:
+        """Asked again: what lies there may have changed since it was first looked at."""
+        demand_signature(path, self._trusted)
+        return self._reader.weights(path)
 
 
 def attach(folder: Path, card: bytes, signature: Signature) -> None:

@@ -4,16 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.json import encode
 
+from made_versions import shelve
 from pileus.bootstrap.local import open_catalogue
 from pileus.bootstrap.workshop import LocalWorkshop
-from pileus.config.settings import Deployment, Settings
-from pileus.core.errors import InvalidRequest
+from pileus.config.settings import Deployment, Models, Settings
+from pileus.core.errors import InvalidRequest, ModelRefused
 from pileus.fleet.memory import Footprint
+from pileus.models.adapter import Belonging
 from pileus.models.known import KNOWN_MODELS
 from pileus.models.progress import silent
+from pileus.models.signature import attach, sign
+from pileus.models.store import MODELS_FOLDER
+from pileus.security.pepper import Pepper
+from pileus.security.signing import Signer
 
 MODEL = KNOWN_MODELS[0]
+OTHER = Signer(b"b" * 32)
 
 
 @pytest.fixture
@@ -51,3 +59,25 @@ async def test_a_model_that_is_none_needs_no_files(workshop: LocalWorkshop) -> N
     assert made.policy is not None
     assert (made.policy.min_replicas, made.policy.max_replicas) == (1, 2)
     assert workshop.tokenizer("fake").context_length == 8192
+
+
+def test_an_adapter_is_found_only_with_a_signature_where_signatures_are_demanded(tmp_path: Path) -> None:
+    pepper = Pepper.load(tmp_path)
+    belonging = encode(Belonging(base="fake", base_sha256=""))
+    sha256 = shelve(tmp_path / MODELS_FOLDER, "tone", {"adapter.json": belonging})
+    path = tmp_path / MODELS_FOLDER / "artefacts" / "tone"
+    open_to_all, strict = (Settings(data_dir=tmp_path, models=Models(require_signature=it)) for it in (False, True))
+    trusting = Settings(data_dir=tmp_path, models=Models(require_signature=True, trusted_keys=(OTHER.public_key,)))
+
+    def find(settings: Settings) -> str:
+        return LocalWorkshop(settings, open_catalogue(settings)).find("tone", "fake")[1]
+
+    assert find(open_to_all) == str(path)
+    with pytest.raises(ModelRefused, match=r"tone is not signed, and models\.require_signature asks for it"):
+        find(strict)
+    attach(path, b"{}", sign(sha256, b"{}", OTHER))
+    with pytest.raises(ModelRefused, match=r"which models\.trusted_keys does not name"):
+        find(strict)
+    assert find(trusting) == str(path)
+    attach(path, b"{}", sign(sha256, b"{}", pepper.signer()))
+    assert find(strict) == str(path)

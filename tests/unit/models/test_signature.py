@@ -8,7 +8,7 @@ import pytest
 from made_versions import shelve
 from pileus.core.errors import ModelRefused
 from pileus.models.artefact import MANIFEST
-from pileus.models.signature import CARD, SIGNATURE, attach, demand_signature, sign
+from pileus.models.signature import CARD, SIGNATURE, SignedReader, attach, demand_signature, sign
 from pileus.security.pepper import Pepper
 from pileus.security.signing import Signer, is_signed
 
@@ -55,6 +55,36 @@ def test_a_forged_signature_is_refused(folder: Path, signature: str) -> None:
     (folder / SIGNATURE).write_text(json.dumps({"key": OWN.public_key, "signature": signature}))
     with pytest.raises(ModelRefused):
         demand_signature(folder, [OWN.public_key])
+
+
+class Reading:
+    """An `AdapterReader` that counts."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def shapes(self, path: Path) -> dict[tuple[int, str], tuple[int, int, int]]:
+        self.read += 1
+        return {(0, "q_proj"): (4, 1, 4)}
+
+    def weights(self, path: Path) -> str:
+        self.read += 1
+        return path.name
+
+
+def test_an_adapter_is_read_only_as_it_was_signed_also_when_it_is_loaded_later(folder: Path) -> None:
+    inner = Reading()
+    reader = SignedReader(inner, [OWN.public_key])
+    assert reader.shapes(folder) == {(0, "q_proj"): (4, 1, 4)}
+    assert reader.weights(folder) == "mine"
+    (folder / CARD).write_bytes(b"{}")  # after it was first looked at
+    for read in (reader.weights, reader.shapes):
+        with pytest.raises(ModelRefused, match="one of them was changed"):
+            read(folder)
+    (folder / SIGNATURE).unlink()
+    with pytest.raises(ModelRefused, match="not signed"):
+        reader.weights(folder)
+    assert inner.read == 2
 
 
 def test_signatures_are_those_of_rfc_8032() -> None:
