@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from pileus.core.errors import (
     CallerError,
     DeadlineExceeded,
+    InUse,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -67,6 +68,7 @@ _ANSWERS: tuple[tuple[type[PileusError], int, str], ...] = (
     (NotFound, 404, "invalid_request_error"),
     (MethodNotAllowed, 405, "invalid_request_error"),
     (BodyTooSlow, 408, "invalid_request_error"),
+    (InUse, 409, "invalid_request_error"),
     (NotPossible, 409, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
     (UnsupportedMediaType, 415, "invalid_request_error"),

@@ -54,7 +54,13 @@ def deploy(
         _tell(_watch(client, name), json, "serves {model} with {ready} of {desired} replicas")
 
 
-def undeploy(name: Name, yes: Yes = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
+def undeploy(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Also where a public name leads to it.")] = False,
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
     """Serve it no more: it finishes what it has, and is forgotten.
 
     Example: `pileus undeploy chat --yes`
@@ -62,7 +68,7 @@ def undeploy(name: Name, yes: Yes = False, url: Url = DEFAULT_URL, json: Json = 
     if not yes:
         typer.confirm(f"Undeploy {name}?", abort=True)
     with Client(url) as client:
-        note = client.delete(f"{_PATH}/{name}").get("note")
+        note = client.delete(f"{_PATH}/{name}" + ("?force=true" if force else "")).get("note")
         _watch(client, name)
     if note:
         output.note(f"Note: {note}.")

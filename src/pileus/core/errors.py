@@ -8,6 +8,7 @@
     │   ├── PermissionDenied
     │   ├── NotFound
     │   │   └── ModelNotFound
+    │   ├── InUse                something else needs it
     │   ├── TooLarge
     │   ├── QuotaExceeded        with retry_after_s
     │   └── RateLimited          with retry_after_s
@@ -83,6 +84,12 @@ class ModelNotFound(NotFound):
     """There is no such model."""
 
     code = "model_not_found"
+
+
+class InUse(CallerError):
+    """Something else needs it still."""
+
+    code = "in_use"
 
 
 class TooLarge(CallerError):

@@ -6,7 +6,8 @@ the store, so a restarted server goes on with the step it was at, watched anew.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from pileus.core.clock import Clock
-from pileus.core.errors import InvalidRequest, ModelNotFound, NotFound, PermissionDenied, Unavailable
+from pileus.core.errors import InUse, InvalidRequest, ModelNotFound, NotFound, PermissionDenied, Unavailable
 from pileus.core.records import AuditEvent, Principal
 from pileus.evaluation.judging import Judge
 from pileus.fleet.directory import ServingDirectory
@@ -97,6 +98,16 @@ class Promotions:
         """Requests of the canary that ended in its present step."""
         return self._watches[name].answered if name in self._watches else 0
 
+    @asynccontextmanager
+    async def leaving(self, deployment: str, *, force: bool = False) -> AsyncIterator[None]:
+        """While a deployment is taken away nothing is promoted. Raises `InUse` where a public name leads to it, unless
+        it is forced."""
+        async with self._changing:
+            for traffic in () if force else self.all():
+                if deployment in {arm.deployment for arm in traffic.arms}:
+                    raise InUse(_still_used(traffic, deployment))
+            yield
+
     # --- what operators do ----------------------------------------------------------------------------------------
 
     async def promote(
@@ -121,6 +132,7 @@ class Promotions:
             await self._record(self._event(by, "traffic.promote", f"{name} to {to}", "not_judged"))
             raise PermissionDenied(f"{refusal}: run `pileus gate {model} --parent ...`, or force it.")
         async with self._changing:
+            self._directory.info(to)  # it may have gone meanwhile
             before = self._names.get(name) or Traffic(name=name, arms=self._present(name))
             after = _promoted(before, to, canary, watch_s, least_requests)
             share = f" at {after.arms[0].weight:.0%}" if after.canary else ""
@@ -248,6 +260,16 @@ class Promotions:
     def _system_event(self, action: str, target: str, outcome: str) -> AuditEvent:
         at = self._clock.wall()
         return AuditEvent(at=at, actor=SYSTEM, tenant="", action=action, target=target, outcome=outcome)
+
+
+def _still_used(traffic: Traffic, deployment: str) -> str:
+    """With what to do about it."""
+    name = traffic.name
+    if traffic.canary is not None:
+        way = f"wait for its canary, or end it (`pileus rollback {name}`), before you take {deployment} away"
+    else:
+        way = f"lead it elsewhere (`pileus promote {name} --to ...`) or end it (`pileus traffic --remove {name}`) first"
+    return f"the public name {name} leads to {deployment}: {way}, or force it"
 
 
 def _promoted(before: Traffic, to: str, canary: float | None, watch_s: float, least_requests: int) -> Traffic:

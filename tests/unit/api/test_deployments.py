@@ -13,6 +13,7 @@ from changing_fleet import deployment, running
 from pileus.api.app import create_app
 from pileus.config.settings import Deployment as Wanted
 from pileus.core.errors import InvalidRequest
+from pileus.evaluation.promotion import Promotions
 from pileus.fleet.controller import Fleet
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.memory import Footprint
@@ -89,7 +90,17 @@ async def house(bench: Bench, tmp_path: Path) -> AsyncIterator[House]:
             available=lambda: memory[0],
             clock=bench.clock,
         )
-        app = create_app(replace(bench.services, deployments=acts, timeline=fleet.timeline, directory=fleet.directory))
+        judge, metrics = bench.services.judge, bench.services.metrics
+        names = Promotions(bench.store, fleet.directory, judge, metrics, fleet.tell, bench.clock)
+        app = create_app(
+            replace(
+                bench.services,
+                deployments=acts,
+                promotions=names,
+                timeline=fleet.timeline,
+                directory=fleet.directory,
+            )
+        )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://pileus", headers=bench.bearer("admin")
@@ -128,6 +139,33 @@ async def test_a_deployment_is_made_scaled_restarted_and_taken_away(house: House
         ("deployment.restart", "new"),
         ("deployment.undeploy", "new"),
     ]
+
+
+async def test_what_a_public_name_leads_to_is_not_undeployed_unless_it_is_forced(house: House) -> None:
+    for name in ("one", "two"):
+        await house.admin.put(f"{PATH}/{name}", json=NEW | {"name": name})
+        await house.ended(name)
+    traffic = "/admin/v1/traffic/chat"
+    await house.admin.put(traffic, json={"to": "one", "force": True})
+    refused = await house.admin.delete(f"{PATH}/one")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (409, "in_use")
+    assert "the public name chat leads to one: lead it elsewhere (`pileus promote chat --to ...`)" in error["message"]
+    assert "one" in house.fleet.directory.deployments()
+    await house.admin.put(traffic, json={"to": "two", "force": True, "canary": 0.5})
+    for each in ("one", "two"):  # the tried one, and what it is tried beside
+        refused = await house.admin.delete(f"{PATH}/{each}")
+        assert refused.status_code == 409
+        assert "`pileus rollback chat`" in refused.json()["error"]["message"]
+    await house.admin.post(f"{traffic}/rollback", json={})
+    assert (await house.admin.delete(f"{PATH}/two")).status_code == 202
+    assert await house.ended("two") is None
+    assert (await house.admin.delete(f"{PATH}/one?force=maybe")).json()["error"]["param"] == "force"
+    assert (await house.admin.delete(f"{PATH}/one?force=true")).status_code == 202
+    assert await house.ended("one") is None
+    assert ("deployment.undeploy", "one") in await house.audit()
+    gone = await house.admin.put("/admin/v1/traffic/other", json={"to": "one", "force": True})
+    assert gone.status_code == 404
 
 
 async def test_what_was_deployed_is_kept_as_it_was_scaled_until_it_is_taken_away(house: House) -> None:

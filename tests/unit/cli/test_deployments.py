@@ -74,6 +74,15 @@ def test_undeploy_asks_first_and_waits_until_it_is_gone(pileus: Pileus, stub: St
     assert len(stub.keys) == (0 if status else 2)
 
 
+def test_undeploy_is_refused_for_a_public_name_unless_it_is_forced(pileus: Pileus, stub: Stub) -> None:
+    stub.refuse("DELETE", PATH, 409, "the public name helper leads to chat")
+    stub.answer("DELETE", f"{PATH}?force=true", {"name": "chat", "act": ACT}, 202)
+    stub.refuse("GET", PATH, 404, "there is no deployment 'chat'")
+    ran = pileus("undeploy", "chat", "--yes")
+    assert (ran.status, ran.err) == (1, "pileus: the public name helper leads to chat\n")
+    assert pileus("undeploy", "chat", "--yes", "--force").out == "chat is undeployed.\n"
+
+
 def test_logs_are_of_all_replicas_or_of_one(pileus: Pileus, stub: Stub) -> None:
     data = [{"replica": "chat/0", "lines": ["a", "b"]}, {"replica": "chat/1", "lines": ["c"]}]
     stub.answer("GET", f"{PATH}/logs?lines=100", {"data": data})

@@ -96,10 +96,14 @@ async def restart(call: Call) -> ASGIApp:
 
 
 async def undeploy(call: Call) -> ASGIApp:
-    """Take no more requests for it, let it finish what it has, and forget it."""
-    name = call.path_params["name"]
+    """Take no more requests for it, let it finish what it has, and forget it. Refused while a public name leads to it,
+    unless `force` is true."""
+    name, force = call.path_params["name"], call.query_params.get("force", "false")
+    if force not in ("true", "false"):
+        raise InvalidRequest("`force` should be true or false", param="force")
     deployments = call.owned.deployments
-    act = await deployments.undeploy(name, call.principal)
+    async with call.owned.promotions.leaving(name, force=force == "true"):
+        act = await deployments.undeploy(name, call.principal)
     note = "the settings name it: the next start brings it back" if deployments.in_settings(name) else UNSET
     return _accepted(name, act, note)
 
@@ -130,7 +134,7 @@ ROUTES = (
     GuardedRoute("GET", _ONE, show_deployment, permission=_SEE, gives=Deployment, tag="Admin"),
     GuardedRoute("PUT", _ONE, deploy, permission=_MANAGE, takes=DeployWish, gives=Accepted, tag="Admin"),
     GuardedRoute("PATCH", _ONE, scale, permission=_MANAGE, takes=ScaleWish, gives=Accepted, tag="Admin"),
-    GuardedRoute("DELETE", _ONE, undeploy, permission=_MANAGE, gives=Accepted, tag="Admin"),
+    GuardedRoute("DELETE", _ONE, undeploy, permission=_MANAGE, gives=Accepted, query=("force",), tag="Admin"),
     GuardedRoute("POST", _ONE + "/restart", restart, permission=_MANAGE, gives=Accepted, tag="Admin"),
     GuardedRoute("GET", _ONE + "/logs", logs, permission=_SEE, gives=LogList, query=("lines",), tag="Admin"),
 )
