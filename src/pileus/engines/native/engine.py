@@ -15,22 +15,21 @@ from pileus.core.records import (
     EngineStats,
     Finish,
     FinishReason,
-    Lane,
     Started,
     StepOutput,
 )
 from pileus.engines.native.batch import Plan, Sampled, assemble
-from pileus.engines.native.blocks import BlockManager, OutOfBlocks
+from pileus.engines.native.blocks import BlockManager
 from pileus.engines.native.credit import credit_of
 from pileus.engines.native.figures import Figures
 from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.report import Report
+from pileus.engines.native.roster import Roster
 from pileus.engines.native.sample import logprobs, sample
 from pileus.engines.native.sequence import Sequence, sequences_of, unservable
 from pileus.engines.native.shelf import Shelf
 from pileus.engines.native.summary import Rows
-from pileus.scheduling.step import choose_victim, plan_step, urgency
 
 
 class NativeEngine:
@@ -40,7 +39,6 @@ class NativeEngine:
         if spec.model_path is None:
             raise ModelRefused(f"{spec.model} has no files here: the native engine needs a model that was pulled")
         options: NativeOptions = spec.options
-        self._step_tokens = options.step_tokens
         self._graph = Graph(spec.model_path, options)
         self._blocks = BlockManager(self._graph.kv_blocks, BLOCK_SIZE, sharing=options.prefix_caching)
         kv_tokens = self._graph.kv_blocks * BLOCK_SIZE
@@ -70,11 +68,17 @@ class NativeEngine:
         self._closed = False
         self._next_id = 0
         self._seen = 0
-        self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
         self._unstarted: set[int] = set()  # requests that no choice has said a token of
         self._report = Report()
         self._figures = Figures(options.max_sequences, self._blocks)
+        self._roster = Roster(
+            self._blocks,
+            self._shelf,
+            self._figures,
+            self._graph.copy_block,
+            slots=options.max_sequences,
+            step_tokens=options.step_tokens,
+        )
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
@@ -106,7 +110,7 @@ class NativeEngine:
     def events(self) -> Iterator[StepOutput]:
         while not self._closed:
             self._receive()
-            if self._running or (self._waiting and not self._stalled) or self._report.finishes:
+            if self._roster.running or (self._roster.waiting and not self._stalled) or self._report.finishes:
                 yield self.step()
             else:
                 self._wake.wait()
@@ -115,17 +119,17 @@ class NativeEngine:
 
     def step(self) -> StepOutput:
         """One pass of the loop: what was received becomes a batch, the batch becomes tokens."""
-        began = perf_counter()
-        self._admit()
-        self._stalled = not self._running
-        plan = self._schedule()
-        if self._running and not plan:
+        began, roster = perf_counter(), self._roster
+        roster.admit()
+        self._stalled = not roster.running
+        plan = roster.schedule()
+        if roster.running and not plan:
             raise RuntimeError("no sequence can run: each waits for another's blocks")
         planned_tokens = sum(tokens for _, tokens in plan)
-        self._figures.tell(self._running, self._waiting, planned_tokens, loading=self._loading)
+        self._figures.tell(roster.running, roster.waiting, planned_tokens, loading=self._loading)
         if plan:
             rows, sampled, infer_s = self._run(plan)
-            self._advance(plan)
+            roster.advance(plan)
             self._say(sampled, sample(rows, [s.draw(row) for s, row in sampled]), rows)
             self._figures.count(steps=1, step_tokens=planned_tokens, infer_s=infer_s, step_s=perf_counter() - began)
         return self._close_step()
@@ -149,12 +153,12 @@ class NativeEngine:
                 self._graph.use(loaded.graph, loaded.bank)
             else:
                 self._refuse(loaded.adapter, loaded.error)
-        for adapter in {s.request.adapter for s in self._waiting if s.request.adapter}:
+        for adapter in {s.request.adapter for s in self._roster.waiting if s.request.adapter}:
             if not shelf.knows(adapter):
                 self._refuse(adapter, f"the adapter {adapter} is not served any more")
 
     def _refuse(self, adapter: str, reason: str) -> None:
-        for sequence in [s for s in self._waiting if s.request.adapter == adapter]:
+        for sequence in [s for s in self._roster.waiting if s.request.adapter == adapter]:
             self._unstarted.discard(sequence.request.id)
             self._finish(sequence, FinishReason.ERROR, reason)
 
@@ -169,7 +173,7 @@ class NativeEngine:
         sequences = sequences_of(request, self._next_id, perf_counter())
         self._next_id += len(request.choices)
         self._unstarted.add(request.id)
-        self._waiting += sequences
+        self._roster.waiting += sequences
 
     def _missing(self, adapter: str) -> str:
         if adapter and (self._shelf is None or not self._shelf.knows(adapter)):
@@ -177,112 +181,20 @@ class NativeEngine:
         return ""
 
     def _cancel(self, request_id: int, choice: int | None) -> None:
-        for sequence in [s for s in self._running + self._waiting if s.request.id == request_id]:
+        for sequence in self._roster.of(request_id):
             if choice is None or (choice == sequence.choice and not sequence.siblings):
                 self._finish(sequence, FinishReason.CANCELLED)
             elif sequence.part_with(choice):
                 self._report.finishes.append(Finish(request_id, choice, FinishReason.CANCELLED))
-        if not any(s.request.id == request_id for s in self._running + self._waiting):
+        if not self._roster.of(request_id):
             self._unstarted.discard(request_id)
-
-    # --- schedule ---------------------------------------------------------------------------------------------------
-
-    def _admit(self) -> None:
-        """Give slots and blocks to those that wait, most urgent first, as long as they fit. Those whose adapter is
-        being loaded wait aside."""
-        self._waiting.sort(key=urgency)
-        kept = {s.request.adapter for s in self._running}
-        place = 0
-        while place < len(self._waiting):
-            sequence = self._waiting[place]
-            if not self._has_adapter(sequence, kept):
-                place += 1
-                continue
-            if not self._open(sequence):
-                batch = [s for s in self._running if s.lane is Lane.BATCH]
-                if sequence.lane is Lane.BATCH or not batch:
-                    return
-                self._preempt(choose_victim(batch))
-                self._waiting.sort(key=urgency)
-                continue
-            sequence.computed = 0
-            self._running.append(self._waiting.pop(place))
-
-    def _has_adapter(self, sequence: Sequence, kept: set[str]) -> bool:
-        adapter = sequence.request.adapter
-        if not adapter:
-            return True
-        assert self._shelf is not None
-        kept.add(adapter)
-        return self._shelf.ready(adapter, kept)
-
-    def _open(self, sequence: Sequence) -> bool:
-        """Give it a table of blocks, if there are slots and blocks for it."""
-        held = sum(1 + len(s.siblings) for s in self._running)
-        if held + 1 + len(sequence.siblings) > self._capabilities.slots:
-            return False
-        try:
-            sequence.table = self._blocks.open(sequence.id, sequence.tokens, sequence.salt)
-        except OutOfBlocks:
-            return False
-        return True
-
-    def _schedule(self) -> Plan:
-        """Chunks for this step, each with room for its keys and values."""
-        for sequence in self._running:
-            self._look_ahead(sequence)
-        plan: Plan = []
-        for sequence, tokens in plan_step(self._running, self._step_tokens):
-            # Whoever is written into the plan keeps its blocks: victims come from those that are not.
-            if sequence.table is not None and self._make_room(sequence, plan):
-                plan.append((sequence, tokens))
-        return plan
-
-    def _look_ahead(self, sequence: Sequence) -> None:
-        """Skip what others have computed, and see how much can be computed now."""
-        table = sequence.table
-        assert table is not None
-        last = len(sequence.tokens) - 1
-        if sequence.computed < last:
-            found = self._blocks.reusable(table, sequence.computed)
-            sequence.reused += max(0, found - max(sequence.computed, sequence.own))
-            sequence.computed = found
-            sequence.pending = self._blocks.writable(table, found, last + 1)
-        else:
-            sequence.pending = 1
-
-    def _make_room(self, sequence: Sequence, plan: Plan) -> bool:
-        """A block of its own for what the sequence writes next; preempts others, or itself, where there is none."""
-        assert sequence.table is not None
-        while True:
-            try:
-                copy = self._blocks.extend(sequence.table, sequence.computed)
-            except OutOfBlocks:
-                planned = {id(s) for s, _ in plan}
-                victim = choose_victim(s for s in self._running if id(s) not in planned)
-                self._preempt(victim)
-                if victim is sequence:
-                    return False
-            else:
-                if copy is not None:
-                    self._graph.copy_block(*copy)
-                return True
-
-    def _preempt(self, victim: Sequence) -> None:
-        """Back to the queue: it resumes from its prompt and emitted tokens, over blocks that still exist by then."""
-        self._release(victim)
-        victim.own = max(victim.own, victim.computed)
-        victim.computed = 0
-        self._running.remove(victim)
-        self._waiting.append(victim)
-        self._figures.count(preemptions=1)
 
     # --- run --------------------------------------------------------------------------------------------------------
 
     def _run(self, plan: Plan) -> tuple[Rows, Sampled, float]:
         """The rows to sample, who samples from which, and the seconds in the model's kernels."""
         if self._shelf is not None:
-            for pair in self._shelf.draw_together({s.request.adapter for s in self._running if s.request.adapter}):
+            for pair in self._shelf.draw_together(self._roster.adapters):
                 self._graph.swap_slots(*pair)
         batch = assemble(plan, self._blocks.size, self._slot_of)
         began = perf_counter()
@@ -309,24 +221,6 @@ class NativeEngine:
     def _slot_of(self, adapter: str) -> int:
         assert self._shelf is not None
         return self._shelf.slot(adapter)
-
-    def _advance(self, plan: Plan) -> None:
-        """The keys and values of the plan's tokens exist now; prompts that are complete fork."""
-        for sequence, tokens in plan:
-            sequence.computed += tokens
-            assert sequence.table is not None
-            self._blocks.computed(sequence.table, sequence.tokens, sequence.computed)
-            if sequence.siblings and sequence.computed == len(sequence.tokens):
-                self._fork(sequence)
-
-    def _fork(self, leader: Sequence) -> None:
-        assert leader.table is not None
-        for sibling in leader.siblings:
-            sibling.table = self._blocks.fork(leader.table, sibling.id)
-            sibling.computed = leader.computed
-            sibling.prefill_began_at = leader.prefill_began_at
-            self._running.append(sibling)
-        leader.siblings = []
 
     # --- report -----------------------------------------------------------------------------------------------------
 
@@ -358,20 +252,15 @@ class NativeEngine:
             )
 
     def _finish(self, sequence: Sequence, reason: FinishReason, error: str = "") -> None:
-        self._release(sequence)
-        (self._running if sequence in self._running else self._waiting).remove(sequence)
+        self._roster.drop(sequence)
         decode_s = 0.0 if sequence.first_token_at is None else perf_counter() - sequence.first_token_at
         for choice in (sequence.choice, *(sibling.choice for sibling in sequence.siblings)):
             self._report.finishes.append(Finish(sequence.request.id, choice, reason, decode_s, error))
 
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.table is not None:
-            self._blocks.close(sequence.table)
-            sequence.table = None
-
     def _close_step(self) -> StepOutput:
         report, self._report = self._report, Report()
         self._figures.count(generated_tokens=len(report.emissions))
-        self._figures.tell(self._running, self._waiting, loading=self._loading)
-        credit = credit_of(self._capabilities.slots, self._blocks, self._running, self._waiting, self._seen)
+        running, waiting = self._roster.running, self._roster.waiting
+        self._figures.tell(running, waiting, loading=self._loading)
+        credit = credit_of(self._capabilities.slots, self._blocks, running, waiting, self._seen)
         return report.output(credit)
