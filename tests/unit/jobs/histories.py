@@ -2,6 +2,7 @@
 who pause, resume and cancel, and a clock that is set. Every step is held to what a job promises."""
 
 import random
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -87,24 +88,22 @@ class PureOwner:
     def lease(self, kind: str, limit: int) -> list[Job]:
         self._follow_clock()
         now = self.clock.at
-        running = Counter(
-            job.tenant for job in self.jobs.values() if job.kind == kind and job.state == JobState.RUNNING
-        )
+        ours = [job for job in self.jobs.values() if job.kind == kind]
+        ready = [
+            job
+            for job in ours
+            if job.state == JobState.QUEUED and (job.ready_at <= now or job.ready_at > now + LATEST_READY_S)
+        ]
+        if not ready:
+            return []
+        running = Counter(job.tenant for job in ours if job.state == JobState.RUNNING)
         given: list[Job] = []
-        while len(given) < limit:
-            ready = [
-                job
-                for job in self.jobs.values()
-                if job.kind == kind
-                and job.state == JobState.QUEUED
-                and (job.ready_at <= now or job.ready_at > now + LATEST_READY_S)
-            ]
-            if not ready:
-                break
+        while ready and len(given) < limit:
             job = min(ready, key=lambda job: (-job.priority, running[job.tenant], job.sequence))
+            ready.remove(job)
             running[job.tenant] += 1
-            job = self.jobs[job.id] = machine.leased(job, now)
-            given.append(job)
+            self.jobs[job.id] = machine.leased(job, now)
+            given.append(self.jobs[job.id])
         return given
 
     def checkpoint(self, job_id: str, fence: int, body: bytes) -> None:
@@ -224,8 +223,7 @@ class History:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
-        chosen = self._random.choices(_STEPS, cum_weights=_WEIGHTS)[0]
-        chosen(self)
+        _STEPS[bisect(_WEIGHTS, self._random.random() * _WEIGHTS[-1])](self)
 
     def _submit(self) -> None:
         draw = self._random.random
@@ -278,7 +276,7 @@ class History:
         if not self._holdings:
             return
         held = self._random.choice(self._holdings)
-        self._random.choices(_SAYINGS, cum_weights=_SAYING_WEIGHTS)[0](self, held)
+        _SAYINGS[bisect(_SAYING_WEIGHTS, self._random.random() * _SAYING_WEIGHTS[-1])](self, held)
 
     def _say(self, held: Holding, say: Callable[[], None]) -> bool:
         """Whether it counted, as it has to."""
@@ -424,21 +422,24 @@ class History:
     # --- promises -----------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
+        jobs, ends = self._owner.jobs, 0
         for job_id, known in self._known.items():
-            job = self._owner.jobs[job_id]
-            assert job.ended == (job.finished_at is not None)
+            job = jobs[job_id]
+            ended = job.ended
+            assert ended == (job.finished_at is not None)
             assert job.checkpoint == known.checkpoint, "an acknowledged checkpoint is lost"
             assert (known.holder != 0) == (job.state == JobState.RUNNING)
             assert job.fence == known.fence
-            assert job.ended or job.failures == known.failures <= retries_of(job)
+            assert ended or job.failures == known.failures <= retries_of(job)
             if known.ended is not None:
                 assert job.state == known.ended, "it goes on after its end"
-            elif job.ended:
+            elif ended:
                 known.ended, known.paused = job.state, False
                 known.ends += 1
                 if known.last_wish:
                     assert job.state == ENDS[known.last_wish]
-        if len(self._owner.told) != sum(known.ends for known in self._known.values()):
+            ends += known.ends
+        if len(self._owner.told) != ends:
             raise AssertionError("an end was told twice, or not at all")
 
     def _settle(self) -> None:
