@@ -5,6 +5,7 @@ Each check stands on those before it: what has failed one is not looked at any f
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -56,24 +57,27 @@ class Bench(Struct, frozen=True):
 
 def tuned_findings(bench: Bench, wish: TunedMeasure, progress: Progress) -> Iterator[tuple[Finding, ...]]:
     """Of each candidate, all that could be looked at. Raises `OperatorError` where the base cannot be computed."""
-    trial = _Trial(bench, wish, progress)
-    for candidate in map(Path, wish.candidates):
-        found: list[Finding] = []
-        for finding in trial.findings(candidate):
-            found.append(finding)
-            if not finding.passed:
-                break
-        yield tuple(found)
+    with ExitStack() as stack:
+        trial = _Trial(bench, wish, progress, stack)
+        for candidate in map(Path, wish.candidates):
+            found: list[Finding] = []
+            for finding in trial.findings(candidate):
+                found.append(finding)
+                if not finding.passed:
+                    break
+            yield tuple(found)
 
 
 class _Trial:
-    """One base, and what was made of it."""
+    """One base, which is opened once for all its adapters, and what was made of it."""
 
-    def __init__(self, bench: Bench, wish: TunedMeasure, progress: Progress) -> None:
+    def __init__(self, bench: Bench, wish: TunedMeasure, progress: Progress, stack: ExitStack) -> None:
         self._bench = bench
         self._wish = wish
         self._progress = progress
+        self._stack = stack
         self._base = load_artefact(Path(wish.base))
+        self._engine: AdaptableEngine | None = None
         self._reader: Reader | None = None
         self._before: list[tuple[Losses, ...]] = []
 
@@ -99,8 +103,17 @@ class _Trial:
         folder = self._base.path if is_adapter else made.path
         source = AdapterSource(adapter_id(made), str(made.path)) if is_adapter else None
         prompts = [prompt[-_PROMPT_TOKENS:] for item in self._wish.items[:_PROBES] if (prompt := prompt_of(item.good))]
-        stops = self._bench.tokenizer(folder).stop_ids
-        return engine_finding(self._bench.engine, folder, source, prompts, stops)
+        try:
+            engine = self._engine if is_adapter and self._engine is not None else self._open(folder)
+            self._engine = engine if is_adapter else None
+            return engine_finding(engine, source, prompts, self._bench.tokenizer(folder).stop_ids)
+        except ModelRefused as error:
+            return Finding(check="engine", passed=False, says=error.message)
+
+    def _open(self, folder: Path) -> AdaptableEngine:
+        engine = self._bench.engine(folder)
+        self._stack.callback(engine.close)
+        return engine
 
     def _loss_finding(self, made: Artefact, *, is_adapter: bool) -> Finding:
         if self._reader is None:  # the base is read once, without any adapter
@@ -128,23 +141,16 @@ def prompt_of(piece: Piece) -> tuple[int, ...]:
 
 
 def engine_finding(
-    open_engine: Callable[[Path], AdaptableEngine],
-    folder: Path,
+    engine: AdaptableEngine,
     source: AdapterSource | None,
     prompts: Sequence[tuple[int, ...]],
     stop_ids: tuple[int, ...],
 ) -> Finding:
-    """The engine takes it, and answers prompts with it, in words that have a probability."""
-    try:
-        engine = open_engine(folder)
-        try:
-            if source is not None:
-                engine.load_adapter(source)
-            said = _answers(engine, source, prompts, stop_ids)
-        finally:
-            engine.close()
-    except ModelRefused as error:
-        return Finding(check="engine", passed=False, says=error.message)
+    """The engine takes it, and answers prompts with it in tokens that have a probability. Raises `ModelRefused` for
+    an adapter that it does not take."""
+    if source is not None:
+        engine.load_adapter(source)
+    said = _answers(engine, source, prompts, stop_ids)
     wrong = next((reason for reason, _ in said if reason), "")
     spoken = sum(len(entries) for _, entries in said)
     bad = sum(not np.isfinite(entry.logprob) for _, entries in said for entry in entries)

@@ -59,7 +59,10 @@ _decode: Final = msgspec.json.Decoder(Harvest).decode
 def register_made(tx: Connection, job: Job) -> None:
     """Put on record what a job made, in the transaction that ends it (a `Kind`'s `on_ended`)."""
     for made in _decode(job.result).made if job.result else ():
-        version = _version(tx, job, made, _adopted(tx, made))
+        known = VersionTable().of_content(tx, made.artefact, made.sha256)
+        if known is not None and known.job_id == job.id:
+            continue  # the job failed all the same, was resumed, and made the same again
+        version = _version(tx, job, made, _adopted(tx, known))
         VersionTable().insert(tx, version)
         lineage = LineageTable()
         lineage.insert(tx, Edge("version", version.id, "job", job.id, "made by"))
@@ -80,10 +83,9 @@ def _inherited(tx: Connection, made: Made) -> str:
     return " AND ".join(dict.fromkeys(parent.licence for parent in parents if parent and parent.licence))
 
 
-def _adopted(tx: Connection, made: Made) -> str:
+def _adopted(tx: Connection, found: Version | None) -> str:
     """The id under which somebody who looked before the job had ended found its artefact lying there; that entry gives
     way to the job's."""
-    found = VersionTable().of_content(tx, made.artefact, made.sha256)
     if found is None or found.job_id:
         return new_id("ver")
     VersionTable().delete(tx, found.id)

@@ -88,6 +88,16 @@ async def test_a_job_that_ends_takes_over_what_was_found_lying_there_before(worl
     assert version.id == found.versions[0].id
 
 
+async def test_a_job_that_ends_twice_with_the_same_has_made_one_version(world: World) -> None:
+    """It failed by the gate, was resumed, and came to the same end."""
+    sha256 = world.shelve("tuned-1")
+    for _ in range(2):
+        world.end("train", made("tuned-1", sha256, model="tuned"))
+    world.end("other", made("tuned-1", sha256, model="tuned"))
+    [model] = await world.registry.models(None)
+    assert [(each.number, each.job_id) for each in model.versions] == [(2, "job_other"), (1, "job_train")]
+
+
 async def test_a_version_is_found_by_number_alias_and_as_the_latest(world: World) -> None:
     world.shelve("mine")
     await world.registry.models(None)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pileus.engines.native.adapted import rank_of_bank
+from pileus.engines.native.adapted import Bank, rank_of_bank
 from pileus.engines.native.graph import BLOCK_SIZE, Graph
 from pileus.engines.native.options import NativeOptions
 
@@ -24,7 +24,7 @@ class Reader:
         """Raises `ModelRefused` for a model that the engine cannot run."""
         self._graph = Graph(folder, options)
         self._step_tokens = options.step_tokens
-        self._is_adapted = False
+        self._bank: Bank | None = None
 
     @property
     def most_tokens(self) -> int:
@@ -32,12 +32,12 @@ class Reader:
         return self._graph.kv_blocks * BLOCK_SIZE
 
     def adapt(self, weights: Any) -> None:
-        """Read with this adapter from now on; `weights` as an `AdapterReader` gives them."""
-        places = frozenset(weights.changes)
-        bank = self._graph.bank(1, rank_of_bank(weights.rank), places)
-        bank.write(_SLOT, weights.changes)
-        self._graph.use(self._graph.adapted(places), bank)
-        self._is_adapted = True
+        """Read with this adapter from now on, and with no earlier one; `weights` as an `AdapterReader` gives them."""
+        places, rank = frozenset(weights.changes), rank_of_bank(weights.rank)
+        if self._bank is None or rank > self._bank.rank or not places <= self._bank.places.keys():
+            self._bank = self._graph.bank(1, rank, places)
+            self._graph.use(self._graph.adapted(places), self._bank)
+        self._bank.write(_SLOT, weights.changes)
 
     def losses(self, ids: Sequence[int], wanted: Sequence[bool]) -> Losses:
         """Nats of each token that is wanted, in order; the first has nothing before it and does not count. Both are of
@@ -62,7 +62,7 @@ class Reader:
             [0, blocks],
             rows,
             [1.0] * len(rows),
-            [_SLOT] * tokens if self._is_adapted else None,
+            [_SLOT] * tokens if self._bank is not None else None,
         )
         logits = seen.logits[range(len(places)), [ids[place + 1] for place in places]]
         losses: Losses = seen.log_normaliser[: len(places)].astype(np.float64) - logits

@@ -61,3 +61,9 @@ def test_with_an_adapter_they_are_the_merged_models(reference: tuple[Any, Path],
     found = reader.losses(TEXT, WANTED)
     assert found == pytest.approx(losses_of(both.eval(), TEXT, WANTED), abs=2e-3)
     assert np.abs(found - before).max() > 0.05
+    for seed, options in enumerate(({"rank": 2, "targets": ("q_proj",)}, {"rank": 12}, {"rank": 4, "layers": 1}), 6):
+        other = write_adapter(tmp_path / str(seed), random_tensors(seed, **options), options["rank"])
+        reader.adapt(read_peft(other))
+        assert np.abs(reader.losses(TEXT, WANTED) - found).max() > 0.05
+    reader.adapt(read_peft(adapter))  # nothing is left of those in between
+    assert reader.losses(TEXT, WANTED) == pytest.approx(found, abs=1e-4)
