@@ -1,7 +1,10 @@
 """What tests of several rooms share."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -13,6 +16,21 @@ from pileus.models.catalogue import Catalogue
 # An example that runs beside other work may be slow; that is no failure.
 settings.register_profile("pileus", deadline=None)
 settings.load_profile("pileus")
+
+
+_MEMORY = Path("/dev/shm")  # what is made there has a name of its own
+_ROOM_BYTES = 256 << 20
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder where a sync costs nothing, if this machine has one: for tests that open very many stores, and ask
+    nothing of the disk."""
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_BYTES:
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="pileus-test-", dir=_MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

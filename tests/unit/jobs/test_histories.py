@@ -29,13 +29,14 @@ def test_no_history_breaks_what_a_job_promises() -> None:
     run_histories(100_000, lambda _: PureOwner())
 
 
-def test_the_service_on_a_store_answers_as_the_rules_do(tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
+def test_the_service_on_a_store_answers_as_the_rules_do(memory_path: Path) -> None:
+    empty, place = memory_path / "empty", memory_path / "store"
     SqliteStore.open(empty).close()
     with asyncio.Runner() as runner, ExitStack() as stack:
 
-        def fresh(number: int) -> Owner:
+        def fresh(_: int) -> Owner:
             stack.close()
-            return stack.enter_context(closing(StoredOwner(shutil.copytree(empty, tmp_path / str(number)), runner)))
+            stack.callback(shutil.rmtree, place)
+            return stack.enter_context(closing(StoredOwner(shutil.copytree(empty, place), runner)))
 
         run_histories(150, fresh)
