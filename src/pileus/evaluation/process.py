@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from pileus.core.errors import PileusError
-from pileus.core.ports import AdaptableEngine, EngineSpec
+from pileus.core.ports import EngineSpec
 from pileus.engines.native.engine import NativeEngine
+from pileus.engines.native.graph import Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.reading import Reader
 from pileus.evaluation.attention import explain
@@ -13,15 +14,18 @@ from pileus.evaluation.attention_records import AttentionResult
 from pileus.evaluation.checks import findings
 from pileus.evaluation.foreseeing import foresee
 from pileus.evaluation.measuring import Measured, Measurement
-from pileus.evaluation.tuned import Bench, tuned_findings
+from pileus.evaluation.tuned import Bench, Served, tuned_findings
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
 from pileus.jobs.task import Task, run_task
 from pileus.models.low_rank import PeftReader
 from pileus.models.tokenizer import load_tokenizer
 from pileus.store.job_table import Wish
 
-# As models are served where nothing else is asked; how large a rank may be, each deployment says.
-_OPTIONS: Final = NativeOptions(kv_bytes=256 << 20, max_sequences=8, adapters=1, adapter_rank=1024)
+# As models are served where nothing else is asked; how large a rank may be, each deployment says. No prefix is kept:
+# texts are read on the same blocks.
+_OPTIONS: Final = NativeOptions(
+    kv_bytes=256 << 20, max_sequences=8, adapters=1, adapter_rank=1024, prefix_caching=False
+)
 
 
 class _Asked(Exception):
@@ -41,7 +45,7 @@ def work(task: Task) -> Measured | AttentionResult | Yielded:
         if wish.gate is not None:
             return Measured(findings=tuple(findings(load_tokenizer, wish.gate, progress)))
         if wish.tuned is not None:
-            bench = Bench(load_tokenizer, _open_engine, lambda folder: Reader(folder, _OPTIONS))
+            bench = Bench(load_tokenizer, open_served)
             return Measured(tuned=tuple(tuned_findings(bench, wish.tuned, progress)))
         if wish.attention is not None:
             progress("computing", 0, 0)
@@ -59,8 +63,11 @@ def work(task: Task) -> Measured | AttentionResult | Yielded:
         raise JobFailed(str(error), code=getattr(error, "code", "bad_text")) from None
 
 
-def _open_engine(folder: Path) -> AdaptableEngine:
-    return NativeEngine(EngineSpec(folder.name, folder, _OPTIONS, adapters=PeftReader()))
+def open_served(folder: Path) -> Served:
+    """A generator as it would be served, with one slot for an adapter."""
+    graph = Graph(folder, _OPTIONS)
+    engine = NativeEngine(EngineSpec(folder.name, folder, _OPTIONS, adapters=PeftReader()), graph)
+    return Served(engine, Reader(graph))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ Each check stands on those before it: what has failed one is not looked at any f
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -25,12 +24,12 @@ from pileus.evaluation.vocabularies import tokenizer_finding
 from pileus.evaluation.weights import weights_finding
 from pileus.models.adapter import adapter_id, belonging_to, check_belongs
 from pileus.models.artefact import Artefact, Kind, load_artefact, verify
-from pileus.models.low_rank import read_adapter
 from pileus.models.progress import Progress
 
 _PROBES: Final = 4  # prompts that are answered
 _PROMPT_TOKENS: Final = 512  # of each, the last ones
 _PROBE_TOKENS: Final = 16  # of an answer
+_SLOT: Final = 0  # of the only adapter
 _INDIFFERENT: Final = float(np.log(2))  # the cost of a preference, for who finds both answers as likely as before
 
 Losses = NDArray[np.float64]  # nats of each answer token
@@ -42,43 +41,45 @@ class Reader(Protocol):
     @property
     def most_tokens(self) -> int: ...
 
-    def adapt(self, weights: Any) -> None: ...
+    def losses(self, ids: Sequence[int], wanted: Sequence[bool], slot: int | None = None) -> Losses: ...
 
-    def losses(self, ids: Sequence[int], wanted: Sequence[bool]) -> Losses: ...
+
+class Served(Struct, frozen=True):
+    """A generator as it would be served, with one slot for an adapter. Its reader reads while the engine rests, with
+    what was loaded last."""
+
+    engine: AdaptableEngine
+    reader: Reader
 
 
 class Bench(Struct, frozen=True):
-    """What models are tried on; of a generator's folder, each as it would be served."""
+    """What models are tried on; both are of a generator's folder."""
 
     tokenizer: Loader
-    engine: Callable[[Path], AdaptableEngine]
-    reader: Callable[[Path], Reader]
+    serve: Callable[[Path], Served]
 
 
 def tuned_findings(bench: Bench, wish: TunedMeasure, progress: Progress) -> Iterator[tuple[Finding, ...]]:
     """Of each candidate, all that could be looked at. Raises `OperatorError` where the base cannot be computed."""
-    with ExitStack() as stack:
-        trial = _Trial(bench, wish, progress, stack)
-        for candidate in map(Path, wish.candidates):
-            found: list[Finding] = []
-            for finding in trial.findings(candidate):
-                found.append(finding)
-                if not finding.passed:
-                    break
-            yield tuple(found)
+    trial = _Trial(bench, wish, progress)
+    for candidate in map(Path, wish.candidates):
+        found: list[Finding] = []
+        for finding in trial.findings(candidate):
+            found.append(finding)
+            if not finding.passed:
+                break
+        yield tuple(found)
 
 
 class _Trial:
     """One base, which is opened once for all its adapters, and what was made of it."""
 
-    def __init__(self, bench: Bench, wish: TunedMeasure, progress: Progress, stack: ExitStack) -> None:
+    def __init__(self, bench: Bench, wish: TunedMeasure, progress: Progress) -> None:
         self._bench = bench
         self._wish = wish
         self._progress = progress
-        self._stack = stack
         self._base = load_artefact(Path(wish.base))
-        self._engine: AdaptableEngine | None = None
-        self._reader: Reader | None = None
+        self._served = bench.serve(self._base.path)
         self._before: list[tuple[Losses, ...]] = []
 
     def findings(self, candidate: Path) -> Iterator[Finding]:
@@ -94,50 +95,35 @@ class _Trial:
         yield weights_finding(candidate, base)
         if not is_adapter:
             yield tokenizer_finding(self._bench.tokenizer, candidate, base, declared_new=False)
+        yield from self._as_served(made, is_adapter=is_adapter)
+
+    def _as_served(self, made: Artefact, *, is_adapter: bool) -> Iterator[Finding]:
+        """On the engine; then, with what that has loaded, on the items."""
         self._progress("probing", 0, 0)
-        yield self._engine_finding(made, is_adapter=is_adapter)
-        if self._wish.items:
-            yield self._loss_finding(made, is_adapter=is_adapter)
-
-    def _engine_finding(self, made: Artefact, *, is_adapter: bool) -> Finding:
-        folder = self._base.path if is_adapter else made.path
         source = AdapterSource(adapter_id(made), str(made.path)) if is_adapter else None
-        prompts = [prompt[-_PROMPT_TOKENS:] for item in self._wish.items[:_PROBES] if (prompt := prompt_of(item.good))]
+        prompts = [prompt_of(item.good)[-_PROMPT_TOKENS:] for item in self._wish.items[:_PROBES]]
         try:
-            engine = self._engine if is_adapter and self._engine is not None else self._open(folder)
-            self._engine = engine if is_adapter else None
-            return engine_finding(engine, source, prompts, self._bench.tokenizer(folder).stop_ids)
+            served = self._served if is_adapter else self._bench.serve(made.path)
+            yield engine_finding(served.engine, source, prompts, self._bench.tokenizer(self._base.path).stop_ids)
         except ModelRefused as error:
-            return Finding(check="engine", passed=False, says=error.message)
+            yield Finding(check="engine", passed=False, says=error.message)
+            return
+        if self._wish.items:
+            before = self._before = self._before or self._losses(self._served.reader, None)
+            yield loss_finding(before, self._losses(served.reader, _SLOT if is_adapter else None), self._wish)
 
-    def _open(self, folder: Path) -> AdaptableEngine:
-        engine = self._bench.engine(folder)
-        self._stack.callback(engine.close)
-        return engine
-
-    def _loss_finding(self, made: Artefact, *, is_adapter: bool) -> Finding:
-        if self._reader is None:  # the base is read once, without any adapter
-            self._reader = self._bench.reader(self._base.path)
-            self._before = self._losses(self._reader)
-        reader = self._reader
-        if is_adapter:
-            reader.adapt(read_adapter(made.path))
-        else:
-            reader = self._bench.reader(made.path)
-        return loss_finding(self._before, self._losses(reader), self._wish)
-
-    def _losses(self, reader: Reader) -> list[tuple[Losses, ...]]:
+    def _losses(self, reader: Reader, slot: int | None) -> list[tuple[Losses, ...]]:
         """Of each item's answer, and of a preference's other one."""
         found = []
         for number, item in enumerate(self._wish.items):
             self._progress("reading", number, len(self._wish.items))
-            found.append(tuple(_read(reader, piece) for piece in (item.good, item.bad) if piece is not None))
+            found.append(tuple(_read(reader, piece, slot) for piece in (item.good, item.bad) if piece is not None))
         return found
 
 
 def prompt_of(piece: Piece) -> tuple[int, ...]:
-    """What comes before its first answer."""
-    return piece.ids[: piece.answers.index(True)] if True in piece.answers else piece.ids
+    """What comes before its first answer; a token at least."""
+    return piece.ids[: max(piece.answers.index(True), 1)] if True in piece.answers else piece.ids
 
 
 def engine_finding(
@@ -211,9 +197,9 @@ def _answers(
     return [(reasons[number], entries) for number, entries in enumerate(said)]
 
 
-def _read(reader: Reader, piece: Piece) -> Losses:
+def _read(reader: Reader, piece: Piece, slot: int | None) -> Losses:
     most = reader.most_tokens
-    return reader.losses(piece.ids[:most], piece.answers[:most])
+    return reader.losses(piece.ids[:most], piece.answers[:most], slot)
 
 
 def _cost(item: Item, base: tuple[Losses, ...], candidate: tuple[Losses, ...], beta: float) -> tuple[float, float]:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pileus.core.ports import EngineSpec
+from pileus.core.ports import AdaptableEngine, EngineSpec
 from pileus.core.records import EngineRequest, SamplingParams
 from pileus.engines.native.engine import NativeEngine
+from pileus.engines.native.graph import Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.reading import Reader
 from pileus.evaluation.measuring import Item, Piece, TunedMeasure
 from pileus.evaluation.records import Finding
-from pileus.evaluation.tuned import Bench, loss_finding, tuned_findings
+from pileus.evaluation.tuned import Bench, Served, loss_finding, tuned_findings
 from pileus.models.adapter import Belonging, belonging_to
 from pileus.models.artefact import ADAPTER_WEIGHTS, load_artefact
 from pileus.models.low_rank import PeftReader, install_adapter
@@ -35,7 +36,7 @@ SIZES: Sizes = {
     "up_proj": (32, 48),
     "down_proj": (48, 32),
 }
-OPTIONS = NativeOptions(kv_bytes=1 << 20, max_sequences=4, adapters=1)
+OPTIONS = NativeOptions(kv_bytes=1 << 20, max_sequences=4, adapters=1, prefix_caching=False)
 MARGIN = 0.02
 PROMPTS = np.random.default_rng(2).integers(3, 267, (12, 12))
 
@@ -51,14 +52,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def items(models: Path) -> Sequence[Item]:
     """What the base itself says, so that it finds it likely."""
-    return tuple(spoken(open_engine(models / "artefacts" / BASE)))
+    return tuple(spoken(serve(models / "artefacts" / BASE).engine))
 
 
-def open_engine(folder: Path) -> NativeEngine:
-    return NativeEngine(EngineSpec("tiny", folder, OPTIONS, adapters=PeftReader()))
+def serve(folder: Path) -> Served:
+    graph = Graph(folder, OPTIONS)
+    return Served(NativeEngine(EngineSpec("tiny", folder, OPTIONS, adapters=PeftReader()), graph), Reader(graph))
 
 
-def spoken(engine: NativeEngine) -> Iterator[Item]:
+def spoken(engine: AdaptableEngine) -> Iterator[Item]:
     texts = [[int(token) for token in prompt] for prompt in PROMPTS]
     for number, prompt in enumerate(texts):
         engine.submit(EngineRequest(number, tuple(prompt), SamplingParams(max_tokens=12, seed=0, temperature=0.0)))
@@ -72,7 +74,7 @@ def spoken(engine: NativeEngine) -> Iterator[Item]:
     return (Item(Piece(tuple(text), (False,) * 12 + (True,) * 12)) for text in texts)
 
 
-BENCH = Bench(load_tokenizer, open_engine, lambda folder: Reader(folder, OPTIONS))
+BENCH = Bench(load_tokenizer, serve)
 
 
 def installed(models: Path, name: str, tensors: Arrays, base: Belonging | None = None) -> Path:

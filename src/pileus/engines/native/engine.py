@@ -35,11 +35,12 @@ from pileus.engines.native.summary import Rows
 class NativeEngine:
     """Continuous batching over paged KV blocks on OpenVINO's runtime."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, graph: Graph | None = None) -> None:
+        """On that graph where one is given, which is then this engine's alone. Raises `ModelRefused`."""
         if spec.model_path is None:
             raise ModelRefused(f"{spec.model} has no files here: the native engine needs a model that was pulled")
         options: NativeOptions = spec.options
-        self._graph = Graph(spec.model_path, options)
+        self._graph = graph or Graph(spec.model_path, options)
         self._blocks = BlockManager(self._graph.kv_blocks, BLOCK_SIZE, sharing=options.prefix_caching)
         kv_tokens = self._graph.kv_blocks * BLOCK_SIZE
         self._wake = threading.Event()

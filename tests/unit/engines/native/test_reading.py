@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from pileus.core.ports import AdapterSource, EngineSpec
+from pileus.core.records import EngineRequest, SamplingParams
+from pileus.engines.native.engine import NativeEngine
+from pileus.engines.native.graph import Graph
 from pileus.engines.native.options import NativeOptions
 from pileus.engines.native.reading import Reader
+from pileus.models.adapter import Belonging
 from pileus.models.convert.dispatch import convert
-from pileus.models.low_rank import read_peft
+from pileus.models.low_rank import PeftReader, install_adapter
 from pileus.models.progress import silent
+from pileus.models.store import ModelStore
 from pileus.testing.adapters import merged, random_tensors, write_adapter
 from reference_models import logits_of, save_reference, torch
 
@@ -34,13 +40,12 @@ def losses_of(model: Any, ids: Sequence[int], wanted: Sequence[bool]) -> Any:
     return [-scores[place - 1, ids[place]] for place in range(1, len(ids)) if wanted[place]]
 
 
-def open_reader(folder: Path) -> Reader:
-    return Reader(folder, NativeOptions(deterministic=True, step_tokens=32, kv_bytes=1 << 20))
+OPTIONS = NativeOptions(deterministic=True, kv_bytes=1 << 20, adapters=1, prefix_caching=False)
 
 
 def test_losses_are_the_models_own(reference: tuple[Any, Path]) -> None:
     model, folder = reference
-    reader = open_reader(folder)
+    reader = Reader(Graph(folder, OPTIONS), step_tokens=32)
     assert reader.most_tokens >= len(TEXT)
     assert reader.losses(TEXT, WANTED) == pytest.approx(losses_of(model, TEXT, WANTED), abs=1e-3)
     again = [True] * 33  # the next text starts anew, and its last token begins a step
@@ -48,22 +53,33 @@ def test_losses_are_the_models_own(reference: tuple[Any, Path]) -> None:
     assert reader.losses(TEXT[:4], [False] * 4).size == 0
 
 
-def test_with_an_adapter_they_are_the_merged_models(reference: tuple[Any, Path], tmp_path: Path) -> None:
+def test_with_what_an_engine_has_loaded_they_are_the_merged_models(reference: tuple[Any, Path], tmp_path: Path) -> None:
     model, folder = reference
-    tensors = random_tensors(5, rank=4)
-    adapter = write_adapter(tmp_path / "peft", tensors, 4)
-    reader = open_reader(folder)
+    graph = Graph(folder, OPTIONS)
+    engine = NativeEngine(EngineSpec("made", folder, OPTIONS, adapters=PeftReader()), graph)
+    reader = Reader(graph, step_tokens=32)
+    store, belonging = ModelStore(tmp_path / "models"), Belonging(base="made", base_sha256="0")
     before = reader.losses(TEXT, WANTED)
-    reader.adapt(read_peft(adapter))
-    both = type(model)(model.config)
-    weights = merged({name: value.numpy() for name, value in model.state_dict().items()}, tensors)
-    both.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    found = reader.losses(TEXT, WANTED)
-    assert found == pytest.approx(losses_of(both.eval(), TEXT, WANTED), abs=2e-3)
-    assert np.abs(found - before).max() > 0.05
-    for seed, options in enumerate(({"rank": 2, "targets": ("q_proj",)}, {"rank": 12}, {"rank": 4, "layers": 1}), 6):
-        other = write_adapter(tmp_path / str(seed), random_tensors(seed, **options), options["rank"])
-        reader.adapt(read_peft(other))
-        assert np.abs(reader.losses(TEXT, WANTED) - found).max() > 0.05
-    reader.adapt(read_peft(adapter))  # nothing is left of those in between
-    assert reader.losses(TEXT, WANTED) == pytest.approx(found, abs=1e-4)
+    for seed, rank in enumerate((4, 12, 2)):  # each takes the place of the one before
+        tensors = random_tensors(seed, rank=rank)
+        with store.hold(f"a-{seed}", silent):
+            peft = write_adapter(tmp_path / f"peft-{seed}", tensors, rank)
+            made = install_adapter(peft, f"a-{seed}", belonging, store, source="test")
+        ask(engine, AdapterSource(f"a-{seed}", str(made.path)))
+        both = type(model)(model.config)
+        weights = merged({name: value.numpy() for name, value in model.state_dict().items()}, tensors)
+        both.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+        found = reader.losses(TEXT, WANTED, 0)
+        assert found == pytest.approx(losses_of(both.eval(), TEXT, WANTED), abs=2e-3)
+        assert np.abs(found - before).max() > 0.05
+    assert reader.losses(TEXT, WANTED) == pytest.approx(before, abs=1e-6)  # the base is as it was
+
+
+def ask(engine: NativeEngine, source: AdapterSource) -> None:
+    """Let it answer with that adapter."""
+    engine.load_adapter(source)
+    engine.submit(EngineRequest(1, (5, 17), SamplingParams(max_tokens=2, seed=0, temperature=0.0), adapter=source.id))
+    for step in engine.events():
+        if step.finishes:
+            assert step.finishes[0].error == ""
+            return
