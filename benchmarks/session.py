@@ -48,9 +48,9 @@ SUITES = (
     "training",
     "encoders",
     "adapters",
+    "data",
     "soak",
 )
-SUITES = ("startup", "engines", "inside", "gateway", "access", "prefix", "simulator", "spread", "batch", "data", "soak")
 ENGINES = ("pileus", "genai", "vllm", "llamacpp")
 ALL_WORKLOADS = (
     *(each.name for each in (*WORKLOADS, *LOADS, OPEN)),
