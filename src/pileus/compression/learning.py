@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from pileus.compression.prune import Masks
 from pileus.compression.spec import Learning
+from pileus.jobs.memory import keep_freed_memory
 from pileus.store.durable import sync_folder
 
 _SAVE_EVERY: Final = 50  # steps
@@ -61,6 +62,7 @@ class Learner:
 
     def run(self, saved: Path, tell: Tell) -> bool:
         """To the end, from where `saved` left off. False where `tell` had it stop: then it goes on from there."""
+        keep_freed_memory()
         begin = self._load(saved) if saved.exists() else 0
         for step in range(begin, self._wish.steps):
             loss = self._step(step)

@@ -11,6 +11,7 @@ import torch
 from msgspec import Struct
 
 from pileus.engines.replica.process import die_with_parent
+from pileus.jobs.memory import keep_freed_memory
 from pileus.training.loop import Loop, Outcome, Watcher
 from pileus.training.parallel import Group
 from pileus.training.plan import Plan
@@ -53,7 +54,7 @@ class _Nobody:
 
 def run(work: Work, watcher: Watcher) -> Trained:
     """Train, from the newest checkpoint on; with as many processes as the plan says."""
-    use_threads(work.spec)
+    settle(work.spec)
     if work.spec.processes == 1:
         return _take_part(work, Group(), watcher)
     met = Path(work.folder) / f".rendezvous-{os.getpid()}"
@@ -66,8 +67,9 @@ def run(work: Work, watcher: Watcher) -> Trained:
         met.unlink(missing_ok=True)
 
 
-def use_threads(plan: Plan) -> None:
-    """For matrix products: the cores, shared by the processes."""
+def settle(plan: Plan) -> None:
+    """Have this process use the machine as a training should: its share of the cores, and memory that it keeps."""
+    keep_freed_memory()
     torch.set_num_threads(plan.threads or max(1, len(os.sched_getaffinity(0)) // plan.processes))
 
 
@@ -94,7 +96,7 @@ def _take_part(work: Work, group: Group, watcher: Watcher) -> Trained:
 def _be_one_of_them(rank: int, work: bytes) -> None:
     die_with_parent()
     given = msgspec.json.decode(work, type=Work)
-    use_threads(given.spec)
+    settle(given.spec)
     _take_part(given, Group(rank, given.spec.processes, given.spec.parallel), _Nobody())
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pileus.core.errors import ModelRefused
 from pileus.jobs.handler import YIELDED, JobFailed, Yielded
+from pileus.jobs.memory import keep_freed_memory
 from pileus.jobs.task import Task, run_task
 from pileus.models.artefact import Artefact
 from pileus.models.catalogue import Catalogue
@@ -38,6 +39,7 @@ _KEPT: Final = 3  # epochs whose models can be used
 
 def work(task: Task) -> Trained | Yielded:
     os.nice(_NICE)
+    keep_freed_memory()
     try:
         return Run(task).run()
     except ModelRefused as refused:  # another try would end the same way
