@@ -1,11 +1,12 @@
-"""One round of training: the same model on the same windows, by our loop, a plain one, and Transformers' Trainer.
+"""One who trains in one round: our loop, a plain one, or Transformers' Trainer; the same model on the same windows.
 
-`python -m benchmarks.training_process FOLDER STEPS TARGET,TARGET,...` prints one line of JSON per target. Timed is what
-lies between the end of the warm-up's last step and the end of the last one.
+`python -m benchmarks.training_process FOLDER TURNS TARGET` prepares the data, takes its first steps, and says so by a
+line of JSON. Then it takes a turn of some steps for each line on standard input, and says how long that took; after
+the last one, the loss as well. So the others, each in a process of its own, can take theirs in between.
 """
 
-import copy
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -16,36 +17,44 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from benchmarks.suites.training import BATCH, CONTEXT, KEPT, OURS, PLAIN, TURN
 from pileus.training.examples import Order
 from pileus.training.loop import Loop
 from pileus.training.prepared import prepare
-from pileus.training.ranks import use_threads
+from pileus.training.ranks import settle
 from pileus.training.recipes import open_recipe
 from pileus.training.recipes.gpt import Gpt
 from pileus.training.recipes.recipe import Setting
 from pileus.training.spec import Train
 
-WARM = 3
+WARM = 3  # steps
 _WORDS = 2000
 
 
 class Clock:
-    """When each step ended."""
+    """Times the steps of this process's own turns."""
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._at: dict[int, float] = {}
+    def __init__(self, turns: int) -> None:
+        self.steps = WARM + turns * TURN
         self.loss = 0.0
+        self._begun_s = 0.0
 
     def ended(self, step: int) -> None:
-        self._at[step] = perf_counter()
-
-    def tokens_per_s(self, tokens_per_step: int) -> float:
-        return (self._steps - WARM) * tokens_per_step / (self._at[self._steps] - self._at[WARM])
+        """A step, counted from 1. At the end of a turn it says how long that was, and waits for the next."""
+        if (step - WARM) % TURN or step < WARM:
+            return
+        _say({"seconds": perf_counter() - self._begun_s})
+        if step < self.steps:
+            sys.stdin.readline()
+        self._begun_s = perf_counter()
 
 
 class Followed(Clock):
     """Our loop's watcher."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__(turns)
+        self._step = 0
 
     def told(self, step: int, steps: int, figures: dict[str, float]) -> None:
         self.loss = figures["loss"]
@@ -54,11 +63,9 @@ class Followed(Clock):
         pass
 
     def stops(self) -> bool:
-        self.ended(self.step())
+        self._step += 1
+        self.ended(self._step)
         return False
-
-    def step(self) -> int:
-        return len(self._at) + 1
 
 
 class Ticking(TrainerCallback):
@@ -121,28 +128,29 @@ def trainer(recipe: Gpt, spec: Train, folder: Path, clock: Clock) -> None:
 
 
 def main() -> None:
-    folder, steps, targets = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(",")
-    spec = _spec(folder, steps)
-    use_threads(spec)
+    folder, turns, target = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    clock = Followed(turns)
+    spec = _spec(folder, clock.steps)
+    if target in (OURS, KEPT):
+        settle(spec)  # as the process of a job does; the others are left as they come
     recipe = open_recipe(Setting(spec, prepare(spec, folder, None, lambda _: None), None))
     assert isinstance(recipe, Gpt)
     recipe.validation = None
-    begin = copy.deepcopy(recipe.model)
-    for number, target in enumerate(targets):
-        recipe.model = copy.deepcopy(begin)
-        clock = Followed(steps) if target == "pileus-train" else Clock(steps)
-        if isinstance(clock, Followed):
-            ours(recipe, spec, folder / f"run-{number}", clock)
-        elif target == "plain-loop":
-            plain(recipe, spec, clock)
-        else:
-            trainer(recipe, spec, folder, clock)
-        figures = {"tokens_per_s": clock.tokens_per_s(spec.batch * spec.context), "final_loss": clock.loss}
-        print(json.dumps({"target": target, "figures": figures}), flush=True)
+    if target == OURS:
+        ours(recipe, spec, folder / target, clock)
+    elif target in (PLAIN, KEPT):
+        plain(recipe, spec, clock)
+    else:
+        trainer(recipe, spec, folder, clock)
+    _say({"loss": clock.loss})
+
+
+def _say(what: dict[str, float]) -> None:
+    os.write(_OUT, json.dumps(what).encode() + b"\n")
 
 
 def _spec(folder: Path, steps: int) -> Train:
-    """A decoder of about six million parameters, float32, batches of 8 windows of 256 tokens."""
+    """A decoder of about four million parameters, float32, in batches."""
     drawn = random.Random(5)
     words = ["".join(drawn.choices("abcdefghijklmnopqrstuvwxyz", k=drawn.randint(2, 9))) for _ in range(_WORDS)]
     text = folder / "text.txt"
@@ -153,9 +161,9 @@ def _spec(folder: Path, steps: int) -> Train:
         layers=4,
         width=256,
         heads=4,
-        context=256,
+        context=CONTEXT,
         vocabulary=4096,
-        batch=8,
+        batch=BATCH,
         steps=steps,
         log_every=10,
         precision="float32",
@@ -164,4 +172,6 @@ def _spec(folder: Path, steps: int) -> Train:
 
 
 if __name__ == "__main__":
+    _OUT = os.dup(1)
+    os.dup2(2, 1)  # the Trainer prints, too
     main()

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
+from asyncio.subprocess import PIPE, Process
+from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.processes import StartError
 from benchmarks.results import Target
@@ -14,47 +16,91 @@ from benchmarks.run import Run
 from pileus import __version__
 
 SUITE = "training"
-OURS, PLAIN, TRAINER = "pileus-train", "plain-loop", "transformers-trainer"
+OURS, PLAIN, KEPT, TRAINER = "pileus-train", "plain-loop", "plain-loop-kept", "transformers-trainer"
 LOAD = "train-gpt"
-LOADS = {LOAD: "a decoder of 5 million parameters, batches of 8 windows of 256 tokens, float32"}
-_STEPS, _QUICK_STEPS = 40, 8
-_TARGETS = (OURS, PLAIN, TRAINER)
+BATCH, CONTEXT, TURN = 8, 256, 8  # windows of a step, tokens of a window, steps of a turn
+LOADS = {LOAD: f"a decoder of 4 million parameters, batches of {BATCH} windows of {CONTEXT} tokens, float32"}
+_TURNS, _QUICK_TURNS = 4, 1
+_TARGETS = (OURS, PLAIN, KEPT, TRAINER)
+_WAITING_S = 120.0
 
 
 async def measure(run: Run, *, quick: bool) -> None:
-    """A new process for each round, in which they take turns; each round begins with another one."""
+    """New processes for each round, which take turns; each turn begins with another one."""
     if find_spec("torch") is None:
         run.miss(SUITE, LOAD, "the `train` extra is not installed: `make extras`")
         return
     from importlib.metadata import version
 
     run.results.titles |= LOADS
-    threads = f"{len(os.sched_getaffinity(0))} threads"
-    for name, title, of in (
-        (OURS, "`pileus train`", __version__),
-        (PLAIN, "a plain PyTorch loop", version("torch")),
-        (TRAINER, "Transformers' Trainer", version("transformers")),
+    common = f"{len(os.sched_getaffinity(0))} threads; AdamW, fused; clipped; cosine"
+    keeping = f"{common}; keeps freed memory"
+    for name, title, of, settings in (
+        (OURS, "`pileus train`", __version__, keeping),
+        (PLAIN, "a plain PyTorch loop", version("torch"), common),
+        (KEPT, "the same with our setting of the allocator", version("torch"), keeping),
+        (TRAINER, "Transformers' Trainer", version("transformers"), common),
     ):
-        run.take_part(Target(name, title, of, "float32", f"{threads}; AdamW, fused; clipped; cosine"))
+        run.take_part(Target(name, title, of, "float32", settings))
     with run.progress(SUITE, run.rounds) as step:
         for number in range(1, run.rounds + 1):
             step(f"{LOADS[LOAD]}, round {number}")
-            first = number % len(_TARGETS)
-            await _round(run, number, (*_TARGETS[first:], *_TARGETS[:first]), _QUICK_STEPS if quick else _STEPS)
+            await _round(run, number, _QUICK_TURNS if quick else _TURNS)
 
 
-async def _round(run: Run, number: int, targets: tuple[str, ...], steps: int) -> None:
+async def _round(run: Run, number: int, turns: int) -> None:
     run.logs.mkdir(parents=True, exist_ok=True)
-    log = run.logs / "training.log"
-    with tempfile.TemporaryDirectory(prefix="pileus-bench-") as folder, log.open("ab") as printed:
-        command = [sys.executable, "-m", "benchmarks.training_process", folder, str(steps), ",".join(targets)]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=printed, cwd=Path(__file__).parents[2]
-        )
-        said, _ = await process.communicate()
-    if process.returncode:
-        raise StartError(f"the training process ended with status {process.returncode}: see {log}")
-    for line in said.splitlines():
-        if line.startswith(b'{"target"'):  # the Trainer prints, too
-            told = json.loads(line)
-            run.keep(SUITE, LOAD, told["target"], number, told["figures"])
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="pileus-bench-"))
+        takers = {}
+        for target in _TARGETS:
+            takers[target] = Taker(run.logs / "training.log")
+            stack.push_async_callback(takers[target].end)
+            await takers[target].start(folder, turns, target)
+        seconds = dict.fromkeys(_TARGETS, 0.0)
+        for turn in range(turns):
+            first = (number + turn) % len(_TARGETS)
+            for target in (*_TARGETS[first:], *_TARGETS[:first]):
+                seconds[target] += await takers[target].turn()
+        for target, taker in takers.items():
+            tokens_per_s = turns * TURN * BATCH * CONTEXT / seconds[target]
+            last = await taker.told()
+            run.keep(SUITE, LOAD, target, number, {"tokens_per_s": tokens_per_s, "final_loss": last["loss"]})
+
+
+class Taker:
+    """The process of one who takes turns."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: Process | None = None
+
+    async def start(self, folder: str, turns: int, target: str) -> None:
+        """Returns when its first steps, which are not timed, are taken."""
+        command = [sys.executable, "-m", "benchmarks.training_process", folder, str(turns), target]
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        with self._log.open("ab") as printed:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, stderr=printed, cwd=Path(__file__).parents[2], env=environment
+            )
+        await self.told()
+
+    async def turn(self) -> float:
+        """Seconds."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        return (await self.told())["seconds"]
+
+    async def told(self) -> dict[str, float]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), _WAITING_S)
+        if not line:
+            raise StartError(f"a training process ended before its time: see {self._log}")
+        return dict(json.loads(line))
+
+    async def end(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
