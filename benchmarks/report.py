@@ -94,6 +94,7 @@ _DATA_FIGURES = {
     "kept_percent": "kept %",
     "exact_duplicates": "equal ones",
     "input_mb": "MB of input",
+    "processes": "processes",
     "clean_mb_per_s": "MB/s, cleaned and signed",
     "duplicates_s": "finding duplicates s",
     "peak_mib": "memory MiB",

@@ -1,17 +1,18 @@
 """Preparing data: how fast text goes through, in how much memory, and which near duplicates are found.
 
-Text is made up on the way (`made_texts`), and never kept. Each figure is of a process of its own with one thread.
+Text is made up on the way (`made_texts`), and never kept. Each figure is of processes of their own with one thread.
 """
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from time import monotonic, process_time
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,7 +38,7 @@ TARGET = "pileus-data"
 SPEED, MEMORY, NEAR = "data-speed", "data-memory", "data-near"
 WORKLOADS = {
     SPEED: "plain text, three quarters English-like and one Chinese: repair, filters and exact deduplication",
-    MEMORY: "the same and signatures, over generated text; then duplicates over all of it",
+    MEMORY: "the same and signatures, over generated text, a process for each core; then duplicates over all of it",
     NEAR: "pairs of documents with a known similarity: near duplicates at a Jaccard similarity of 0.8",
 }
 _MB = 1_000_000
@@ -53,7 +54,7 @@ _SHARES = (0.0, 0.06)  # of words that are written anew: similarities from 1 dow
 
 async def measure(run: Run, chosen: Sequence[str], *, quick: bool) -> None:
     run.results.titles |= WORKLOADS
-    run.take_part(Target(TARGET, "`pileus data prepare`, one process", __version__, "no model", "default recipe"))
+    run.take_part(Target(TARGET, "`pileus data prepare`", __version__, "no model", "default recipe"))
     work = {
         SPEED: (speed, _SPEED_QUICK_MB if quick else _SPEED_MB),
         MEMORY: (memory, _MEMORY_QUICK_MB if quick else _MEMORY_MB),
@@ -67,14 +68,22 @@ async def measure(run: Run, chosen: Sequence[str], *, quick: bool) -> None:
                 if name == MEMORY and number > 1:
                     continue  # memory does not vary as time does, and it takes long
                 measured, size = work[name]
-                run.keep(SUITE, name, TARGET, number, apart(measured, size, number))
+                figures = memory(size, number) if name == MEMORY else apart(measured, size, number)
+                run.keep(SUITE, name, TARGET, number, figures)
 
 
-def apart(measured: Callable[[int, int], Figures], size: int, number: int) -> Figures:
+Result = TypeVar("Result")
+
+
+def apart(measured: Callable[..., Result], *given: object) -> Result:
     """In a process of its own, so that its memory and its time are its own."""
+    with _processes(1) as one:
+        return one.submit(measured, *given).result()
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with ProcessPoolExecutor(1, get_context("spawn")) as one:
-        return one.submit(measured, size, number).result()
+    return ProcessPoolExecutor(count, get_context("spawn"))
 
 
 def speed(megabytes: int, number: int) -> Figures:
@@ -96,30 +105,38 @@ def speed(megabytes: int, number: int) -> Figures:
 
 
 def memory(megabytes: int, number: int) -> Figures:
-    """The greatest memory of a process that cleans it all, piece by piece, and then finds duplicates over all
-    pieces."""
+    """The greatest memory of the processes that share the pieces and clean them, and of the one that then finds
+    duplicates over all of them."""
+    count = max(megabytes * _MB // _PIECE_BYTES, 1)
+    workers = len(os.sched_getaffinity(0))
     with TemporaryDirectory(prefix="pileus-bench-") as folder:
         begun_s = monotonic()
-        size = fill(Path(folder), megabytes)
+        with _processes(workers) as pool:
+            fillings = [pool.submit(fill, Path(folder), range(first, count, workers)) for first in range(workers)]
+            peaks = [filling.result() for filling in fillings]
         cleaned_s = monotonic() - begun_s
-        figures = deduplicate(Path(folder))
-    return {"input_mb": size / _MB, "clean_mb_per_s": size / _MB / cleaned_s, **figures}
+        figures = apart(deduplicate, Path(folder))
+    input_mb = count * _PIECE_BYTES / _MB
+    figures["peak_mib"] = max(*peaks, figures["peak_mib"])
+    return {"input_mb": input_mb, "processes": float(workers), "clean_mb_per_s": input_mb / cleaned_s, **figures}
 
 
-def fill(folder: Path, megabytes: int, first: int = 0) -> int:
-    """Clean text of so many megabytes, and keep what is known of each document, but not the texts. Gives
-    the bytes of input."""
+def fill(folder: Path, pieces: Iterable[int]) -> float:
+    """Clean text for these pieces, and keep what is known of each document, but not the texts. Gives the greatest
+    memory of this process, MiB."""
     spec = DataSpec(inputs=("x",), out="y")
     cleaner = Cleaner(spec, Contamination(runs_of(())))
-    size = 0
-    for piece in range(first, first + max(megabytes * _MB // _PIECE_BYTES, 1)):
+    for piece in pieces:
         account = Account()
         records = (Document(decode(each)[0], "") for each in documents(_PIECE_BYTES, piece * _DOCUMENTS_BETWEEN))
         heap = Heap(folder, piece, near=True)
         heap.write(cleaner.clean(records, account), account)
         heap.forget_texts()
-        size += _PIECE_BYTES
-    return size
+    return _peak_mib()
+
+
+def _peak_mib() -> float:
+    return getrusage(RUSAGE_SELF).ru_maxrss / 1024
 
 
 def deduplicate(folder: Path) -> Figures:
@@ -135,7 +152,7 @@ def deduplicate(folder: Path) -> Figures:
         "exact_duplicates": float(np.count_nonzero(fates == EXACT)),
         "candidates": float(candidates),
         "duplicates_s": monotonic() - begun_s,
-        "peak_mib": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": _peak_mib(),
     }
 
 

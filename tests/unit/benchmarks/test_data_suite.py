@@ -44,7 +44,7 @@ def test_an_edited_text_is_similar() -> None:
 def test_equal_documents_are_found_over_all_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_PIECE_BYTES", 500_000)
     monkeypatch.setattr(data, "_DOCUMENTS_BETWEEN", 100)  # so that the pieces have many in common
-    data.fill(tmp_path, 2)
+    data.fill(tmp_path, range(4))
     figures = data.deduplicate(tmp_path)
     assert figures["exact_duplicates"] > 100
     assert figures["documents"] > figures["exact_duplicates"]
@@ -52,5 +52,5 @@ def test_equal_documents_are_found_over_all_pieces(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_input() -> None:
-    little, much = (data.apart(data.memory, megabytes, 1)["peak_mib"] for megabytes in (70, 700))
+    little, much = (data.memory(megabytes, 1)["peak_mib"] for megabytes in (70, 700))
     assert much < 1.2 * little
