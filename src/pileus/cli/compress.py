@@ -17,6 +17,7 @@ from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
 
 _FORMS = ("fp16", "int8", "int4", "full-int8", "pruned", "distilled")
 _TUNED = {"none": [], "awq": ["awq", "scale"], "scale": ["scale"], "gptq": ["gptq"], "awq-gptq": ["awq", "gptq"]}
+_AWQ_SHARE = 0.8
 _FORGOTTEN = "say with --to what to make of it, or with --all to make one of each"
 
 
@@ -29,7 +30,9 @@ def compress(
     target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",
     tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "gptq",
     group: Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")] = 32,
-    share: Annotated[float, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8.")] = 1.0,
+    share: Annotated[
+        float | None, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8. 0.8 with awq; else 1.")
+    ] = None,
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")
     ] = False,
@@ -67,7 +70,8 @@ def compress(
 
     Example: `pileus compress smollm2-135m-instruct --all --report report`
     """
-    rounding = {"group": group, "symmetric": symmetric, "share": share, "tuned": _of(_TUNED, tuned, "--tuned")}
+    _of(_TUNED, tuned, "--tuned")
+    rounding = {"group": group, "symmetric": symmetric} | _bits(tuned, share)
     recovery = {"steps": steps, "rate": rate, "logits": 1.0, "truth": 0.5}
     common = {
         "target": target,
@@ -78,7 +82,7 @@ def compress(
     }
     spec = {
         "model": model,
-        "variants": _one_of_each(model, common) if everything else [_variant(model, to, name, common)],
+        "variants": _one_of_each(model, common, share) if everything else [_variant(model, to, name, common)],
         "texts": {"file": _path(calibration)},
         "checks": {"text": _path(text), "tokens": tokens, "speed_rounds": rounds}
         | ({"kv": ["u8", "f16", "f32"]} if everything else {}),
@@ -118,11 +122,11 @@ def _variant(model: str, to: str | None, name: str | None, common: dict[str, Any
     return common | {"name": name or f"{model}-{to}{suffix}", "to": to}
 
 
-def _one_of_each(model: str, common: dict[str, Any]) -> list[dict[str, Any]]:
+def _one_of_each(model: str, common: dict[str, Any], share: float | None) -> list[dict[str, Any]]:
     """Every form; 4 bits by two methods; and the student once more without its teacher, to be compared."""
     found = [_variant(model, form, None, common) for form in _FORMS if form != "int4"]
     for tuned in ("awq", "gptq"):
-        weights = common["weights"] | {"tuned": _TUNED[tuned]}
+        weights = common["weights"] | _bits(tuned, share)
         found.append(_variant(model, "int4", f"{model}-int4-{tuned}", common | {"weights": weights}))
     learning = common["pruning"]["recovery"]
     if learning:
@@ -130,6 +134,12 @@ def _one_of_each(model: str, common: dict[str, Any]) -> list[dict[str, Any]]:
         student = {"distillation": common["distillation"] | {"learning": alone}}
         found.append(_variant(model, "distilled", f"{model}-distilled-alone", common | student))
     return found
+
+
+def _bits(tuned: str, share: float | None) -> dict[str, Any]:
+    """How 4 bits are chosen, and for how many: what AWQ would lose on small models, the tenderest fifth keeps."""
+    usual = _AWQ_SHARE if tuned == "awq" else 1.0
+    return {"tuned": _TUNED[tuned], "share": usual if share is None else share}
 
 
 def _of(known: dict[str, Any], given: str, option: str) -> Any:

@@ -47,6 +47,15 @@ def test_four_bits_are_tuned_unless_they_are_not_to_be(pileus: Pileus, server: S
     assert tuned == [("gptq",), ()]
 
 
+def test_awq_leaves_the_tenderest_fifth_in_8_bits_unless_it_is_told_otherwise(pileus: Pileus, server: Stub) -> None:
+    for options in (["--tuned", "awq"], ["--tuned", "awq", "--share", "1"], ["--tuned", "gptq"]):
+        pileus("compress", "tiny", "--to", "int4", *options)
+    pileus("compress", "tiny", "--all")
+    *single, every = (msgspec.convert(body["spec"], CompressSpec).variants for body in server.bodies)
+    assert [variant.weights.share for (variant,) in single] == [0.8, 1.0, 1.0]
+    assert [variant.weights.share for variant in every if variant.to == Form.INT4] == [0.8, 1.0]
+
+
 def test_options_become_the_spec(pileus: Pileus, server: Stub) -> None:
     options = ["--tuned", "gptq", "--group", "64", "--symmetric", "--name", "four", "--tokens", "100", "--rounds", "0"]
     pileus("compress", "tiny", "--to", "int4", *options, "--text", "t.txt")
