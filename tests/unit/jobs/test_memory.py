@@ -7,7 +7,6 @@ import pytest
 _FREED = """
 import ctypes, resource
 from pathlib import Path
-from pileus.jobs.memory import keep_freed_memory
 {before}
 libc, size = ctypes.CDLL(None), 64 << 20
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -28,5 +27,11 @@ def _given_back(before: str) -> int:
 
 
 def test_what_is_freed_is_kept_for_the_next_step() -> None:
-    assert _given_back("assert keep_freed_memory()") < 1 << 20
+    assert _given_back("from pileus.jobs.memory import keep_freed_memory; assert keep_freed_memory()") < 1 << 20
     assert _given_back("") > 60 << 20
+
+
+def test_a_training_keeps_it() -> None:
+    pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
+    settle = "from pileus.training.plan import Plan; from pileus.training.ranks import settle; settle(Plan())"
+    assert _given_back(settle) < 1 << 20
