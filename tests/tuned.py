@@ -35,12 +35,12 @@ _END = 2  # the id of <|im_end|>
 _WIDE = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-def install_tiny_base(data_dir: Path, name: str = BASE) -> None:
+def install_tiny_base(data_dir: Path, name: str = BASE, **shape: int) -> None:
     """Its artefact and its master, random."""
     models = data_dir / MODELS_FOLDER
     store = ModelStore(models)
     folder = data_dir / "tiny"
-    save_reference(folder, "LlamaConfig", _WIDE)
+    save_reference(folder, "LlamaConfig", _WIDE | shape)
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<|im_end|>"}))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": _END}))
     Catalogue(models, Models()).import_folder(folder, name)

@@ -34,7 +34,7 @@ def life(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_quick_life_has_every_chapter_and_every_plot(tmp_path: Path) -> None:
     folder = tmp_path / "life"
-    install_tiny_base(folder / "data")
+    install_tiny_base(folder / "data", intermediate_size=64)  # groups of 32 fit in
     done = life("--quick", "--base", "tiny", "-o", str(folder), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
