@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +96,7 @@ class _Preparation:
             return msgspec.json.decode(result.read_bytes(), type=Prepared)
         if self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
             raise JobFailed(f"{self._out} is there already, and is not empty", code="out_exists")
+        self._demand_room()
         self._made.mkdir(exist_ok=True)
         plan = self._plan()
         compared = self._evaluation_runs()
@@ -104,6 +106,15 @@ class _Preparation:
         tokenizer = self._tokenizer(heaps, fates)
         packed = self._pack(fates)
         return self._finish(plan, compared, account, fates, tokenizer, packed)
+
+    def _demand_room(self) -> None:
+        """Raises `JobFailed` where the dataset could not be put in its place in the end."""
+        try:
+            self._out.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self._out.parent, prefix=f".{self._out.name}."):
+                pass
+        except OSError as error:
+            raise JobFailed(f"{self._out} cannot be made: {error.strerror}", code="bad_out") from None
 
     def _plan(self) -> Plan:
         """Found once, so that a job that goes on has the same pieces."""

@@ -234,3 +234,12 @@ def test_a_missing_extra_is_told(house: House, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(preparation, "run_each", missing)
     with pytest.raises(JobFailed, match="pyarrow is not installed: `make extras`"):
         prepare(house.task(house.spec()))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(house: House) -> None:
+    house.write("a.jsonl", english(1))
+    house.out.write_text("a file")
+    with pytest.raises(JobFailed, match="x cannot be made") as refusal:
+        house.prepare(out=str(house.out / "x"))
+    assert refusal.value.code == "bad_out"
+    assert not list(house.job.iterdir())
