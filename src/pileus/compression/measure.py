@@ -42,12 +42,12 @@ class Seen(Struct, frozen=True):
 
 
 class Examiner:
-    """Texts as ids of one tokenizer, which parent and variants share."""
+    """Texts as ids of one tokenizer, which parent and variants share, in windows that they can read."""
 
-    def __init__(self, artefact: Path, checks: Checks, seed: int) -> None:
+    def __init__(self, artefact: Path, checks: Checks, seed: int, context_length: int = 0) -> None:
         self._tokenizer = Tokenizer.from_file(str(artefact / TOKENIZER))
         self._checks = checks
-        self._windows = Windows(checks.window, checks.stride)
+        self.windows = Windows(checks.window, checks.stride).within(context_length)
         text = texts.read(checks.text) if checks.text else texts.written(checks.tokens * 6, seed + 1)
         tail = text[-checks.tokens * _CHARACTERS_OF_A_TOKEN :]  # a long file is not tokenised for its last words
         encoded = self._tokenizer.encode_batch([tail], add_special_tokens=False)[0]
@@ -76,7 +76,7 @@ class Examiner:
     def examine(self, artefact: Path, progress: Progress) -> Seen:
         """As the native engine serves it by default."""
         foreseer = Foreseer(artefact)
-        losses = foreseer.losses(self._ids, self._windows, progress)
+        losses = foreseer.losses(self._ids, self.windows, progress)
         right = []
         for number, pair in enumerate(self._pairs):
             progress("task", number, len(self._pairs))
@@ -86,7 +86,7 @@ class Examiner:
     def losses(self, artefact: Path, precision: str, progress: Progress) -> Losses:
         """With keys and values in that precision."""
         foreseer = Foreseer(artefact, {**SERVED, "KV_CACHE_PRECISION": precision})
-        return foreseer.losses(self._ids, self._windows, progress)
+        return foreseer.losses(self._ids, self.windows, progress)
 
     def _loss(self, foreseer: Foreseer, sentence: str) -> float:
         return float(foreseer.losses(self.encode(f"\n{sentence}")).sum())

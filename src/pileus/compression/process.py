@@ -77,7 +77,8 @@ class _Compression:
             self._weights = merged(origin.adapter.path, self._parent.path, self._weights, folder)
         self._graph = source.graph_of(self._weights, self._parent.path, task.folder / _PARENT, task.progress)
         seal(self._graph, spec.model, self._parent)
-        examiner = measure.Examiner(self._parent.path, spec.checks, spec.seed)
+        examiner = measure.Examiner(self._parent.path, spec.checks, spec.seed, self._parent.context_length)
+        self._windows = examiner.windows
         wish = spec.texts
         sequences = measure.calibration(examiner, wish.file, wish.sequences, wish.length, spec.seed)
         self._maker = Maker(task, spec, self._parent, self._weights, self._graph, examiner, sequences)
@@ -188,7 +189,7 @@ class _Compression:
             calibration=length + (spec.texts.file or "the built-in generator"),
             text=checks.text or "the built-in generator",
             tokens=self._examination.tokens,
-            windows=f"windows of {checks.window}, {checks.stride} at a time",
+            windows=f"windows of {self._windows.length}, {self._windows.stride} at a time",
             rows=rows,
             cache=self._finished.cache,
         )

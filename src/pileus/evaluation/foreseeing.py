@@ -39,7 +39,7 @@ def read(load: Loader, folder: Path, text: str, windows: WindowSpec, progress: P
     ids = tokenizer.encode(text)[: windows.most_tokens]
     lengths = [len(tokenizer.token_text(token)[1]) for token in ids]
     ends = np.cumsum(lengths, dtype=np.int64)
-    cut = Windows(min(windows.length, tokenizer.context_length or windows.length), windows.stride)
+    cut = Windows(windows.length, windows.stride).within(tokenizer.context_length)
     losses = Foreseer(folder).losses(ids, cut, progress)
     return Reading(tuple(ids), losses, ends[1:], int(ends[-1]))
 

@@ -42,6 +42,13 @@ class Windows(Struct, frozen=True):
         if not 1 <= self.stride < self.length:
             raise ValueError("`stride` should be at least 1 and less than `length`")
 
+    def within(self, context_length: int) -> "Windows":
+        """These, or such as a model of that context can read; 0 is any."""
+        if not context_length or self.length <= context_length:
+            return self
+        length = max(context_length, 2)
+        return Windows(length, min(self.stride, length // 2))
+
     def over(self, tokens: int) -> Iterator[tuple[int, int, int]]:
         """(begin, first that counts, end) of each window over a text of so many tokens."""
         counted = 1  # the first token has nothing before it

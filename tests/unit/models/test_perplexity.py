@@ -44,6 +44,13 @@ def test_a_token_has_the_context_it_was_promised() -> None:
         assert first - begin >= 6
 
 
+@pytest.mark.parametrize(
+    ("context", "fitting"), [(0, (10, 4)), (10, (10, 4)), (9, (9, 4)), (6, (6, 3)), (2, (2, 1)), (1, (2, 1))]
+)
+def test_windows_are_such_as_the_model_can_read(context: int, fitting: tuple[int, int]) -> None:
+    assert Windows(length=10, stride=4).within(context) == Windows(*fitting)
+
+
 def test_a_stride_may_leave_no_gap() -> None:
     with pytest.raises(ValueError, match="stride"):
         Windows(length=8, stride=8)
