@@ -1,5 +1,6 @@
 """What running jobs tell: their progress, in memory, and the lines of their logs, which are written soon."""
 
+import asyncio
 from collections import defaultdict
 
 from msgspec import Struct, structs
@@ -35,6 +36,7 @@ class Told:
         self._table = JobLineTable()
         self._lines: defaultdict[str, list[tuple[float, str, str]]] = defaultdict(list)
         self._count = 0
+        self._writing = asyncio.Lock()
 
     def line(self, job_id: str, level: str, text: str) -> None:
         if self._count < _LINES_WAITING:
@@ -42,7 +44,12 @@ class Told:
             self._lines[job_id].append((self._clock.wall(), level, text[:LINE_LIMIT]))
 
     async def write(self) -> None:
-        """Write the lines that were told up to now. Raises `Unavailable`; then they still wait."""
+        """Write the lines that were told up to now; all of them are on record when this returns. Raises `Unavailable`;
+        then they still wait."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         told, self._lines = self._lines, defaultdict(list)
         self._count = 0
         if not told:

@@ -1,8 +1,10 @@
 """What the owner does with many jobs, with old ones, and with a store that is away."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event
@@ -147,6 +149,28 @@ async def test_what_was_told_a_moment_ago_is_there_for_who_asks(keeper: Keeper) 
     keeper.jobs.tell(job.id, "info", "its last words")
     await keeper.finish()
     assert [line.text for line in await keeper.jobs.lines(job.id, None, 1)] == ["its last words"]
+
+
+async def test_who_asks_for_lines_waits_for_those_that_are_being_written(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await keeper.jobs.submit(KIND, SOMEBODY, b"{}")
+    begun, goes_on, write = asyncio.Event(), asyncio.Event(), keeper.moods.write
+
+    async def slow(work: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        return await write(work)
+
+    monkeypatch.setattr(keeper.moods, "write", slow)
+    keeper.jobs.tell(job.id, "info", "a line")
+    writing = asyncio.ensure_future(keeper.jobs.write_lines())
+    await begun.wait()
+    reading = asyncio.ensure_future(keeper.jobs.lines(job.id, None, 1))
+    assert not (await asyncio.wait({reading}, timeout=0.2))[0]
+    goes_on.set()
+    await writing
+    assert [line.text for line in await reading] == ["a line"]
 
 
 async def test_lines_wait_for_a_store_that_is_away_but_not_without_bound(
