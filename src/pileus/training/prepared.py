@@ -27,6 +27,7 @@ _ABOUT: Final = "about.json"
 _AT_ONCE: Final = 1 << 20  # tokens that are copied together
 
 Tell = Callable[[str], None]
+_Row = tuple[str, ...]  # the recipe's fields
 
 
 class About(Struct, frozen=True):
@@ -187,13 +188,23 @@ def _write_rows(spec: Train, tokenizer: PreTrainedTokenizerFast, folder: Path) -
     if spec.validation:
         held_out = list(read_rows(spec.validation_files, _FIELDS[spec.recipe]))
     else:
-        every = round(1 / spec.holdout) if spec.holdout else len(rows) + 1
-        held_out = [row for number, row in enumerate(rows) if number % every == every - 1]
-        rows = [row for number, row in enumerate(rows) if number % every != every - 1]
+        rows, held_out = _split_rows(rows, spec)
     labels = tuple(sorted({label for _, label in rows})) if spec.recipe == "classifier" else ()
     for name, some in (("train", rows), ("validation", held_out)):
         _write_columns(spec, tokenizer, folder, name, some, labels)
     return About(len(rows), len(held_out), labels)
+
+
+def _split_rows(rows: list[_Row], spec: Train) -> tuple[list[_Row], list[_Row]]:
+    """Every so-manieth row is held out; but a label that no other row has is learnt."""
+    every = round(1 / spec.holdout) if spec.holdout else len(rows) + 1
+    held_out = [row for number, row in enumerate(rows) if number % every == every - 1]
+    learnt = [row for number, row in enumerate(rows) if number % every != every - 1]
+    if spec.recipe == "classifier":
+        known = {label for _, label in learnt}
+        learnt += [row for row in held_out if row[1] not in known]
+        held_out = [row for row in held_out if row[1] in known]
+    return learnt, held_out
 
 
 def _write_columns(

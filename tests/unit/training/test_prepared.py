@@ -67,6 +67,14 @@ def test_a_dataset_of_another_tokenizer_than_the_base_s_is_refused(tmp_path: Pat
     prepare(spec, tmp_path, tmp_path / "base", lambda _: None)
 
 
+def test_a_label_that_one_row_has_is_learnt_and_not_held_out(tmp_path: Path) -> None:
+    rows = [("a cat", "yes"), ("a dog", "no"), ("a mat", "rare"), ("the mat", "yes"), ("the cat", "no"), ("a", "no")]
+    (tmp_path / "rows.tsv").write_text("".join(f"{text}\t{label}\n" for text, label in rows))
+    spec = Train(recipe="classifier", data=(str(tmp_path / "rows.tsv"),), holdout=1 / 3, vocabulary=280)
+    found = about(prepare(spec, tmp_path, None, lambda _: None))
+    assert (found.examples, found.held_out, found.labels) == (5, 1, ("no", "rare", "yes"))
+
+
 @pytest.mark.parametrize("recipe", ["gpt", "classifier"])
 def test_a_folder_of_files_is_refused_and_said_how_it_could_be_learnt_from(tmp_path: Path, recipe: str) -> None:
     (tmp_path / "texts").mkdir()
