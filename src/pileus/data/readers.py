@@ -85,7 +85,7 @@ def _other_json(line: bytes) -> Any:
 
 def _csv(part: Slice, field: str) -> Iterator[Record]:
     csv.field_size_limit(MAX_RECORD_BYTES)
-    delimiter = "\t" if ".tsv" in part.path.lower() else ","
+    delimiter = "\t" if ".tsv" in Path(part.path).name.lower() else ","
     with opened(part.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
         reader = csv.reader(text, delimiter=delimiter)
         columns = next(reader, [])

@@ -98,6 +98,13 @@ def test_tables_are_read_by_their_column(tmp_path: Path) -> None:
     assert bad(records(path, field="body")) == [(f"{path}, line 1", "there is no column 'body', but id, text")]
 
 
+def test_a_table_is_divided_by_its_own_name_and_not_its_folder_s(tmp_path: Path) -> None:
+    (tmp_path / "my.tsv.files").mkdir()
+    path = tmp_path / "my.tsv.files" / "a.csv"
+    path.write_text("text,other\none,two\n")
+    assert texts(records(path)) == ["one"]
+
+
 def test_parquet_is_read(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="the `data` extra is not installed: `make extras`")
     from pyarrow import parquet
