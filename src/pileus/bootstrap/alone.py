@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _READY_S = 600.0
 _LOOK_S = 0.05
+_ENDING_S = 0.5
+_LAST_LINES = 5
 _HOST = "127.0.0.1"
 _KEY_NAME = "command with a server of its own"
 
@@ -52,6 +54,10 @@ def serve_alone(
                 progress("starting", 0, 0)
                 _wait_ready(process, url, log)
                 yield url, key["secret"]
+            except OperatorError as error:
+                if not _has_ended(process):
+                    raise
+                raise OperatorError(_told_last(f"the server ended ({process.returncode})", log)) from error
             finally:
                 process.send_signal(signal.SIGINT)
                 process.wait()
@@ -99,9 +105,22 @@ def _wait_ready(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) ->
         except httpx.TransportError:
             pass
         time.sleep(_LOOK_S)
+    raise OperatorError(_told_last("the server did not start", log))
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it is why a command failed: a connection may break a little before its process is gone."""
+    try:
+        process.wait(_ENDING_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _told_last(what: str, log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").splitlines()
-    raise OperatorError("the server did not start:\n" + "\n".join(lines[-5:]))
+    return f"{what}:\n" + "\n".join(lines[-_LAST_LINES:])
 
 
 def _free_port() -> int:

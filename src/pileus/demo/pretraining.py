@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pileus.demo.chapter import Chapter, Figure, Stage, percent
 from pileus.demo.cloud import Ended
@@ -18,7 +18,7 @@ _AT_ONCE: Final = 100  # texts of one request
 
 def train_gpt(stage: Stage, dataset: Path) -> Chapter:
     """It learns to go on with stories; then it is served, and does."""
-    job = _pretrain(stage, "gpt", dataset, "storyteller", rate=2e-3, batch=32)
+    job = _pretrain(stage, "gpt", dataset, "storyteller", stage.scale.gpt_steps)
     name = stage.cloud.latest("storyteller")["artefact"]
     stage.cloud.deploy("storyteller", name)
     begun = "On Monday there was snow over the harbour. The road was"
@@ -47,7 +47,7 @@ def train_gpt(stage: Stage, dataset: Path) -> Chapter:
 
 def train_bert(stage: Stage, dataset: Path) -> tuple[Chapter, str]:
     """It learns to fill in masked words; what it tells, and the model's name."""
-    job = _pretrain(stage, "bert", dataset, "reader", rate=2e-3, batch=32)
+    job = _pretrain(stage, "bert", dataset, "reader", stage.scale.bert_steps)
     plot = "bert.png"
     draw_curves(stage.folder / plot, _losses(job), "loss, nats per masked token")
     chapter = Chapter(
@@ -102,7 +102,7 @@ def fine_tune_classifier(stage: Stage, bert: str) -> Chapter:
     )
 
 
-def _pretrain(stage: Stage, recipe: str, dataset: Path, name: str, **plan: Any) -> Ended:
+def _pretrain(stage: Stage, recipe: str, dataset: Path, name: str, steps: int) -> Ended:
     scale = stage.scale
     ended: Ended = stage.run(
         "train",
@@ -113,9 +113,10 @@ def _pretrain(stage: Stage, recipe: str, dataset: Path, name: str, **plan: Any) 
         layers=scale.layers,
         width=scale.width,
         context=_CONTEXT,
-        steps=scale.pretraining_steps,
+        steps=steps,
+        batch=32,
+        rate=2e-3,
         log_every=1,
-        **plan,
     )
     return ended
 

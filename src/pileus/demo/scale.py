@@ -12,7 +12,8 @@ class Scale(Struct, frozen=True, kw_only=True):
     documents: int = 3000
     width: int = 128
     layers: int = 4
-    pretraining_steps: int = 400
+    gpt_steps: int = 160
+    bert_steps: int = 400
     reviews: int = 1200
     review_epochs: int = 3
     pairs: int = 6000
@@ -31,7 +32,8 @@ QUICK: Final = Scale(
     documents=400,
     width=64,
     layers=2,
-    pretraining_steps=30,
+    gpt_steps=30,
+    bert_steps=30,
     reviews=240,
     review_epochs=1,
     pairs=400,
@@ -41,6 +43,6 @@ QUICK: Final = Scale(
     tickets_held_out=24,
     ticket_epochs=1,
     perplexity_tokens=600,
-    speed_rounds=1,
+    speed_rounds=0,
     has_goals=False,
 )

@@ -1,0 +1,50 @@
+"""A server that a command starts for itself, seen from the command."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pileus.bootstrap.alone import serve_alone
+from pileus.config.load import load_settings
+from pileus.core.errors import OperatorError
+from pileus.models.progress import silent
+
+
+def children() -> list[int]:
+    """Processes that this one started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[1]) == os.getpid():
+            found.append(int(stat.parent.name))
+    return found
+
+
+def run(data_dir: Path, command: Callable[[], None]) -> None:
+    """As a command does that asks a server of its own, and fails."""
+    loaded = load_settings(None, {}, {"data_dir": data_dir})
+    with serve_alone(loaded, None, silent, deploys=False):
+        command()
+        raise OperatorError("it went wrong")
+
+
+def test_a_command_whose_server_died_says_so_with_its_last_lines(tmp_path: Path) -> None:
+    before = set(children())
+
+    def lose_the_server() -> None:
+        (server,) = set(children()) - before
+        os.kill(server, signal.SIGKILL)
+
+    with pytest.raises(OperatorError, match=r"^the server ended \(-9\)"):
+        run(tmp_path, lose_the_server)
+
+
+def test_what_a_command_says_of_itself_stays_what_it_says(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"^it went wrong$"):
+        run(tmp_path, lambda: None)
