@@ -1,16 +1,21 @@
 """A tiny model with its master in a models folder, and the job's process run on it as a worker would."""
 
 import asyncio
+import io
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from msgspec.json import decode, encode
 
+from pileus.compression.process import work
 from pileus.compression.spec import CompressSpec
 from pileus.config.settings import Models, Settings
-from pileus.jobs.child import run_child
+from pileus.jobs.child import Brief, run_child
 from pileus.jobs.handler import Yielded
+from pileus.jobs.metrics import METRICS_FILE
+from pileus.jobs.task import Task
 from pileus.models.catalogue import Catalogue
 from pileus.models.progress import silent
 from pileus.models.store import ModelStore
@@ -75,6 +80,18 @@ async def compress(lease: Lease, data_dir: Path) -> dict[str, Any] | Yielded:
     lease.folder.mkdir(parents=True, exist_ok=True)
     given = await run_child(lease, "pileus.compression.process", Settings(data_dir=data_dir))
     return given if isinstance(given, Yielded) else decode(given)
+
+
+def compress_here(folder: Path, asked: dict[str, Any], data_dir: Path) -> object:
+    """The same in this process: for what ends before much is computed."""
+    settings = Settings(data_dir=data_dir)
+    brief = Brief(
+        spec=Raw(encode(asked)),
+        folder=str(folder),
+        metrics=str(folder / METRICS_FILE),
+        settings=Raw(settings.model_dump_json().encode()),
+    )
+    return work(Task(brief, io.BytesIO()))
 
 
 def spec(*variants: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
-pytest.importorskip("nncf", reason="the `train` extra is not installed: `make extras`")
+if find_spec("nncf") is None:  # to import it takes seconds, which only the job's process needs
+    pytest.skip("the `train` extra is not installed: `make extras`", allow_module_level=True)
 
 from pileus.bootstrap import load_driver
 from pileus.core.ports import EngineSpec
@@ -18,7 +19,7 @@ from pileus.core.records import EngineRequest, SamplingParams
 from pileus.jobs.handler import YIELDED, JobFailed
 from pileus.models.artefact import verify
 from pileus.models.store import ModelStore
-from unit.compression.bench import PARENT, Lease, compress, install_parent, spec
+from unit.compression.bench import PARENT, Lease, compress, compress_here, install_parent, spec
 
 QUICK = {"steps": 6, "batch": 2, "length": 16}
 SHARP = {"group": 32, "tuned": ["awq", "scale"]}
@@ -140,16 +141,16 @@ def test_a_gguf_has_its_file_beside_it(result: dict[str, Any], data_dir: Path) -
     assert (data_dir / "models" / "artefacts" / "gguf" / "model.gguf").read_bytes().startswith(b"GGUF")
 
 
-async def test_a_name_that_is_taken_is_refused(data_dir: Path, result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_refused(data_dir: Path, result: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="eight is installed already"):
-        await compress(Lease(tmp_path, spec({"name": "eight", "to": "int8"})), data_dir)
+        compress_here(tmp_path, spec({"name": "eight", "to": "int8"}), data_dir)
 
 
 @pytest.mark.skipif(find_spec("llmcompressor") is not None, reason="llm-compressor is installed")
-async def test_without_llm_compressor_the_target_vllm_says_what_to_install(data_dir: Path, tmp_path: Path) -> None:
+def test_without_llm_compressor_the_target_vllm_says_what_to_install(data_dir: Path, tmp_path: Path) -> None:
     asked = spec({"name": "v", "to": "int8", "target": "vllm"}, output=str(tmp_path / "out"))
     with pytest.raises(JobFailed, match="pip install --pre llmcompressor") as refusal:
-        await compress(Lease(tmp_path, asked), data_dir)
+        compress_here(tmp_path, asked, data_dir)
     assert refusal.value.code == "not_installed"
 
 
