@@ -23,6 +23,7 @@ _REQUESTS = 256  # in the background at the same time
 _DELIVERIES = 64  # to webhooks at the same time
 _DELIVERY_RETRIES = 296  # over a day
 _DELIVERY_KEEP_S = 7 * 86_400.0
+_TENSORBOARD = "tensorboard"  # the folder of a training's event files (`training.curves`)
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the cores to requests
 
 
@@ -43,6 +44,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.evaluation.attention_records import AttentionSpec
     from pileus.evaluation.recording import record_evaluation, ruling_recorder, verdict_recorder
     from pileus.evaluation.records import EvaluationSpec, GateSpec
+    from pileus.jobs.child import FIGURES
     from pileus.jobs.handler import Kind
     from pileus.models.registry import register_made
     from pileus.training.finetune.ending import fine_tune_kind
@@ -51,12 +53,12 @@ def kinds(settings: "Settings") -> "list[Kind]":
 
     return [
         Kind(name="attention", spec=AttentionSpec),
-        Kind(name="compress", spec=CompressSpec, on_ended=register_made),
+        Kind(name="compress", spec=CompressSpec, on_ended=register_made, lasting=FIGURES),
         Kind(name="data", spec=DataSpec, on_ended=record_dataset),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
-        Kind(name="train", spec=Train, on_ended=register_made),
-        Kind(name="tune", spec=Tune, on_ended=register_made),
+        Kind(name="train", spec=Train, on_ended=register_made, lasting=FIGURES | {_TENSORBOARD}),
+        Kind(name="tune", spec=Tune, on_ended=register_made, lasting=FIGURES),
         batch_kind(settings.batches),
         fine_tune_kind(settings.fine_tuning, ruling_recorder(_signer(settings))),
         Kind(name=BACKGROUND, places=_REQUESTS, keep_s=settings.background.keep_s),

@@ -23,7 +23,8 @@ from pileus.jobs.handler import YIELDED, Context, JobFailed, Yielded
 from pileus.jobs.metrics import METRICS_FILE
 from pileus.store.job_table import Wish
 
-_LOG: Final = "process.log"  # what the process and its libraries print, in the job's folder
+LOG_FILE: Final = "process.log"  # what the process and its libraries print, in the job's folder
+FIGURES: Final = frozenset({METRICS_FILE, LOG_FILE})  # what is worth keeping once the job has ended for good
 _LINE_BYTES: Final = 64 << 20
 _TAIL_BYTES: Final = 4096
 _NOTHING: Final = Raw(b"null")
@@ -89,7 +90,7 @@ async def run_child(
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
     if outcome is None:
-        last = _last_line(context.folder / _LOG)
+        last = _last_line(context.folder / LOG_FILE)
         if status > 0 and (lacks := _LACKS.fullmatch(last)):
             raise JobFailed(f"{lacks[1]} is not installed here: `make extras` installs it", code="not_installed")
         raise ChildDied(module, status, last)
@@ -105,7 +106,7 @@ class ChildDied(Exception):
 
 
 async def _start(context: Context, module: str, environment: Mapping[str, str]) -> Process:
-    with (context.folder / _LOG).open("ab") as printed:
+    with (context.folder / LOG_FILE).open("ab") as printed:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

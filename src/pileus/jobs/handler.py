@@ -23,6 +23,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     retries: int | None = None  # failures in a row that are borne; None is the setting's
     grace_s: float = 300.0  # in which its handler does what was asked of it; then it is cut off
     keep_s: float | None = None  # after its end; None is the setting's
+    lasting: frozenset[str] | None = None  # names in a job's folder that stay once it has ended for good; None: all
     spec: type[Struct] | None = None  # of those that people submit as jobs; None where another part of Pileus does
     on_ended: Callable[[Connection, Job], None] | None = None  # in the transaction that ends it, however it ends
 
@@ -49,7 +50,9 @@ class Context(Protocol):
     `grace_s` is cancelled; if it goes on in spite of that, its process is killed."""
 
     job: Job  # as it was leased: `spec`, `checkpoint`, `fence`
-    folder: Path  # the job's own; exists, and stays until the job is forgotten. An earlier holder may still write there
+    # The job's own; exists, and stays until the job is forgotten, or what of it is `lasting`. An earlier holder may
+    # still write there.
+    folder: Path
 
     @property
     def wish(self) -> Wish:

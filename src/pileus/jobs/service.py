@@ -30,6 +30,7 @@ _END_AT_ONCE = 500  # jobs whose time is over
 _FORGET_S = 60.0  # between two looks for what is old
 _FORGET_AT_ONCE = 500
 _CLOCK_TOLERANCE_S = 60.0
+_FOR_GOOD = (JobState.SUCCEEDED, JobState.CANCELLED, JobState.EXPIRED)  # what failed may be resumed
 
 log = get_log(__name__)
 
@@ -55,6 +56,7 @@ class JobService:
         self._table, self._lines = JobTable(), JobLineTable()
         self._offset = clock.wall() - clock.monotonic()
         self._forget_at = clock.monotonic()
+        self._spent: list[Job] = []  # ended for good, with folders of which not all is to stay
 
     # --- for everybody ------------------------------------------------------------------------------------------------
 
@@ -265,10 +267,12 @@ class JobService:
     def open(self) -> None:
         """Take over: what was leased under an earlier owner is queued again, and folders of jobs that are forgotten are
         deleted. Blocks."""
+        tidied = [kind.name for kind in self.kinds.values() if kind.lasting is not None]
 
         def work(tx: Connection) -> set[str]:
             for job in self._table.in_state(tx, [JobState.RUNNING]):
                 self._table.put(tx, machine.yielded(job, job.fence))
+            self._spent = [job for kind in tidied for job in self._table.in_state(tx, _FOR_GOOD, kind)]
             return self._table.ids(tx)
 
         known = self._store.write_blocking(work)
@@ -298,8 +302,22 @@ class JobService:
             self.wake(kind)
         await self._recorder.change_each(due, lambda job: machine.expired(job, now, closes=self._closes(job)))
         await self.write_lines()
+        spent, self._spent = self._spent, []
+        if spent:
+            await asyncio.to_thread(self._tidy, spent)
         if self._clock.monotonic() >= self._forget_at:
             await self._forget()
+
+    def _tidy(self, spent: list[Job]) -> None:
+        """Delete what nobody needs of folders whose jobs have ended for good. Blocks."""
+        for job in spent:
+            lasting, folder = self.kinds[job.kind].lasting or frozenset(), self.folder(job.id)
+            gone = [path for path in folder.iterdir() if path.name not in lasting] if folder.is_dir() else []
+            for path in gone:
+                if path.is_dir() and not path.is_symlink():
+                    rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _look(self, now: float, tx: Connection) -> tuple[list[str], list[str]]:
         """The jobs whose time is over, and the kinds that have work."""
@@ -365,6 +383,9 @@ class JobService:
                 listener(new)
         if new.state == JobState.QUEUED:
             self.wake(new.kind)
+        kind = self.kinds.get(new.kind)
+        if new.state in _FOR_GOOD and kind is not None and kind.lasting is not None:
+            self._spent.append(new)
 
     def _retries(self, job: Job) -> int:
         kind = self.kinds.get(job.kind)

@@ -134,6 +134,37 @@ async def test_a_folder_whose_job_is_forgotten_goes_at_the_next_start(keeper: Ke
     assert [folder.name for folder in keeper.folder.iterdir()] == [job.id]
 
 
+async def test_of_a_folder_stays_what_lasts_once_the_job_has_ended_for_good(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, Kind(name=KIND, lasting=frozenset({"figures"})))
+
+    def fill(job: Job) -> Path:
+        folder = keeper.jobs.folder(job.id)
+        (folder / "checkpoints").mkdir(parents=True)
+        for name in ("figures", "examples", "checkpoints/1"):
+            (folder / name).write_text("x")
+        return folder
+
+    def names(folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    done, failed, cancelled = [await keeper.jobs.submit(KIND, SOMEBODY, b"{}") for _ in range(3)]
+    folders = [fill(job) for job in (done, failed, cancelled)]
+    await keeper.jobs.tick()
+    assert names(folders[0]) == ["checkpoints", "examples", "figures"]
+    await keeper.finish()
+    [leased] = await keeper.jobs.lease(KIND, 1)
+    await keeper.jobs.fail(leased.id, leased.fence, "x", "it failed", retry=False)  # and may be resumed
+    await keeper.jobs.cancel(cancelled.id, SOMEBODY, "acme")
+    again = keeper.service()  # the owner dies, and the next one takes over
+    await again.tick()
+    assert [names(folder) for folder in folders] == [["figures"], ["checkpoints", "examples", "figures"], ["figures"]]
+    fill_again = keeper.jobs.folder(done.id) / "examples"
+    fill_again.write_text("x")
+    await keeper.jobs.tick()
+    assert not fill_again.exists()
+    keeper.store.close()
+
+
 async def test_a_log_is_bounded_in_lines_and_length(keeper: Keeper) -> None:
     job = await keeper.jobs.submit(KIND, SOMEBODY, b"{}")
     for number in range(LINES_KEPT + 5):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from pileus.config.settings import FineTuning
+from pileus.jobs.child import FIGURES
 from pileus.jobs.handler import Kind
 from pileus.models.registry import register_made
 from pileus.store.adapter_table import AdapterTable, StoredAdapter
@@ -30,7 +31,7 @@ def fine_tune_kind(settings: FineTuning, record_rulings: Callable[[Connection, J
         settle(tx, job)
         record_rulings(tx, job)  # of models that are registered by now
 
-    return Kind(name=KIND, places=max(_PLACES, settings.together), closes=True, on_ended=on_ended)
+    return Kind(name=KIND, places=max(_PLACES, settings.together), closes=True, on_ended=on_ended, lasting=FIGURES)
 
 
 def settle(tx: Connection, job: Job) -> None:
