@@ -19,7 +19,7 @@ _ENDINGS = {"failed": "failed", "cancelled": "been cancelled", "expired": "expir
 def begin_job(client: Client, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Submit it. Where the very same was begun before and has not ended, that job goes on in its place."""
     job: dict[str, Any] = client.post(JOBS_PATH, {"kind": kind, "spec": spec, "once": True})
-    if job["state"] == "paused":
+    if job["state"] == "paused" or job["wish"] == "pause":
         job = client.post(f"{JOBS_PATH}/{job['id']}/resume", {})
     if job["started_at"]:
         output.note(f"{job['id']} goes on.")

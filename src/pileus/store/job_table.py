@@ -174,13 +174,14 @@ class JobTable:
         return _jobs(tx, query if kind is None else query.where(table.c.kind == kind))
 
     def like(self, tx: Connection, job: Job) -> Job | None:
-        """The latest of its tenant and kind that is asked the very same and has not ended."""
+        """The latest of its tenant and kind that is asked the very same, and has neither ended nor is about to."""
         table = schema.job
         query = select(table).where(
             table.c.tenant == job.tenant,
             table.c.kind == job.kind,
             table.c.spec == job.spec,
             table.c.state.not_in(ENDED),
+            table.c.wish.not_in((Wish.CANCEL, Wish.EXPIRE)),
         )
         return next(iter(_jobs(tx, query.order_by(table.c.sequence.desc()).limit(1))), None)
 

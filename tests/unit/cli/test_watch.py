@@ -30,8 +30,9 @@ def test_what_was_begun_before_goes_on_and_is_told(
     assert capsys.readouterr().err == "job_1 goes on.\n"
 
 
-def test_one_that_was_paused_is_resumed(client: Client, stub: Stub) -> None:
-    stub.answer("POST", "/v1/jobs", JOB | {"state": "paused"})
+@pytest.mark.parametrize("change", [{"state": "paused"}, {"wish": "pause"}])
+def test_one_that_was_paused_is_resumed(client: Client, stub: Stub, change: dict[str, str]) -> None:
+    stub.answer("POST", "/v1/jobs", JOB | change)
     stub.answer("POST", f"{PATH}/resume", JOB | {"state": "queued"})
     assert watch.begin_job(client, "train", SPEC)["state"] == "queued"
 

@@ -34,8 +34,13 @@ async def test_what_is_asked_once_is_one_job_until_that_has_ended(tmp_path: Path
             await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}'),
         ]
         assert len({first.id, *(other.id for other in others)}) == 4
+        await house.jobs.lease(KIND, 4)
+        await house.jobs.cancel(others[0].id, SOMEBODY, "acme")  # it runs, and is about to end
+        anew = await house.jobs.submit(KIND, SOMEBODY, b'{"n":2}', once=True)
+        assert anew.id != others[0].id
+        house.jobs.open()  # those that were leased are queued again
         async with house.worker(echo):
-            for job in (first, *others):
+            for job in (first, *others[1:], anew):
                 await house.until(job.id, JobState.SUCCEEDED)
         anew = await house.jobs.submit(KIND, SOMEBODY, b'{"n":1}', once=True)
         assert anew.id not in {first.id, *(other.id for other in others)}
