@@ -16,7 +16,8 @@ from pileus.models.store import ModelStore, require_space
 # What of a Hugging Face folder is kept: weights, configuration, tokenizer, words. Never pickles, never code.
 _KEPT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")
 _KEPT_NAMES = ("LICENSE", "LICENCE", "NOTICE")
-_MODULE_CONFIG = "[0-9]*_*/config.json"  # of a part behind the encoder, as Sentence Transformers saves it
+# Of a part behind an encoder, as Sentence Transformers saves it: without it, nobody knows how vectors are made.
+_MODULE_CONFIG = re.compile(r"[0-9]+_\w+/config\.json")
 _HEAD_BYTES = 4096
 
 
@@ -112,11 +113,19 @@ def link(source: Path, target: Path) -> None:
 
 def kept(names: Iterable[str]) -> list[str]:
     """Those files of a Hugging Face repository that a master has."""
-    return sorted(name for name in names if "/" not in name and _is_kept(name))
+    return sorted(filter(is_kept, names))
 
 
-def _is_kept(name: str) -> bool:
+def is_kept(name: str) -> bool:
+    """Whether a master has a file of this name, in it or in a folder of its parts."""
+    if "/" in name:
+        return bool(_MODULE_CONFIG.fullmatch(name))
     return not name.startswith(".") and (name.endswith(_KEPT_SUFFIXES) or name in _KEPT_NAMES)
+
+
+def files_of(master: Path) -> list[str]:
+    """By their paths in it."""
+    return sorted(file.relative_to(master).as_posix() for file in master.rglob("*") if file.is_file())
 
 
 def _has_weights(path: Path) -> bool:
@@ -125,8 +134,8 @@ def _has_weights(path: Path) -> bool:
 
 def _copy_master(folder: Path, target: Path, progress: Progress) -> str:
     """Returns the hash of all that was copied."""
-    files = [folder / name for name in kept(file.name for file in folder.iterdir() if file.is_file())]
-    files += sorted(folder.glob(_MODULE_CONFIG))
+    there = (file.relative_to(folder).as_posix() for file in (*folder.iterdir(), *folder.glob("*_*/config.json")))
+    files = [folder / name for name in kept(there) if (folder / name).is_file()]
     total = sum(file.stat().st_size for file in files)
     require_space(target.parent, total)
     target.mkdir()

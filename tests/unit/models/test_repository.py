@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from made_encoders import write_bert
 from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
+from pileus.core.records import Pooling
 from pileus.models.artefact import verify
 from pileus.models.catalogue import Catalogue
 from unit.models.test_import import add_weights
@@ -116,6 +118,26 @@ def test_a_repository_is_pulled_converted_and_kept_as_master(repository: Reposit
     assert fetched(repository) == {"config.json", "tokenizer.json", "model.safetensors"}
     with pytest.raises(OperatorError, match="installed already"):
         catalogue.pull("some/model")
+
+
+def test_how_an_encoder_pools_is_pulled_with_it(hub: Repository, catalogue: Catalogue, tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+    hub.files = {file.name: file.read_bytes() for file in source.iterdir()}
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": path}
+        for kind, path in (("Transformer", ""), ("Pooling", "1_Pooling"))
+    ]
+    hub.files |= {
+        "modules.json": json.dumps(modules).encode(),
+        "1_Pooling/config.json": b'{"pooling_mode_cls_token": true}',
+        "onnx/config.json": b"{}",
+    }
+    artefact = catalogue.pull("some/model")
+    assert artefact.encoding is not None
+    assert artefact.encoding.pooling is Pooling.CLS
+    del hub.files["1_Pooling/config.json"]
+    with pytest.raises(OperatorError, match=r"1_Pooling/config\.json, which says how, is missing"):
+        catalogue.pull("some/model", name="other")
 
 
 def test_a_gguf_of_a_repository_is_named(hub: Repository, catalogue: Catalogue, tiny_gguf: Path) -> None:

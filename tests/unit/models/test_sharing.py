@@ -38,6 +38,8 @@ def here(tmp_path: Path) -> Catalogue:
     shelve(models, "mine", FILES, licence="MIT")
     (models / "masters" / "mine").mkdir(parents=True)
     (models / "masters" / "mine" / "model.safetensors").write_bytes(b"weights")
+    (models / "masters" / "mine" / "1_Pooling").mkdir()
+    (models / "masters" / "mine" / "1_Pooling" / "config.json").write_bytes(b"{}")
     return catalogue_of(models)
 
 
@@ -130,6 +132,7 @@ def test_what_is_pulled_is_what_was_pushed_with_its_master(here: Catalogue, ther
     master = there.master("mine")
     assert master is not None
     assert (master / "model.safetensors").read_bytes() == b"weights"
+    assert (master / "1_Pooling" / "config.json").read_bytes() == b"{}"
     assert there.pull("mine@1", pytest.fail, source=str(mirror)).path == pulled.path
     assert list((pulled.path.parents[1] / "blobs").iterdir()) == []
 
@@ -193,6 +196,7 @@ def test_a_blob_that_was_changed_is_refused_and_nothing_is_installed(
         ({"master": {"a/b": {"sha256": "0" * 64, "size": 1}}}, "is not a file of its folder"),
         ({"manifest": "0" * 64}, "does not have the manifest that it names"),
         ({"files": {"manifest.json": {"sha256": "../../x", "size": 1}}}, "malformed hash"),
+        ({"master": {"1_Pooling/../../config.json": {"sha256": "0" * 64, "size": 1}}}, "not a file of its folder"),
     ],
 )
 def test_attack_29_a_mirror_names_no_path(

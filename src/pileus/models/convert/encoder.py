@@ -140,6 +140,8 @@ def _pooling(source: Path) -> tuple[Pooling, bool]:
 def _pooling_of(source: Path, path: str) -> Pooling:
     if path != Path(path).name:
         raise ModelRefused(f"modules.json names {path!r}, which is not a folder of the model's")
+    if path and not (source / path / "config.json").is_file():
+        raise ModelRefused(f"modules.json asks for pooling, and {path}/config.json, which says how, is missing")
     config = read_json(source / path / "config.json") if path else {}
     modes = {
         name.removeprefix("pooling_mode_") for name, on in config.items() if name.startswith("pooling_mode_") and on
