@@ -19,7 +19,15 @@ from pileus.jobs.handler import JobFailed
 from pileus.store.durable import sync_folder
 from pileus.training.rows import demand_files, read_rows, read_texts
 from pileus.training.spec import Train
-from pileus.training.tokens import demand_same, demand_special, encoded, open_packed, open_tokenizer, train_tokenizer
+from pileus.training.tokens import (
+    demand_same,
+    demand_special,
+    encoded,
+    open_given,
+    open_packed,
+    open_tokenizer,
+    train_tokenizer,
+)
 
 _FIELDS: Final = {"classifier": ("text", "label"), "encoder": ("anchor", "positive"), "seq2seq": ("source", "target")}
 TOKENIZER: Final = "tokenizer"
@@ -93,7 +101,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:
 def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenizerFast:
     dataset = packed(spec.data_files)
     if given := Path(spec.tokenizer) if spec.tokenizer else base:
-        tokenizer = open_tokenizer(given)
+        tokenizer = open_given(given, spec.recipe)
         if dataset:
             demand_same(tokenizer, dataset)
         return tokenizer

@@ -1,6 +1,6 @@
 """Tokenizers: one that exists, or one trained on the data; byte-level BPE, so that no text is unknown to it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -40,12 +40,16 @@ def open_packed(folder: Path, recipe: str) -> PreTrainedTokenizerFast:
     """Of a dataset of packed shards: its end of text, and what else of the recipe's special tokens it has."""
     tokenizer, manifest = open_tokenizer(folder / "tokenizer.json"), read_manifest(folder)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(manifest.end_of_text)
-    for role, token in SPECIAL[recipe].items():
-        known = (name for name in (token, _PACKED.get(role)) if name in manifest.special_tokens)
-        if (found := next(known, None)) is not None:
-            setattr(tokenizer, role, found)
-    if SPECIAL[recipe] is _ENCODER and tokenizer.cls_token and tokenizer.sep_token:
-        _surround(tokenizer.backend_tokenizer, tokenizer.cls_token, tokenizer.sep_token)
+    _give_roles(tokenizer, recipe, manifest.special_tokens)
+    return tokenizer
+
+
+def open_given(path: Path, recipe: str) -> PreTrainedTokenizerFast:
+    """A folder says what its special tokens are for; of a tokenizer.json by itself, those are it that have the names
+    which the recipe knows."""
+    tokenizer = open_tokenizer(path)
+    if path.is_file():
+        _give_roles(tokenizer, recipe, tokenizer.get_vocab())
     return tokenizer
 
 
@@ -90,6 +94,15 @@ def demand_special(tokenizer: PreTrainedTokenizerFast, recipe: str) -> None:
     )
     if missing := next((name for name in needed if getattr(tokenizer, name) is None), None):
         raise JobFailed(f"the tokenizer has no {missing}, which `{recipe}` needs", code="bad_data")
+
+
+def _give_roles(tokenizer: PreTrainedTokenizerFast, recipe: str, known: Container[str]) -> None:
+    for role, token in SPECIAL[recipe].items():
+        named = (name for name in (token, _PACKED.get(role)) if name in known)
+        if (found := next(named, None)) is not None:
+            setattr(tokenizer, role, found)
+    if SPECIAL[recipe] is _ENCODER and tokenizer.cls_token and tokenizer.sep_token:
+        _surround(tokenizer.backend_tokenizer, tokenizer.cls_token, tokenizer.sep_token)
 
 
 def _surround(tokenizer: Tokenizer, first: str, last: str) -> None:

@@ -57,6 +57,19 @@ def test_an_encoder_learns_from_what_data_preparation_packs(tmp_path: Path) -> N
     assert tokenizer.convert_ids_to_tokens([around[0], around[-1]]) == ["<|cls|>", "<|sep|>"]
 
 
+@pytest.mark.parametrize("recipe", ["gpt", "bert"])
+def test_a_tokenizer_that_data_preparation_trained_serves_for_texts_too(tmp_path: Path, recipe: str) -> None:
+    file, text = tmp_path / "tokenizer.json", tmp_path / "a.txt"
+    tokenising.train(["the cat sat on the mat"], TokenizerSpec(vocabulary=264)).save(str(file))
+    text.write_text("the cat sat on the mat " * 40)
+    spec = Train(recipe=recipe, data=(str(text),), tokenizer=str(file), context=8)
+    tokenizer = tokenizer_of(prepare(spec, tmp_path, None, lambda _: None))
+    assert tokenizer.pad_token == "<|pad|>"
+    assert (tokenizer.eos_token, tokenizer.cls_token) == (
+        ("<|endoftext|>", None) if recipe == "gpt" else (None, "<|cls|>")
+    )
+
+
 def test_a_dataset_of_another_tokenizer_than_the_base_s_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set")
     train_tokenizer(["something else " * 9], 300, "gpt").save_pretrained(tmp_path / "base")
