@@ -112,7 +112,7 @@ def _spec(
         spec["validation"] = [str(Path(file).resolve()) for file in validation]
     if name:
         spec["name"] = name
-    spec |= {field: _value(text) for field, text in (_pair(each, "--set") for each in sets or [])}
+    spec |= _there({field: _value(text) for field, text in (_pair(each, "--set") for each in sets or [])}, Path())
     if not spec.get("data"):
         raise OperatorError("say with --data-file what to learn from")
     return spec
@@ -129,7 +129,13 @@ def _read(file: Path) -> dict[str, Any]:
     for field in {"data", "validation"} & spec.keys():
         names = [spec[field]] if isinstance(spec[field], str) else spec[field]
         spec[field] = [str((file.parent / each).resolve()) for each in names]
-    return spec
+    return _there(spec, file.parent)
+
+
+def _there(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """With the paths in it as the server finds them, which has another working folder; `base` may be a model's name."""
+    found = {name: folder / str(fields[name]) for name in ("tokenizer", "base") if fields.get(name)}
+    return fields | {name: str(path.resolve()) for name, path in found.items() if path.exists()}
 
 
 def _run(

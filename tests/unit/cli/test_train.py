@@ -58,6 +58,24 @@ def test_a_file_has_the_fields_and_the_command_line_the_last_word(
     assert (spec["space"], spec["trials"]) == ({"rate": "1e-4:1e-2:log"}, 3)
 
 
+def test_paths_among_the_fields_are_meant_from_here_and_names_stay_names(
+    pileus: Pileus, answering: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "tokenizer.json").write_text("{}")
+    pileus("train", "gpt", "-d", "a.txt", "--set", "tokenizer=sub/tokenizer.json", "--set", "base=mine-1")
+    assert answering.bodies[0]["spec"] == {
+        "recipe": "gpt",
+        "data": [str(tmp_path / "a.txt")],
+        "tokenizer": str(tmp_path / "sub" / "tokenizer.json"),
+        "base": "mine-1",
+    }
+    (tmp_path / "sub" / "run.toml").write_text('recipe = "gpt"\ndata = "a.txt"\ntokenizer = "tokenizer.json"\n')
+    pileus("train", "sub/run.toml")
+    assert answering.bodies[1]["spec"]["tokenizer"] == str(tmp_path / "sub" / "tokenizer.json")
+
+
 def test_nothing_is_left_behind_on_a_server_that_ends_with_the_command(
     pileus: Pileus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
