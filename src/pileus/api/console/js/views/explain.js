@@ -4,6 +4,7 @@ import { advice } from "../advice.js";
 import { h, s } from "../dom.js";
 
 const LOOK_MS = 400;
+const ENGINES = ["native", "encoder"]; // whose graphs have attention that can be shown
 const ENDED = ["succeeded", "failed", "cancelled", "expired"];
 
 export function showExplain(root, { i18n, api }) {
@@ -65,7 +66,7 @@ export function showExplain(root, { i18n, api }) {
     const size = tokens.length;
     const cells = Array.from(weights, (weight, place) => {
       const [row, column] = [Math.floor(place / size), place % size];
-      if (column > row) return null;
+      if (column > row && !weight) return null; // only an encoder looks ahead
       const says = `${tokens[row]} → ${tokens[column]}: ${i18n.format.percent(weight / 255)}`;
       const box = { x: column, y: row, width: 1, height: 1, "fill-opacity": (weight / 255).toFixed(3) };
       return s("rect", box, s("title", {}, says));
@@ -87,7 +88,7 @@ export function showExplain(root, { i18n, api }) {
   api
     .get("admin/v1/deployments")
     .then(({ data }) => {
-      const names = new Set(data.filter(({ engine }) => engine === "native").map(({ model }) => model));
+      const names = new Set(data.filter(({ engine }) => ENGINES.includes(engine)).map(({ model }) => model));
       models.replaceChildren(...Array.from(names, (name) => h("option", { value: name }, name)));
     })
     .catch((error) => ((complaint.hidden = false), (complaint.textContent = advice(error, i18n))));
