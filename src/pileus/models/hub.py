@@ -1,5 +1,6 @@
-"""Download over HTTPS: streamed to a file, and gone on with where an earlier try broke off."""
+"""Download from a hub over HTTPS: streamed to a file, and gone on with where an earlier try broke off."""
 
+import os
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,14 @@ from pileus.models.source import SourceFailed
 
 _TRIES = 3
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105  # where it is, as the hub's own tools have it
+
+
+def credentials() -> dict[str, str]:
+    """Headers that say who asks, for repositories that not everybody may read. Where the hub sends a request on to
+    another host, httpx leaves them out."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def download(url: str, target: Path, size_bytes: int, progress: Progress) -> None:
@@ -18,7 +27,8 @@ def download(url: str, target: Path, size_bytes: int, progress: Progress) -> Non
 
     A broken connection is tried again from where it broke, a few times. What has come stays for the next call.
     """
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers={"accept-encoding": "identity"}) as client:
+    headers = {"accept-encoding": "identity"} | credentials()
+    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers=headers) as client:
         for attempt in range(1, _TRIES + 1):
             try:
                 _continue(client, url, target, size_bytes, progress)

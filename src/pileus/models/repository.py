@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pileus.core.errors import OperatorError
 from pileus.models.artefact import digest_file
-from pileus.models.hub import download
+from pileus.models.hub import TOKEN_VARIABLE, credentials, download
 from pileus.models.importing import kept
 from pileus.models.progress import Progress
 from pileus.models.source import SourceFailed
@@ -64,7 +64,9 @@ def look_up(hub_url: str, wanted: Reference) -> Listing:
     base = hub_url.rstrip("/")
     url = f"{base}/api/models/{wanted.repository}/revision/{quote(wanted.revision, safe='')}?blobs=true"
     try:
-        response = httpx.get(url, timeout=_TIMEOUT, follow_redirects=True)
+        response = httpx.get(url, timeout=_TIMEOUT, follow_redirects=True, headers=credentials())
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise SourceFailed(f"{wanted.repository} is not there, or not for everybody: then export {TOKEN_VARIABLE}")
         if response.is_error:
             raise SourceFailed(f"{url} answers {response.status_code}")
         said = response.json()

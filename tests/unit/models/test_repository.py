@@ -31,6 +31,7 @@ class Repository:
         self.lies: dict[str, bytes] = {}  # what it gives instead
         self.breaks_after = 0  # of a large file, once
         self.asked: list[tuple[str, str | None]] = []
+        self.token = ""  # that it wants to see
         self.url = ""
 
     def listing(self) -> dict[str, Any]:
@@ -46,6 +47,9 @@ class Repository:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         asked = request.headers.get("range")
         self.asked.append((request.path, asked))
+        if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
+            request.send_error(401)
+            return
         if request.path == "/api/models/some/model/revision/main?blobs=true":
             body = json.dumps(self.listing()).encode()
         else:
@@ -118,6 +122,16 @@ def test_a_repository_is_pulled_converted_and_kept_as_master(repository: Reposit
     assert fetched(repository) == {"config.json", "tokenizer.json", "model.safetensors"}
     with pytest.raises(OperatorError, match="installed already"):
         catalogue.pull("some/model")
+
+
+def test_what_is_not_for_everybody_is_pulled_with_a_token(
+    repository: Repository, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.token = "hf_abc"
+    with pytest.raises(OperatorError, match="not for everybody: then export HF_TOKEN"):
+        catalogue.pull("some/model")
+    monkeypatch.setenv("HF_TOKEN", "hf_abc\n")
+    assert catalogue.pull("some/model").name == "model"
 
 
 def test_how_an_encoder_pools_is_pulled_with_it(hub: Repository, catalogue: Catalogue, tmp_path: Path) -> None:
