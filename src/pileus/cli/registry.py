@@ -95,8 +95,8 @@ def tag(
     if json:
         output.json(found)
     else:
-        names = f", {', '.join(found['aliases'])}" if found["aliases"] else ""
-        output.line(f"{name}@{ref} is {found['stage']}{names}.")
+        names = f"; aliases: {', '.join(found['aliases'])}" if found["aliases"] else ""
+        output.line(f"{name}@{ref} is in the stage {found['stage']}{names}.")
 
 
 def sign(
