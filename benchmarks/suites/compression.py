@@ -28,6 +28,7 @@ _SMALL_MODEL = "small"
 _STEPS = {DEFAULT: 20, SMALL: 100}  # of those that learn
 _RATE = {DEFAULT: 1e-4, SMALL: 1e-3}
 _TOKENS = {DEFAULT: 2000, SMALL: 6000}  # that the perplexity is of
+_WINDOW = {DEFAULT: 512, SMALL: 128}  # the small model saw no longer ones
 _SEEDS = {DEFAULT: 1, SMALL: 3}  # rounds: of what learns, from another one each; all else is the same again
 _QUICK_STEPS = 2
 
@@ -60,8 +61,8 @@ def _compress(
         options += ["--text", str(text), "--calibration", str(text)]
     run.say(f"compressing {model}: minutes")
     folder = run.folder / load
-    common = ["--rate", str(_RATE[load]), "--tokens", str(_TOKENS[load]), "--report", str(folder)]
-    _call("compress", model, "--all", *common, *asked, *options)
+    common = ["--rate", str(_RATE[load]), "--tokens", str(_TOKENS[load]), "--window", str(_WINDOW[load])]
+    _call("compress", model, "--all", *common, *asked, "--report", str(folder), *options)
     return dict(json.loads((folder / "report.json").read_bytes()))
 
 

@@ -49,6 +49,9 @@ def compress(
     ] = None,
     text: Annotated[Path | None, typer.Option(help="A text for the perplexity; else a built-in one.")] = None,
     tokens: Annotated[int, typer.Option(min=2, help="Of that text, the last so many.")] = 6000,
+    window: Annotated[
+        int, typer.Option(min=2, help="Tokens of it that a model sees at once; half of them anew.")
+    ] = 512,
     rounds: Annotated[int, typer.Option(min=0, help="In which speed is measured; 0 measures none.")] = 3,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder, where the model's own was not kept.")
@@ -85,6 +88,7 @@ def compress(
         "variants": _one_of_each(model, common, share) if everything else [_variant(model, to, name, common)],
         "texts": {"file": _path(calibration)},
         "checks": {"text": _path(text), "tokens": tokens, "speed_rounds": rounds}
+        | {"window": window, "stride": window // 2}
         | ({"kv": ["u8", "f16", "f32"]} if everything else {}),
         "weights": _path(weights),
         "report": _path(report),

@@ -58,12 +58,14 @@ def test_awq_leaves_the_tenderest_fifth_in_8_bits_unless_it_is_told_otherwise(pi
 
 def test_options_become_the_spec(pileus: Pileus, server: Stub) -> None:
     options = ["--tuned", "gptq", "--group", "64", "--symmetric", "--name", "four", "--tokens", "100", "--rounds", "0"]
+    options += ["--window", "128"]
     pileus("compress", "tiny", "--to", "int4", *options, "--text", "t.txt")
     asked = _asked(server)
     (variant,) = asked.variants
     assert (variant.name, variant.weights.tuned, variant.weights.group) == ("four", ("gptq",), 64)
     assert variant.weights.symmetric
     assert (asked.checks.tokens, asked.checks.speed_rounds) == (100, 0)
+    assert (asked.checks.window, asked.checks.stride) == (128, 64)
     assert asked.checks.text.startswith("/")  # the job runs elsewhere
     assert asked.checks.text.endswith("/t.txt")
 
