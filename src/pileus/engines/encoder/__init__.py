@@ -3,7 +3,8 @@
 options   what an operator may set
 graph     the compiled model: texts side by side in, hidden states or scores out
 heads     from hidden states to what was asked for
-engine    the loop: receive, choose texts of about one length, run, report
+job       a request that has not ended
+engine    the loop: receive, choose texts of about one length, have them run side by side, report
 """
 
 from pileus.core.ports import Encoder, EngineDriver, EngineSpec

@@ -1,11 +1,17 @@
-"""The encoder's loop: receive, choose texts, run, report. One thread owns everything but the inbox."""
+"""The encoder's loop: receive, choose texts, have them run, report. One thread owns everything but the inbox.
+
+Several steps run side by side, each on threads of its own: no thread waits for the slowest of all, and while one step's
+answers are packed up, the others compute.
+"""
 
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -17,7 +23,6 @@ from pileus.core.records import (
     Credit,
     Encoded,
     EncodeRequest,
-    Encoding,
     EngineStats,
     Finish,
     FinishReason,
@@ -26,39 +31,25 @@ from pileus.core.records import (
     Started,
     StepOutput,
 )
-from pileus.engines.encoder.graph import SCORES, Graph
+from pileus.engines.encoder.graph import Graph
 from pileus.engines.encoder.heads import scores, vector
+from pileus.engines.encoder.job import BLOCK_SIZE, Job, Plan, unservable
 from pileus.engines.encoder.options import EncoderOptions
-from pileus.scheduling.texts import TextQueue, plan_texts
+from pileus.scheduling.texts import plan_texts
 
-BLOCK_SIZE = 32  # tokens of a unit of credit, as of others' KV blocks
 _ANSWER_BYTES = 4 << 20  # of one step; half of what a frame may have
+_LEAST_TOKENS = 64  # of a step, before texts are left to another: a pass by itself costs about as much
+
+_Ran = tuple[NDArray[np.float32], float]  # what the model gave, and the seconds that it took
 
 
-class _Job:
-    """A request that has not ended."""
+class _Flight(Struct):
+    """A step that is under way."""
 
-    def __init__(self, request: EncodeRequest, served: int) -> None:
-        self.request = request
-        self.texts = [np.frombuffer(text, "<u4") for text in request.texts]
-        self.queue = TextQueue([len(text) for text in self.texts], request.lane, served)
-        self.arrived_at = perf_counter()
-        self.started_at: float | None = None
-
-    @property
-    def layer(self) -> int:
-        """What of the model must be run for it."""
-        return SCORES if self.request.output.scores else self.request.output.layer
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.queue.tokens // BLOCK_SIZE)
-
-    def second(self, place: int) -> int:
-        return self.request.seconds[place] if self.request.seconds else 0
-
-
-Plan = list[tuple[_Job, int]]  # and the place of one of its texts
+    plan: Plan
+    tokens: int
+    began: float
+    ran: "Future[_Ran]"
 
 
 class EncoderEngine:
@@ -86,8 +77,13 @@ class EncoderEngine:
         self._wake = threading.Event()
         self._closed = False
         self._seen = 0
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, Job] = {}
+        self._started: list[Started] = []
         self._finishes: list[Finish] = []
+        self._runners = ThreadPoolExecutor(self._graph.streams, thread_name_prefix="encoder")
+        self._free = list(range(self._graph.streams))
+        self._flights: dict[int, _Flight] = {}  # by their streams
+        self._landed: deque[int] = deque()  # streams whose step is over
         self._stats = EngineStats(slots=options.max_requests, kv_blocks=self._capabilities.kv_blocks)
 
     def capabilities(self) -> Capabilities:
@@ -111,21 +107,20 @@ class EncoderEngine:
     def events(self) -> Iterator[StepOutput]:
         while not self._closed:
             self._receive()
-            if self._jobs or self._finishes:
+            self._launch()
+            if self._landed or self._finishes:
                 yield self.step()
             else:
                 self._wake.wait()
                 self._wake.clear()
 
     def step(self) -> StepOutput:
-        """One pass of the loop: what was received becomes a batch, the batch becomes vectors or scores."""
-        began = perf_counter()
-        plan = self._plan()
-        started = self._start(plan, began)
-        encoded = self._run(plan) if plan else ()
+        """What a step gave that is over, if one is, and what else there is to tell."""
+        encoded = self._land(self._landed.popleft()) if self._landed else ()
         self._finish()
+        self._tell()
+        started, self._started = tuple(self._started), []
         finishes, self._finishes = tuple(self._finishes), []
-        self._tell(step_s=perf_counter() - began if plan else 0.0)
         return StepOutput(started, (), finishes, self._credit(), encoded)
 
     # --- receive ----------------------------------------------------------------------------------------------------
@@ -144,53 +139,84 @@ class EncoderEngine:
             self._finishes.append(Finish(request.id, 0, FinishReason.ERROR, error=problem))
             return
         served = min((job.queue.served for job in self._jobs.values()), default=0)
-        self._jobs[request.id] = _Job(request, served)
+        self._jobs[request.id] = Job(request, served)
 
     # --- schedule ---------------------------------------------------------------------------------------------------
 
+    def _launch(self) -> None:
+        """Begin a step on each stream that is free, as far as there are texts."""
+        while self._free and (plan := self._plan()):
+            stream = self._free.pop()
+            began = perf_counter()
+            self._start(plan, began)
+            tokens = sum(len(job.texts[place]) for job, place in plan)
+            ran = self._runners.submit(self._run, stream, plan)
+            self._flights[stream] = _Flight(plan, tokens, began, ran)
+            self._tell()
+            ran.add_done_callback(lambda _, stream=stream: self._on_landed(stream))  # type: ignore[misc]
+
     def _plan(self) -> Plan:
-        """Texts for this step: of those requests that need the same output as the one whose turn it is."""
-        if not self._jobs:
+        """Texts for a step: of those requests that need the same output as the one whose turn it is."""
+        waiting = [job for job in self._jobs.values() if job.queue]
+        if not waiting:
             return []
-        first = min(self._jobs.values(), key=lambda job: (job.request.lane is Lane.BATCH, job.queue.served))
-        alike = [job for job in self._jobs.values() if job.layer == first.layer]
+        first = min(waiting, key=lambda job: (job.request.lane is Lane.BATCH, job.queue.served))
+        alike = [job for job in waiting if job.layer == first.layer]
         owners = {id(job.queue): job for job in alike}
         plan = plan_texts([job.queue for job in alike], self._step_tokens(alike))
         return [(owners[id(queue)], place) for queue, place in plan]
 
-    def _step_tokens(self, jobs: Sequence[_Job]) -> int:
-        """Fewer where each token's vector is wanted: a step's answer has its bounds."""
+    def _step_tokens(self, jobs: Sequence[Job]) -> int:
+        """Fewer where those that wait suffice for no more on each free stream, or where each token's vector is wanted:
+        a step's answer has its bounds."""
+        most = self._options.step_tokens
         if any(job.request.output.pooling is Pooling.TOKENS for job in jobs):
-            return min(self._options.step_tokens, _ANSWER_BYTES // (4 * self._encoding.hidden_size))
-        return self._options.step_tokens
+            most = min(most, _ANSWER_BYTES // (4 * self._encoding.hidden_size))
+        share = -(-sum(job.queue.tokens for job in jobs) // len(self._free))
+        return min(most, max(share, _LEAST_TOKENS))
 
-    def _start(self, plan: Plan, began: float) -> tuple[Started, ...]:
-        """Requests whose first texts are in this step."""
-        new = {job.request.id: job for job, _ in plan if job.started_at is None}
-        for job in new.values():
-            job.started_at = began
-        return tuple(Started(number, 0, began - job.arrived_at, 0.0) for number, job in new.items())
+    def _start(self, plan: Plan, began: float) -> None:
+        """Requests whose first texts are in this step are told of with the next report."""
+        for job, place in plan:
+            job.flying += len(job.texts[place])
+            if job.started_at is None:
+                job.started_at = began
+                self._started.append(Started(job.request.id, 0, began - job.arrived_at, 0.0))
 
     # --- run --------------------------------------------------------------------------------------------------------
 
-    def _run(self, plan: Plan) -> tuple[Encoded, ...]:
-        texts = [job.texts[place] for job, place in plan]
-        tokens = sum(map(len, texts))
-        self._tell(planned_tokens=tokens)
+    def _run(self, stream: int, plan: Plan) -> _Ran:
+        """In one of the runners' threads."""
         began = perf_counter()
-        found = self._graph.run(texts, [job.second(place) for job, place in plan], plan[0][0].layer)
-        infer_s = perf_counter() - began
+        texts, seconds = [job.texts[place] for job, place in plan], [job.second(place) for job, place in plan]
+        found = self._graph.run(stream, texts, seconds, plan[0][0].layer)
+        return found, perf_counter() - began
+
+    def _on_landed(self, stream: int) -> None:
+        self._landed.append(stream)
+        self._wake.set()
+
+    def _land(self, stream: int) -> tuple[Encoded, ...]:
+        """The answers of a step that is over; those to requests that were cancelled meanwhile are dropped."""
+        flight = self._flights.pop(stream)
+        found, infer_s = flight.ran.result()
         answers: dict[int, list[tuple[int, bytes]]] = {}
-        for (job, place), text, values in zip(plan, texts, found, strict=True):
-            answers.setdefault(job.request.id, []).append((place, self._answer(job, len(text), values)))
-        self._count(steps=1, step_tokens=tokens, prompt_tokens=tokens, infer_s=infer_s)
+        for (job, place), values in zip(flight.plan, found, strict=True):
+            job.flying -= len(job.texts[place])
+            if self._jobs.get(job.request.id) is job:
+                answer = self._answer(job, len(job.texts[place]), values)
+                answers.setdefault(job.request.id, []).append((place, answer))
+        self._free.append(stream)
+        self._launch()
+        step_s = perf_counter() - flight.began
+        self._count(steps=1, step_tokens=flight.tokens, prompt_tokens=flight.tokens, step_s=step_s, infer_s=infer_s)
         return tuple(
             Encoded(number, tuple(place for place, _ in found), tuple(value for _, value in found))
             for number, found in answers.items()
             if self._are_sound(number, found)
         )
 
-    def _answer(self, job: _Job, length: int, values: NDArray[np.float32]) -> bytes:
+    def _answer(self, job: Job, length: int, values: NDArray[np.float32]) -> bytes:
         output = job.request.output
         found = scores(values, self._encoding.activation) if output.scores else vector(values, length, output)
         return found.tobytes() if np.isfinite(found).all() else b""
@@ -208,7 +234,7 @@ class EncoderEngine:
 
     def _finish(self) -> None:
         now = perf_counter()
-        for number in [number for number, job in self._jobs.items() if not job.queue]:
+        for number in [number for number, job in self._jobs.items() if not (job.queue or job.flying)]:
             job = self._jobs.pop(number)
             assert job.started_at is not None
             self._finishes.append(Finish(number, 0, FinishReason.STOP, now - job.started_at))
@@ -225,36 +251,15 @@ class EncoderEngine:
         )
 
     def _count(self, **amounts: float) -> None:
+        """Steps side by side count with all their seconds, each."""
         stats = self._stats
         self._stats = replace(stats, **{name: getattr(stats, name) + amount for name, amount in amounts.items()})
 
-    def _tell(self, planned_tokens: int = 0, step_s: float = 0.0) -> None:
+    def _tell(self) -> None:
         used = sum(job.blocks for job in self._jobs.values())
         self._stats = replace(
             self._stats,
             running=len(self._jobs),
             kv_blocks_used=min(used, self._capabilities.kv_blocks),
-            planned_tokens=planned_tokens,
-            step_s=self._stats.step_s + step_s,
+            planned_tokens=sum(flight.tokens for flight in self._flights.values()),
         )
-
-
-def unservable(request: EncodeRequest, encoding: Encoding) -> str:
-    """Why a request cannot be run; empty where it can."""
-    output = request.output
-    if not request.texts:
-        return "it has no texts"
-    if request.seconds and len(request.seconds) != len(request.texts):
-        return "not every text says where its second part begins"
-    if output.scores and not encoding.labels:
-        return "the model gives no scores"
-    if not output.scores and not encoding.features:
-        return "the model gives no vectors"
-    if output.layer < -1 or output.layer > (encoding.layers or -1) or output.dimensions > encoding.hidden_size:
-        return f"the model has no layer {output.layer} with {output.dimensions} dimensions"
-    for text in request.texts:
-        if not text or len(text) % 4 or len(text) > 4 * encoding.max_length:
-            return f"a text has {len(text) / 4:g} tokens; from 1 to {encoding.max_length} are allowed"
-        if int(np.frombuffer(text, "<u4").max()) >= encoding.vocab_size:
-            return "a token is outside the vocabulary"
-    return ""
