@@ -1,5 +1,6 @@
 """Real servers: `pileus up` as a process on a free port, with a data folder of its own, ended by Ctrl-C."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from playwright.sync_api import Browser
 
 from acceptance.browser import chromium
 from acceptance.process import Server, running_server
+from pileus.models.importing import link
+from pileus.models.known import SMOLLM2
 
 # The first is what `make up` serves; the second gives the same text however it is asked for.
 TWO_DEPLOYMENTS = """
@@ -26,10 +29,17 @@ options = { deterministic = true }
 
 @pytest.fixture(scope="session")
 def model_data(smollm2_path: Path, test_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh data folder in which the default model is installed already."""
+    """A fresh data folder in which the default model is installed already. What tests install stays in it."""
     data = tmp_path_factory.mktemp("data")
-    (data / "models").symlink_to(test_models_dir)
+    (data / "models" / "blobs").mkdir(parents=True)
+    shutil.copytree(smollm2_path, data / "models" / "artefacts" / smollm2_path.name, copy_function=_link)
+    if (blob := test_models_dir / "blobs" / SMOLLM2.sha256).exists():
+        _link(blob, data / "models" / "blobs" / blob.name)
     return data
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    link(Path(source), Path(target))
 
 
 @pytest.fixture(scope="session")
