@@ -37,8 +37,9 @@ def serve_alone(
     loaded: "Loaded", config: Path | None, progress: Progress, *, role: str = "user", deploys: bool = True
 ) -> Iterator[tuple[str, str]]:
     """The server's URL and a key for it, which is closed in the end, or later where it has jobs that go on later.
-    Without any deployment where it is not to deploy: for jobs that ask no model.
-    Raises `OperatorError` where another process owns the data folder, or the server does not start."""
+    Without any deployment where it is not to deploy: for jobs that ask no model. Meanwhile SIGTERM is as Ctrl-C, so
+    that the key is closed and the job rests whatever ends the command. Raises `OperatorError` where another process
+    owns the data folder, or the server does not start."""
     check(loaded)
     settings = loaded.settings
     for deployment in settings.deployment if deploys else ():
@@ -47,7 +48,7 @@ def serve_alone(
     with open_keyring(settings) as keyring:
         key = keyring.create({"name": _KEY_NAME, "role": role})
     try:
-        with tempfile.TemporaryFile() as log:
+        with tempfile.TemporaryFile() as log, _terminated_as_interrupted():
             url = f"http://{_HOST}:{_free_port()}"
             process = _start(url, settings.data_dir, config, log.fileno(), deploys=deploys)
             try:
@@ -63,6 +64,15 @@ def serve_alone(
                 process.wait()
     finally:
         _close_keys(settings)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _close_keys(settings: "Settings") -> None:

@@ -2,15 +2,21 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pileus.bootstrap import alone
 from pileus.bootstrap.alone import serve_alone
+from pileus.bootstrap.local import open_keyring
 from pileus.config.load import load_settings
 from pileus.core.errors import OperatorError
 from pileus.models.progress import silent
+
+WAITS = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.pause()"]
 
 
 def children() -> list[int]:
@@ -48,3 +54,25 @@ def test_a_command_whose_server_died_says_so_with_its_last_lines(tmp_path: Path)
 def test_what_a_command_says_of_itself_stays_what_it_says(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"^it went wrong$"):
         run(tmp_path, lambda: None)
+
+
+def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_settings(None, {}, {"data_dir": tmp_path})
+    started = subprocess.Popen(WAITS)
+    monkeypatch.setattr(alone, "_start", lambda *_, **__: started)
+    monkeypatch.setattr(alone, "_wait_ready", lambda *_: None)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated() -> None:
+        with alone.serve_alone(loaded, None, silent, role="admin", deploys=False):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+
+    with pytest.raises(KeyboardInterrupt):
+        terminated()
+    assert started.poll() is not None
+    assert signal.getsignal(signal.SIGTERM) is before
+    with open_keyring(loaded.settings) as keyring:
+        assert all(key["revoked_at"] for key in keyring.list())
