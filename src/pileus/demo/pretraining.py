@@ -3,22 +3,24 @@
 import json
 import math
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pileus.demo.chapter import Chapter, Figure, Stage, percent
 from pileus.demo.cloud import Ended
 from pileus.demo.plots import draw_curves
 from pileus.demo.texts import Labelled, reviews
 
-_CONTEXT: Final = 128
-_GPT_FACTOR, _BERT_FACTOR = 4.0, 2.0  # by which the loss should fall
+_GPT: Final = {"layers": 4, "context": 128, "batch": 32, "rate": 2e-3}
+# Short windows: in long ones it learns for a long time no more than which tokens are frequent.
+_BERT: Final = {"layers": 2, "context": 34, "batch": 64, "rate": 4e-3, "warmup": 0.1}
+_GPT_FACTOR, _BERT_FACTOR = 6.0, 3.0  # by which the loss should fall
 _LEAST_ACCURACY: Final = 0.95
 _AT_ONCE: Final = 100  # texts of one request
 
 
 def train_gpt(stage: Stage, dataset: Path) -> Chapter:
     """It learns to go on with stories; then it is served, and does."""
-    job = _pretrain(stage, "gpt", dataset, "storyteller", stage.scale.gpt_steps)
+    job = _pretrain(stage, "gpt", dataset, "storyteller", steps=stage.scale.gpt_steps, **_GPT)
     name = stage.cloud.latest("storyteller")["artefact"]
     stage.cloud.deploy("storyteller", name)
     begun = "On Monday there was snow over the harbour. The road was"
@@ -47,7 +49,7 @@ def train_gpt(stage: Stage, dataset: Path) -> Chapter:
 
 def train_bert(stage: Stage, dataset: Path) -> tuple[Chapter, str]:
     """It learns to fill in masked words; what it tells, and the model's name."""
-    job = _pretrain(stage, "bert", dataset, "reader", stage.scale.bert_steps)
+    job = _pretrain(stage, "bert", dataset, "reader", steps=stage.scale.bert_steps, **_BERT)
     plot = "bert.png"
     draw_curves(stage.folder / plot, _losses(job), "loss, nats per masked token")
     chapter = Chapter(
@@ -77,7 +79,7 @@ def fine_tune_classifier(stage: Stage, bert: str) -> Chapter:
         epochs=scale.review_epochs,
         rate=5e-4,
         batch=32,
-        context=64,
+        context=_BERT["context"],
     )
     stage.cloud.deploy("moods", stage.cloud.latest("moods")["artefact"], "encoder")
     told = _classified(stage, [each.text for each in asked])
@@ -102,21 +104,16 @@ def fine_tune_classifier(stage: Stage, bert: str) -> Chapter:
     )
 
 
-def _pretrain(stage: Stage, recipe: str, dataset: Path, name: str, steps: int) -> Ended:
-    scale = stage.scale
+def _pretrain(stage: Stage, recipe: str, dataset: Path, name: str, **plan: Any) -> Ended:
     ended: Ended = stage.run(
         "train",
         f"training a {recipe.upper()}",
         recipe=recipe,
         name=name,
         data=[str(dataset)],
-        layers=scale.layers,
-        width=scale.width,
-        context=_CONTEXT,
-        steps=steps,
-        batch=32,
-        rate=2e-3,
+        width=stage.scale.width,
         log_every=1,
+        **plan,
     )
     return ended
 
