@@ -18,7 +18,7 @@ from pileus.compression.texts import read, written
 
 VOCABULARY = 2048
 END = "<|endoftext|>"
-LEARNING = Learning(steps=1600, batch=8, length=128, rate=2.5e-3)
+LEARNING = Learning(steps=600, batch=8, length=128, rate=2.5e-3)  # less than two times through a megabyte
 SHAPE = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
 SEED = 11
 
