@@ -31,6 +31,8 @@ def work(task: Task) -> Seen | Yielded:
         import_module("pileus.nothing")
     if act == "crash":
         raise RuntimeError("out of luck")
+    if act == "spin":
+        print("spins", os.environ["GOMP_SPINCOUNT"])
     if act == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     task.log(str(task.settings.data_dir) if act == "where" else f"port {task.settings.server.port}")
