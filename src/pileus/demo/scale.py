@@ -14,10 +14,10 @@ class Scale(Struct, frozen=True, kw_only=True):
     gpt_steps: int = 160
     bert_steps: int = 800
     reviews: int = 1200
-    review_epochs: int = 3
+    review_epochs: int = 5
     pairs: int = 6000
     pairs_held_out: int = 300
-    pair_steps: int = 600
+    pair_steps: int = 250
     tickets: int = 240
     tickets_held_out: int = 120
     ticket_epochs: int = 2
