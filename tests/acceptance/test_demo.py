@@ -32,6 +32,7 @@ def life(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
+@pytest.mark.slow
 def test_a_quick_life_has_every_chapter_and_every_plot(tmp_path: Path) -> None:
     folder = tmp_path / "life"
     install_tiny_base(folder / "data", intermediate_size=64)  # groups of 32 fit in
