@@ -9,8 +9,8 @@ from typing import Any, Final
 from pileus.demo.chapter import Chapter, Figure, Stage, percent
 from pileus.demo.cloud import Ended, Refused
 from pileus.demo.plots import draw_bars
+from pileus.demo.texts import documents
 from pileus.demo.tickets import BASE, held_out, share_right
-from pileus.training.finetune.tickets import tickets
 
 PUBLIC: Final = "helpdesk"  # what people ask for
 _WHOLE, _EIGHT, _CRUDE = "desks", "desks-int8", "desks-int4-crude"
@@ -20,6 +20,7 @@ _VARIANTS: Final[tuple[dict[str, Any], ...]] = (
     {"name": "desks-int4", "to": "int4", "weights": {"group": 32, "share": 0.8}},
     {"name": _CRUDE, "to": "int4", "weights": {"group": -1}},
 )
+_STORIES: Final = 200
 _SCORE_MARGIN: Final = 0.05
 _LEAST_RIGHT, _MOST_RIGHT_OF_BASE = 0.9, 0.3
 _CANARY: Final = {"canary": 0.5, "watch_s": 4.0, "least_requests": 20}
@@ -29,7 +30,7 @@ _MOST_ROUNDS: Final = 20  # of questions, until a canary is whole
 def compress(stage: Stage, adapter: str) -> Chapter:
     """The adapter is merged with its base, and made smaller in three ways."""
     folder = stage.folder / "compression"
-    text = _calibration(stage)
+    text = _plain_text(stage)
     scale = stage.scale
     job = stage.run(
         "compress",
@@ -50,7 +51,7 @@ def compress(stage: Stage, adapter: str) -> Chapter:
     return Chapter(
         title="Smaller",
         says="The adapter and its base become one model, and that one smaller ones: 8 bits; 4 bits in groups of 32 for "
-        "four fifths of the weights; and, as a bad example, 4 bits by whole rows. Perplexity is of tickets that none "
+        "four fifths of the weights; and, as a bad example, 4 bits by whole rows. Perplexity is of stories that none "
         "was calibrated on. `compression/report.md` has intervals and memory.",
         figures=tuple(_row(stage, row) for row in rows[1:]),
         plots=("compression.png",),
@@ -62,9 +63,9 @@ def judge_and_release(stage: Stage) -> Chapter:
     """The gate, a public name with a canary, and the way back."""
     for name in (_WHOLE, _EIGHT):
         stage.cloud.deploy(name, name)
-    good, bad = _gate(stage, _EIGHT), _gate(stage, _CRUDE)
+    good, bad = _gate(stage, _EIGHT, asks=True), _gate(stage, _CRUDE)
     passed, refused = _verdict(stage, good), _verdict(stage, bad)
-    shares = _release(stage)
+    shares = _release(stage) if passed["passed"] else {}
     draw_bars(stage.folder / "release.png", shares, f"right, asked as {PUBLIC}")
     figures = (
         _said(stage, f"the gate on {_EIGHT}", passed, wanted=True),
@@ -74,19 +75,19 @@ def judge_and_release(stage: Stage) -> Chapter:
     )
     return Chapter(
         title="Judged, released, taken back",
-        says=f"The gate holds {_EIGHT} and {_CRUDE} against {_WHOLE}: files, weights, tokenizer, perplexity, and the "
-        f"first also by its answers. {PUBLIC} is answered by the base, then by {_EIGHT}, first as a canary with half "
-        "of the requests; then that is rolled back.",
+        says=f"The gate holds {_EIGHT} and {_CRUDE} against {_WHOLE}: files, weights, tokenizer, perplexity; the first "
+        f"also by its answers. {PUBLIC} is answered by the base, then by {_EIGHT}, first as a canary with half of the "
+        "requests; then that is rolled back.",
         figures=figures,
         plots=("release.png",),
         seconds=good.seconds + bad.seconds,
     )
 
 
-def _calibration(stage: Stage) -> Path:
-    """Tickets with their codes, as running text; its end is what perplexity is of."""
-    file = stage.file("tickets.txt")
-    file.write_text("".join(f"{each.text} {each.code}\n" for each in tickets(3, 1200)), encoding="utf-8")
+def _plain_text(stage: Stage) -> Path:
+    """Stories; its end is what perplexity is of, the rest what is calibrated on."""
+    file = stage.file("stories.txt")
+    file.write_text("\n\n".join(documents(_STORIES, seed=5)), encoding="utf-8")
     return file
 
 
@@ -97,10 +98,17 @@ def _row(stage: Stage, row: dict[str, Any]) -> Figure:
     return stage.figure(f"{row['name']} ({row['how']})", ratio, shown)
 
 
-def _gate(stage: Stage, candidate: str) -> Ended:
-    spec: dict[str, Any] = {"candidate": candidate, "parent": _WHOLE, "margins": {"score": _SCORE_MARGIN}}
-    if candidate == _EIGHT:
-        spec |= {"tasks": [_task(stage)], "serves_candidate": _EIGHT, "serves_parent": _WHOLE}
+def _gate(stage: Stage, candidate: str, *, asks: bool = False) -> Ended:
+    """By perplexity; where it `asks`, by answers too."""
+    spec: dict[str, Any] = {
+        "candidate": candidate,
+        "parent": _WHOLE,
+        "margins": {"score": _SCORE_MARGIN},
+        "texts": [str(_plain_text(stage))],
+        "windows": {"most_tokens": 2 * stage.scale.perplexity_tokens},
+    }
+    if asks:
+        spec |= {"tasks": [_task(stage)], "serves_candidate": candidate, "serves_parent": _WHOLE}
     return stage.cloud.job("gate", spec, f"judging {candidate}")
 
 

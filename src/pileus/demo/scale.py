@@ -18,7 +18,7 @@ class Scale(Struct, frozen=True, kw_only=True):
     pairs: int = 6000
     pairs_held_out: int = 300
     pair_steps: int = 250
-    tickets: int = 240
+    tickets: int = 300
     tickets_held_out: int = 120
     ticket_epochs: int = 2
     perplexity_tokens: int = 3000
