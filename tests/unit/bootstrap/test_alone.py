@@ -9,14 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from pileus.bootstrap import alone
 from pileus.bootstrap.alone import serve_alone
 from pileus.bootstrap.local import open_keyring
 from pileus.config.load import load_settings
 from pileus.core.errors import OperatorError
 from pileus.models.progress import silent
 
-WAITS = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.pause()"]
+PATIENCE_S = 30.0
+WAITS = """
+import sys, time
+from pathlib import Path
+
+from pileus.bootstrap.alone import serve_alone
+from pileus.config.load import load_settings
+from pileus.models.progress import silent
+
+with serve_alone(load_settings(None, {}, {"data_dir": Path(sys.argv[1])}), None, silent, role="admin", deploys=False):
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
 
 
 def children() -> list[int]:
@@ -56,23 +68,13 @@ def test_what_a_command_says_of_itself_stays_what_it_says(tmp_path: Path) -> Non
         run(tmp_path, lambda: None)
 
 
-def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WAITS, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(PATIENCE_S) != -signal.SIGTERM
     loaded = load_settings(None, {}, {"data_dir": tmp_path})
-    started = subprocess.Popen(WAITS)
-    monkeypatch.setattr(alone, "_start", lambda *_, **__: started)
-    monkeypatch.setattr(alone, "_wait_ready", lambda *_: None)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def terminated() -> None:
-        with alone.serve_alone(loaded, None, silent, role="admin", deploys=False):
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
-
-    with pytest.raises(KeyboardInterrupt):
-        terminated()
-    assert started.poll() is not None
-    assert signal.getsignal(signal.SIGTERM) is before
     with open_keyring(loaded.settings) as keyring:
         assert all(key["revoked_at"] for key in keyring.list())
