@@ -31,8 +31,9 @@ _NOTHING: Final = Raw(b"null")
 _LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '(?!pileus)([^'.]+).*'")
 
 # Threads that wait for one another sleep soon. GNU's OpenMP has them spin for milliseconds, in which two jobs on the
-# same cores are in each other's way: a step of a training beside another one took 3.9 s, and 0.65 s so.
-_SHARING: Final = {"GOMP_SPINCOUNT": "1000"}
+# same cores are in each other's way: forty steps that take 2.4 s alone took 13 to 20 s beside another such training. So
+# it is 7 s, and costs a job that is alone less than 1%; a tenth of this count makes it 5 s, but costs a tenth alone.
+_SHARING: Final = {"GOMP_SPINCOUNT": "10000"}
 
 
 class Brief(Struct, frozen=True, kw_only=True):
