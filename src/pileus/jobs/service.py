@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -16,6 +15,7 @@ from pileus.core.errors import InvalidRequest, Unavailable
 from pileus.core.ids import new_id
 from pileus.core.records import PRIORITY_LIMIT, Principal
 from pileus.jobs import machine
+from pileus.jobs.folders import JobFolders
 from pileus.jobs.handler import Kind
 from pileus.jobs.machine import LeaseLost
 from pileus.jobs.metrics import METRICS_FILE, MetricPoint, read_points
@@ -51,12 +51,12 @@ class JobService:
         self._told = Told(store, clock)
         self._store = store
         self._settings = settings
-        self._folder = folder
+        self._folders = JobFolders(folder)
         self._clock = clock
         self._table, self._lines = JobTable(), JobLineTable()
         self._offset = clock.wall() - clock.monotonic()
         self._forget_at = clock.monotonic()
-        self._spent: list[Job] = []  # ended for good, with folders of which not all is to stay
+        self._spent: list[tuple[str, str]] = []  # kind and id of what ended for good, where not all is to stay
 
     # --- for everybody ------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class JobService:
     async def forget(self, job_id: str, by: Principal, tenant: str | None) -> None:
         """Delete a job that has ended and that no other needs, with what it has left. Raises as `pause`."""
         await self._recorder.forget(job_id, by, tenant)
-        await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
+        await asyncio.to_thread(self._folders.delete, [job_id])
 
     async def count_open(self, kind: str, tenant: str) -> int:
         """How many of a kind a tenant has that have not ended."""
@@ -267,22 +267,19 @@ class JobService:
     def open(self) -> None:
         """Take over: what was leased under an earlier owner is queued again, and folders of jobs that are forgotten are
         deleted. Blocks."""
-        tidied = [kind.name for kind in self.kinds.values() if kind.lasting is not None]
+        stripped = [kind.name for kind in self.kinds.values() if kind.lasting is not None]
 
         def work(tx: Connection) -> set[str]:
             for job in self._table.in_state(tx, [JobState.RUNNING]):
                 self._table.put(tx, machine.yielded(job, job.fence))
-            self._spent = [job for kind in tidied for job in self._table.in_state(tx, _FOR_GOOD, kind)]
+            self._spent = [(kind, job_id) for kind in stripped for job_id in self._table.ids(tx, kind, _FOR_GOOD)]
             return self._table.ids(tx)
 
-        known = self._store.write_blocking(work)
-        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
-            if folder.name not in known:
-                rmtree(folder, ignore_errors=True)
+        self._folders.delete_others(self._store.write_blocking(work))
 
     def folder(self, job_id: str) -> Path:
         """The job's own."""
-        return self._folder / job_id
+        return self._folders.of(job_id)
 
     async def run(self) -> None:
         """Expire, forget, write what was told, and look for jobs whose time has come; until cancelled."""
@@ -303,21 +300,10 @@ class JobService:
         await self._recorder.change_each(due, lambda job: machine.expired(job, now, closes=self._closes(job)))
         await self.write_lines()
         spent, self._spent = self._spent, []
-        if spent:
-            await asyncio.to_thread(self._tidy, spent)
+        for kind, job_id in spent:
+            await asyncio.to_thread(self._folders.strip, job_id, self.kinds[kind].lasting or ())
         if self._clock.monotonic() >= self._forget_at:
             await self._forget()
-
-    def _tidy(self, spent: list[Job]) -> None:
-        """Delete what nobody needs of folders whose jobs have ended for good. Blocks."""
-        for job in spent:
-            lasting, folder = self.kinds[job.kind].lasting or frozenset(), self.folder(job.id)
-            gone = [path for path in folder.iterdir() if path.name not in lasting] if folder.is_dir() else []
-            for path in gone:
-                if path.is_dir() and not path.is_symlink():
-                    rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
 
     def _look(self, now: float, tx: Connection) -> tuple[list[str], list[str]]:
         """The jobs whose time is over, and the kinds that have work."""
@@ -342,8 +328,7 @@ class JobService:
         old = await self._store.read(self._old)
         if old:
             await self._store.write(lambda tx: self._table.forget(tx, old))
-            for job_id in old:
-                await asyncio.to_thread(rmtree, self.folder(job_id), ignore_errors=True)
+            await asyncio.to_thread(self._folders.delete, old)
         if len(old) < _FORGET_AT_ONCE:  # else there may be more
             self._forget_at = self._clock.monotonic() + _FORGET_S
 
@@ -385,7 +370,7 @@ class JobService:
             self.wake(new.kind)
         kind = self.kinds.get(new.kind)
         if new.state in _FOR_GOOD and kind is not None and kind.lasting is not None:
-            self._spent.append(new)
+            self._spent.append((new.kind, new.id))
 
     def _retries(self, job: Job) -> int:
         kind = self.kinds.get(job.kind)

@@ -241,9 +241,11 @@ class JobTable:
         query = select(table.c.id).where(table.c.kind == kind, table.c.state.in_(ENDED), table.c.finished_at < at)
         return [*tx.execute(query.where(~is_needed).limit(limit)).scalars()]
 
-    def ids(self, tx: Connection) -> set[str]:
-        """Of all jobs."""
-        return {*tx.execute(select(schema.job.c.id)).scalars()}
+    def ids(self, tx: Connection, kind: str | None = None, states: Sequence[JobState] = (*JobState,)) -> set[str]:
+        """Of all jobs, or of those of a kind or in some states."""
+        table = schema.job
+        query = select(table.c.id).where(table.c.state.in_(states))
+        return {*tx.execute(query if kind is None else query.where(table.c.kind == kind)).scalars()}
 
     def forget(self, tx: Connection, ids: Sequence[str]) -> None:
         """Delete them, with their logs."""
