@@ -66,7 +66,7 @@ async def test_a_child_gives_its_result_and_tells_on_the_way(tmp_path: Path) -> 
     assert "a library prints this" in (tmp_path / "process.log").read_text()
 
 
-@pytest.mark.parametrize(("given", "spins"), [(None, "1000"), ("7", "7")])
+@pytest.mark.parametrize(("given", "spins"), [(None, "10000"), ("7", "7")])
 async def test_a_childs_threads_do_not_spin_long_unless_somebody_wants_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, spins: str
 ) -> None:
