@@ -2,6 +2,9 @@
 
     y = x W + (x[rows] A) B, put back in place
 
+once for low tiles, whose `A` and `B` are those of a window as they lie, and once for tall ones, for which they are
+picked out of it.
+
 `A` and `B` of a window of slots are inputs of the graph, in memory that is ours: to load an adapter is to write there,
 and nothing is compiled again. Only a projection that no adapter changed so far needs a new graph. Projections of the
 same input share one `A`, side by side.
@@ -122,9 +125,8 @@ class AdaptedGraph:
         self._set_tiles(tile(slots, window))
 
     def _set_tiles(self, tiles: Tiles) -> None:
-        self.request.set_tensor("tile_rows", ov.Tensor(tiles.rows))
-        self.request.set_tensor("tile_places", ov.Tensor(tiles.places))
-        self.request.set_tensor("adapted", ov.Tensor(tiles.adapted))
+        for name, values in zip(Tiles._fields, tiles, strict=True):
+            self.request.set_tensor(name, ov.Tensor(values))
 
 
 def rank_of_bank(rank: int) -> int:
@@ -143,12 +145,8 @@ def groups_of(places: Iterable[Place]) -> list[list[Place]]:
 def add_adapters(model: ov.Model, places: Iterable[Place], kind: ov.Type) -> ov.Model:
     """The prepared model with the products of these projections; each must be one of `find_projections`."""
     found = find_projections(model)
-    tiling = (
-        _input("tile_rows", [-1, -1], ov.Type.i32),
-        _input("tile_places", [-1], ov.Type.i32),
-        _input("adapted", [-1, 1, 1], ov.Type.f32),
-    )
-    inputs: list[Any] = list(tiling)
+    tiling = {name: _input(name, shape, kind) for name, (shape, kind) in _TILING.items()}
+    inputs = list(tiling.values())
     for group in groups_of(places):
         products = [found[place] for place in group]
         source = products[0].input_value(0)
@@ -156,20 +154,30 @@ def add_adapters(model: ov.Model, places: Iterable[Place], kind: ov.Type) -> ov.
             raise ModelRefused(f"{model.get_friendly_name()} takes no adapters: {group} have different inputs")
         width, _ = sizes(products[0])
         a = _input(f"a.{_name(group[0])}", [-1, width, -1], kind)
-        rows = ops.gather(_reshaped(source, [-1, width]), tiling[0], _AXIS)  # [G, C, in]
-        low = ops.matmul(rows, _as_f32(a), False, False)
-        lows = ops.split(low, ops.constant(np.int64(2)), len(group)).outputs() if len(group) > 1 else low.outputs()
-        inputs.append(a)
-        for place, product, part in zip(group, products, lows, strict=True):
-            b = _input(f"b.{_name(place)}", [-1, -1, sizes(product)[1]], kind)
-            inputs.append(b)
-            _add_change(product, ops.matmul(part, _as_f32(b), False, False), tiling)
+        bs = [
+            _input(f"b.{_name(place)}", [-1, -1, sizes(product)[1]], kind)
+            for place, product in zip(group, products, strict=True)
+        ]
+        inputs += [a, *bs]
+        rows = _reshaped(source, [-1, width])
+        low = _changes(ops.gather(rows, tiling["low_rows"], _AXIS), _as_f32(a), [_as_f32(b) for b in bs])
+        a, *bs = (ops.gather(matrices, tiling["tall_slots"], _AXIS) for matrices in (a, *bs))
+        tall = _changes(ops.gather(rows, tiling["tall_rows"], _AXIS), _as_f32(a), [_as_f32(b) for b in bs])
+        for product, changes in zip(products, zip(low, tall, strict=True), strict=True):
+            _add_change(product, ops.concat([*changes], 0), tiling["places"], tiling["adapted"])
     return ov.Model(model.get_results(), [*model.get_parameters(), *inputs], model.get_friendly_name())
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 _AXIS = ops.constant(np.int64(0))
+_TILING = {  # inputs, as in `Tiles`
+    "low_rows": ([-1, -1], ov.Type.i32),
+    "tall_rows": ([-1, -1], ov.Type.i32),
+    "tall_slots": ([-1], ov.Type.i32),
+    "places": ([-1], ov.Type.i32),
+    "adapted": ([-1, 1, 1], ov.Type.f32),
+}
 _ARRAYS: Mapping[ov.Type, type[np.generic]] = {
     ov.Type.f32: np.float32,
     ov.Type.f16: np.float16,
@@ -177,13 +185,17 @@ _ARRAYS: Mapping[ov.Type, type[np.generic]] = {
 }
 
 
-def _add_change(product: Any, change: Any, tiling: tuple[Any, ...]) -> None:
-    """`change` [G, C, out]."""
-    _, places, adapted = tiling
+def _changes(rows: Any, a: Any, bs: list[Any]) -> list[Any]:
+    """Those of projections that share `a`, each [G * C, 1, out]; `rows` [G, C, in]."""
+    low = ops.matmul(rows, a, False, False)
+    parts = ops.split(low, ops.constant(np.int64(2)), len(bs)).outputs() if len(bs) > 1 else low.outputs()
+    changes = [ops.matmul(part, b, False, False).output(0) for part, b in zip(parts, bs, strict=True)]
+    return [_reshaped(change, [-1, 1, change.get_partial_shape()[2].get_length()]) for change in changes]
+
+
+def _add_change(product: Any, change: Any, places: Any, adapted: Any) -> None:
     readers = [target for output in product.outputs() for target in output.get_target_inputs()]
-    _, out = sizes(product)
-    in_place = ops.gather(_reshaped(change.output(0), [-1, 1, out]), places, _AXIS)
-    total = ops.add(product, ops.multiply(in_place, adapted))
+    total = ops.add(product, ops.multiply(ops.gather(change, places, _AXIS), adapted))
     for reader in readers:
         reader.replace_source_output(total.output(0))
 

@@ -119,6 +119,19 @@ def test_one_batch_of_several_adapters_answers_as_the_merged_models_do(house: Ho
     assert len({tuple(text) for text in texts.values()}) == len(names)  # each adapter changes what is said
 
 
+def test_a_long_prompt_is_read_with_its_adapter_while_others_answer(house: House) -> None:
+    """In one step, whose tiles are of two kinds then."""
+    engine = open_engine(house, step_tokens=256)
+    for source in house.sources.values():
+        engine.engine.load_adapter(source)  # type: ignore[attr-defined]
+    engine.run(*(ask(house, name, max_tokens=1) for name in WISHES))  # so that all are loaded
+    names = [*WISHES, "all"]
+    answers = engine.run(*(ask(house, name, LONG * 2 if name == "all" else PROMPT) for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        assert_as(house.merged[name], answer)
+    engine.close()
+
+
 def test_an_answer_is_the_same_alone_and_resumed_and_in_company(house: House, engine: RunningEngine) -> None:
     names = [*WISHES, ""] * 3
     company = engine.run(*(ask(house, name, temperature=0.9, seed=3) for name in names))

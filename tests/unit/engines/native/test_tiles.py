@@ -1,5 +1,6 @@
 """Rows are sorted by adapter into tiles: none is lost, none is given another's adapter."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,27 +8,44 @@ from pileus.engines.native.tiles import BASE, moves, tile, window_of
 
 
 @given(
-    st.lists(st.integers(3, 8) | st.just(BASE), min_size=1, max_size=60).filter(lambda slots: max(slots) > BASE),
+    st.lists(st.tuples(st.integers(3, 8) | st.just(BASE), st.integers(1, 200)), min_size=1, max_size=12).filter(
+        lambda runs: max(slot for slot, _ in runs) > BASE
+    ),
     st.integers(0, 3),
     st.integers(9, 12),
 )
-def test_every_row_with_an_adapter_is_computed_with_it_and_put_back(slots: list[int], begin: int, end: int) -> None:
+def test_every_row_with_an_adapter_is_computed_with_it_and_put_back(
+    runs: list[tuple[int, int]], begin: int, end: int
+) -> None:
+    slots = [slot for slot, length in runs for _ in range(length)]
     tiles = tile(slots, (begin, end))
-    count, height = tiles.rows.shape
+    count, height = tiles.low_rows.shape
     assert count == end - begin
+    assert len(tiles.tall_rows) == len(tiles.tall_slots)
+    owners = np.concatenate([np.repeat(range(count), height), np.repeat(tiles.tall_slots, tiles.tall_rows.shape[1])])
+    computed = np.concatenate([tiles.low_rows.ravel(), tiles.tall_rows.ravel()])
     assert len({tiles.places[row] for row, slot in enumerate(slots) if slot != BASE}) == sum(s != BASE for s in slots)
     for row, slot in enumerate(slots):
         assert tiles.adapted[row, 0, 0] == (slot != BASE)
         if slot != BASE:
-            place = tiles.places[row]
-            assert tiles.rows.reshape(-1)[place] == row
-            assert place // height == slot - begin
+            assert computed[tiles.places[row]] == row
+            assert owners[tiles.places[row]] == slot - begin
+
+
+def shapes(slots: list[int], window: tuple[int, int]) -> tuple[tuple[int, ...], int]:
+    tiles = tile(slots, window)
+    return tiles.low_rows.shape, len(tiles.tall_rows)
 
 
 def test_tiles_are_as_high_as_the_adapter_with_the_most_rows_needs() -> None:
-    assert tile([3] * 256, (3, 4)).rows.shape == (1, 256)
-    assert tile([0, 1, 2, 3], (0, 4)).rows.shape == (4, 1)
-    assert tile([0, 0, 0, 1, BASE], (0, 2)).rows.shape == (2, 4)
+    assert shapes([3] * 256, (3, 4)) == ((1, 256), 0)
+    assert shapes([0, 1, 2, 3], (0, 4)) == ((4, 1), 0)
+    assert shapes([0, 0, 0, 1, BASE], (0, 2)) == ((2, 4), 0)
+
+
+def test_a_prompt_among_answers_has_tiles_of_its_own_and_does_not_heighten_theirs() -> None:
+    assert shapes([*[7] * 200, *range(20)], (0, 20)) == ((20, 1), 4)
+    assert shapes([*[3] * 60, *[4] * 70, *range(5, 20)], (0, 20)) == ((20, 1), 3)
 
 
 def test_a_window_stays_while_it_will_do() -> None:
