@@ -36,10 +36,16 @@ def compress(
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")
     ] = False,
+    smooth: Annotated[
+        float, typer.Option(help="Full 8 bits: how much of the activations' outliers goes into the weights, 0 to 1.")
+    ] = 0.8,
     prune_by: Annotated[str, typer.Option(help="What is pruned: channels, heads, magnitude or wanda.")] = "channels",
     amount: Annotated[float, typer.Option(help="How much of it is pruned, 0 to 1.")] = 0.25,
     layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is half of the teacher's.")] = 0,
     channels: Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")] = 1.0,
+    hidden: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the teacher's hidden states in what a student learns.")
+    ] = 0.0,
     steps: Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")] = 200,
     rate: Annotated[float, typer.Option(help="Highest learning rate; small models bear more.")] = 2e-4,
     then: Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")] = "fp16",
@@ -74,13 +80,15 @@ def compress(
     Example: `pileus compress smollm2-135m-instruct --all --report report`
     """
     _of(_TUNED, tuned, "--tuned")
-    rounding = {"group": group, "symmetric": symmetric} | _bits(tuned, share)
+    rounding = {"group": group, "symmetric": symmetric, "smooth": smooth} | _bits(tuned, share)
     recovery = {"steps": steps, "rate": rate, "logits": 1.0, "truth": 0.5}
     common = {
         "target": target,
         "weights": rounding,
         "pruning": {"by": prune_by, "amount": amount, "recovery": recovery if steps else {}},
-        "distillation": {"layers": layers, "channels": channels, "learning": recovery} if steps else {},
+        "distillation": {"layers": layers, "channels": channels, "learning": recovery | {"hidden": hidden}}
+        if steps
+        else {},
         "then": then,
     }
     spec = {

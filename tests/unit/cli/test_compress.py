@@ -81,6 +81,23 @@ def test_training_is_asked_for_with_the_teacher(pileus: Pileus, server: Stub) ->
     assert variant.weights_form == Form.INT8
 
 
+def test_a_student_learns_hidden_states_too_where_they_are_asked_for_and_a_pruned_model_does_not(
+    pileus: Pileus, server: Stub
+) -> None:
+    pileus("compress", "tiny", "--all", "--hidden", "0.5")
+    variants = {variant.name: variant for variant in _asked(server).variants}
+    learning = {
+        name: variants[f"tiny-{name}"].distillation.learning.hidden for name in ("distilled", "distilled-alone")
+    }
+    assert learning == {"distilled": 0.5, "distilled-alone": 0.0}
+    assert variants["tiny-pruned"].pruning.recovery.hidden == 0.0
+
+
+def test_smoothing_is_told(pileus: Pileus, server: Stub) -> None:
+    pileus("compress", "tiny", "--to", "full-int8", "--smooth", "0.5")
+    assert _asked(server).variants[0].weights.smooth == 0.5
+
+
 def test_without_steps_what_is_pruned_does_not_recover(pileus: Pileus, server: Stub) -> None:
     pileus("compress", "tiny", "--to", "pruned", "--prune-by", "heads", "--amount", "0.5", "--steps", "0")
     pruning = _asked(server).variants[0].pruning
