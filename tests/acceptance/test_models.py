@@ -89,6 +89,31 @@ def test_a_model_goes_from_an_import_by_its_signature_to_a_deployment_and_to_ano
     assert said["trusted"]
 
 
+def test_pulls_and_imports_are_jobs_of_the_server_which_tell_what_stands_against_them(
+    server: Server, tmp_path: Path
+) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    told = command(server, "import", str(tmp_path / "tiny.gguf"), "here")
+    assert (told["kind"], told["state"]) == ("import", "succeeded")
+    assert told["lines"][-1].startswith("here is installed in ")
+    command(server, "push", "here@1", str(tmp_path / "mirror"))
+    assert command(server, "pull", "here@1", "--from", str(tmp_path / "mirror"))["state"] == "succeeded"
+    variables = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    for arguments, reason in (
+        (("import", str(tmp_path / "absent"), "absent"), "absent does not exist"),
+        (("import", str(tmp_path / "tiny.gguf"), "here"), "here is installed already"),
+        (("pull", "here@7", "--from", str(tmp_path / "mirror")), "cannot pull here@7"),
+    ):
+        done = pileus("models", *arguments, **variables)
+        assert done.returncode == 1
+        assert reason in done.stderr
+    alone = pileus(
+        "models", "import", str(tmp_path / "tiny.gguf"), "b", "--alone", "--data", str(tmp_path / "d"), **variables
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert (tmp_path / "d/models/artefacts/b").is_dir()
+
+
 def _add_adapter(server: Server, tmp_path: Path) -> None:
     """One that replicas load later needs a signature as their model does."""
     sizes = {"q_proj": (32, 32)}

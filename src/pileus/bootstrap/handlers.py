@@ -46,6 +46,7 @@ def kinds(settings: "Settings") -> "list[Kind]":
     from pileus.evaluation.records import EvaluationSpec, GateSpec
     from pileus.jobs.child import FIGURES
     from pileus.jobs.handler import Kind
+    from pileus.models.obtaining import ImportSpec, PullSpec
     from pileus.models.registry import register_made
     from pileus.training.finetune.ending import fine_tune_kind
     from pileus.training.spec import Train, Tune
@@ -57,6 +58,8 @@ def kinds(settings: "Settings") -> "list[Kind]":
         Kind(name="data", spec=DataSpec, on_ended=record_dataset),
         Kind(name="evaluate", spec=EvaluationSpec, on_ended=record_evaluation),
         Kind(name="gate", spec=GateSpec, on_ended=verdict_recorder(_signer(settings))),
+        Kind(name="import", spec=ImportSpec, lasting=FIGURES),
+        Kind(name="pull", spec=PullSpec, lasting=FIGURES),
         Kind(name="train", spec=Train, on_ended=register_made, lasting=FIGURES | {_TENSORBOARD}),
         Kind(name="tune", spec=Tune, on_ended=register_made, lasting=FIGURES),
         batch_kind(settings.batches),
@@ -218,10 +221,12 @@ def _open_child(module: str) -> Opener:
     return open_handler
 
 
-# Kinds of jobs that compute in a process of their own, which may import what no other process does.
+# Kinds of jobs that compute in a process of their own, which may import what no other process does, or be killed.
 _MODULES: Mapping[str, str] = {
     "compress": "pileus.compression.process",
     "data": "pileus.data.process",
+    "import": "pileus.bootstrap.importing",
+    "pull": "pileus.bootstrap.pulling",
     "train": "pileus.training.process",
     "tune": "pileus.training.tuning",
 }

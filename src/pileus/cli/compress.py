@@ -13,7 +13,7 @@ from pileus.cli import output
 from pileus.cli.client import Client
 from pileus.cli.options import DEFAULT_URL, Alone, Config, Data, Json, Url
 from pileus.cli.serving import server
-from pileus.cli.watch import JOBS_PATH, begin_job, demand_success, watch_job
+from pileus.cli.watch import begin_job, demand_success, lines_of, watch_job
 
 _FORMS = ("fp16", "int8", "int4", "full-int8", "pruned", "distilled")
 _TUNED = {"none": [], "awq": ["awq", "scale"], "scale": ["scale"], "gptq": ["gptq"], "awq-gptq": ["awq", "gptq"]}
@@ -111,13 +111,13 @@ def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
     job = begin_job(client, "compress", spec)
     output.note(f"{job['id']} compresses {spec['model']}.")
     ended = watch_job(client, job["id"], "waiting", pauses=not client.lasts)
-    lines = client.get(f"{JOBS_PATH}/{job['id']}/logs?limit=100")["data"]
+    lines = lines_of(client, job["id"])
     demand_success(ended)
     if json:
-        output.json(ended | {"lines": [line["text"] for line in lines]})
+        output.json(ended | {"lines": lines})
         return
     for line in lines[-_told_at_the_end(spec) :]:
-        output.line(line["text"])
+        output.line(line)
 
 
 def _told_at_the_end(spec: dict[str, Any]) -> int:

@@ -1,15 +1,22 @@
-"""`pileus models`: the models on this machine, those that can be had, and their versions."""
+"""`pileus models`: the models on this machine, those that can be had, and their versions.
 
+With a key (`PILEUS_API_KEY`) `pull` and `import` are jobs of the running server, with paths of its machine. Without
+one, the command itself does it.
+"""
+
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pileus.cli import output, registry
+from pileus.cli.client import KEY_VARIABLE, Client
 from pileus.cli.config import load
 from pileus.cli.options import DEFAULT_URL, Config, Data, Json, Url, Yes
 from pileus.cli.progress import Bars
 from pileus.cli.versions import open_versions, split
+from pileus.cli.watch import begin_job, demand_success, lines_of, watch_job
 from pileus.core.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -24,6 +31,9 @@ app.command("sign")(registry.sign)
 app.command("diff")(registry.diff)
 app.command("lineage")(registry.lineage)
 
+Alone = Annotated[
+    bool, typer.Option("--alone", help="In this machine's data folder; implied where PILEUS_API_KEY is not set.")
+]
 Name = Annotated[str, typer.Argument(help="Name of the model, as `pileus models list` shows it.")]
 
 
@@ -86,6 +96,8 @@ def pull(
     ],
     source: Annotated[str, typer.Option("--from", help="A mirror: s3://bucket/prefix, an address, or a folder.")] = "",
     name: Annotated[str, typer.Option("--as", help="What a repository or a package shall be called here.")] = "",
+    alone: Alone = False,
+    url: Url = DEFAULT_URL,
     config: Config = None,
     data: Data = None,
     json: Json = False,
@@ -95,10 +107,13 @@ def pull(
     Examples: `pileus models pull smollm2-135m-instruct`, `pileus models pull mine@3 --from s3://models/team`,
     `pileus models pull HuggingFaceTB/SmolLM2-135M-Instruct --as smollm2`
     """
+    if not alone and os.environ.get(KEY_VARIABLE):
+        _have_obtained(url, "pull", {"reference": reference, "source": source, "name": name}, json=json)
+        return
     catalogue = _catalogue(config, data)
     with Bars() as bars:
         artefact = catalogue.pull(reference, bars, source=source, name=name)
-    _tell_installed(catalogue, artefact, json)
+    _tell_installed(catalogue, artefact, json=json)
 
 
 @app.command("import")
@@ -107,6 +122,8 @@ def import_model(
     name: Annotated[str, typer.Argument(help="What it shall be called here.")],
     version_of: Annotated[str, typer.Option(help="The model that it is the next version of, if not of itself.")] = "",
     licence: Annotated[str, typer.Option(help="Its licence; else what the folder's README states.")] = "",
+    alone: Alone = False,
+    url: Url = DEFAULT_URL,
     config: Config = None,
     data: Data = None,
     json: Json = False,
@@ -116,10 +133,14 @@ def import_model(
     Examples: `pileus models import ./my-model.gguf my-model`,
     `pileus models import ./checkpoint my-model-2 --version-of my-model --licence Apache-2.0`
     """
+    if not alone and os.environ.get(KEY_VARIABLE):
+        spec = {"path": str(path.absolute()), "name": name, "version_of": version_of, "licence": licence}
+        _have_obtained(url, "import", spec, json=json)
+        return
     catalogue = _catalogue(config, data)
     with Bars() as bars:
         artefact = catalogue.import_folder(path, name, bars, licence=licence, model=version_of)
-    _tell_installed(catalogue, artefact, json)
+    _tell_installed(catalogue, artefact, json=json)
 
 
 @app.command("push")
@@ -175,7 +196,19 @@ def _catalogue(config: Path | None, data: Path | None) -> "Catalogue":
     return open_catalogue(load(config, {"data_dir": data}).settings)
 
 
-def _tell_installed(catalogue: "Catalogue", artefact: "Artefact", json: bool) -> None:
+def _have_obtained(url: str, kind: str, spec: dict[str, Any], *, json: bool) -> None:
+    """By a job of the running server."""
+    with Client(url) as client:
+        job = watch_job(client, begin_job(client, kind, spec)["id"], "waiting")
+        demand_success(job)
+        lines = lines_of(client, job["id"])
+    if json:
+        output.json(job | {"lines": lines})
+    else:
+        output.line(lines[-1])
+
+
+def _tell_installed(catalogue: "Catalogue", artefact: "Artefact", *, json: bool) -> None:
     if json:
         _print_json(catalogue.show(artefact.name))
     else:

@@ -46,6 +46,11 @@ def watch_job(client: Client, job_id: str, title: str = "", *, pauses: bool = Fa
     return dict(job)
 
 
+def lines_of(client: Client, job_id: str) -> list[str]:
+    """The last that it told."""
+    return [line["text"] for line in client.get(f"{JOBS_PATH}/{job_id}/logs?limit=100")["data"]]
+
+
 def wait_for_rest(client: Client, job_id: str) -> None:
     """Until a job that was asked to pause runs no more."""
     while client.get(f"{JOBS_PATH}/{job_id}")["state"] == "running":
