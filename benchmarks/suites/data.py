@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from time import monotonic, process_time
 from typing import TypeVar
@@ -22,6 +21,7 @@ from benchmarks.made_texts import CHINESE_EVERY, document, documents, edited
 from benchmarks.results import Target
 from benchmarks.run import Run
 from pileus import __version__
+from pileus.bootstrap.memory import peak_bytes
 from pileus.data import duplicates
 from pileus.data.cleaning import Account, Cleaner
 from pileus.data.contamination import Contamination, runs_of
@@ -136,7 +136,7 @@ def fill(folder: Path, pieces: Iterable[int]) -> float:
 
 
 def _peak_mib() -> float:
-    return getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / 2**20
 
 
 def deduplicate(folder: Path) -> Figures:

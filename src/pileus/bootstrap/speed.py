@@ -1,6 +1,5 @@
 """How fast an engine is by itself: no server, no queue; all prompts of an order are handed to it at once."""
 
-import resource
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +10,7 @@ from msgspec import Struct
 from pydantic import ValidationError
 
 from pileus.bootstrap import load_driver
+from pileus.bootstrap.memory import peak_bytes
 from pileus.core.errors import OperatorError
 from pileus.core.ports import Engine, EngineSpec
 from pileus.core.records import EngineRequest, SamplingParams
@@ -57,7 +57,7 @@ def measure_speed(
         found = {requests: requests * tokens / answer(requests, tokens) for requests in together}
     finally:
         engine.close()
-    return Speed(found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+    return Speed(found, peak_bytes())
 
 
 def _seconds(engine: Engine, prompts: list[tuple[int, ...]], tokens: int, numbers: "count[int]") -> float:
