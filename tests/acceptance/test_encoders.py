@@ -27,7 +27,6 @@ options = { threads = 1 }
 [[deployment]]
 name = "judge"
 model = "judge"
-engine = "encoder"
 options = { threads = 1 }
 
 [[deployment]]
@@ -39,7 +38,6 @@ MINILM = """
 [[deployment]]
 name = "minilm"
 model = "all-minilm-l6-v2"
-engine = "encoder"
 """
 
 
@@ -111,10 +109,15 @@ def test_a_batch_embeds_as_the_route_does(tiny: Server, tmp_path: Path) -> None:
     assert [each["custom_id"] for each in errors] == ["long"]
 
 
-def test_an_encoder_given_to_another_engine_is_refused(tiny: Server) -> None:
-    done = pileus("deploy", "chatty", "moods", PILEUS_API_KEY=tiny.admin_key, PILEUS_URL=tiny.base_url)
-    assert done.returncode != 0
-    assert "moods is an encoder" in done.stderr
+def test_an_encoder_is_deployed_without_naming_an_engine_and_refused_to_one_that_cannot(tiny: Server) -> None:
+    access = {"PILEUS_API_KEY": tiny.admin_key, "PILEUS_URL": tiny.base_url}
+    refused = pileus("deploy", "more", "moods", "--engine", "native", **access)
+    assert refused.returncode != 0
+    assert "native cannot run moods, which is an encoder: name encoder, or no engine" in refused.stderr
+    assert pileus("deploy", "more", "moods", **access).returncode == 0
+    told = [post(tiny, "/v1/classify", model=name, input=["rain"])["data"] for name in ("more", "moods")]
+    assert told[0] == told[1]
+    assert pileus("undeploy", "more", "--yes", **access).returncode == 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from time import strftime
 from typing import TYPE_CHECKING, cast
 
 from pileus.bootstrap import ENCODERS, FAKE_MODELS, load_driver
+from pileus.bootstrap.engines import kind_of, with_engine
 from pileus.bootstrap.local import check, open_catalogue
 from pileus.core.errors import ConfigError
 from pileus.core.ports import EngineSpec
@@ -23,14 +24,13 @@ def calibrate(loaded: "Loaded", name: str, progress: Callable[[str, int, int], N
     deployments = {deployment.name: deployment for deployment in loaded.settings.deployment}
     if name not in deployments:
         raise ConfigError(f"there is no deployment {name!r}; there is: {', '.join(deployments)}")
-    wanted = deployments[name]
+    catalogue, wanted = open_catalogue(loaded.settings), deployments[name]
+    wanted = with_engine(wanted, kind_of(catalogue, wanted.model))
     driver = load_driver(wanted.engine)
     options = driver.options(**wanted.options)
     if wanted.engine in ENCODERS:
         raise ConfigError(f"{name} is an encoder: only engines that generate text are calibrated")
-    artefact = None
-    if wanted.model not in FAKE_MODELS:
-        artefact = open_catalogue(loaded.settings).ensure(wanted.model, progress)
+    artefact = None if wanted.model in FAKE_MODELS else catalogue.ensure(wanted.model, progress)
     path, context = (artefact.path, artefact.context_length) if artefact else (None, 0)
     engine = cast("Engine", driver.open(EngineSpec(wanted.model, path, options, context)))
     try:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pileus import __version__
-from pileus.bootstrap import ENGINES, load_driver
+from pileus.bootstrap import load_driver
 from pileus.core.clock import SystemClock
+from pileus.core.errors import InvalidRequest
 from pileus.models.store import MODELS_FOLDER
 
 if TYPE_CHECKING:
@@ -30,12 +31,18 @@ if TYPE_CHECKING:
 
 def check(loaded: "Loaded") -> None:
     """Validate what only the drivers know. Raises `ConfigError` with the line and the fix."""
-    from pileus.config.load import unknown_engine, validate_options
+    from pileus.bootstrap.engines import foreseen
+    from pileus.config.load import mistaken, validate_options
+    from pileus.config.settings import ANY_ENGINE
 
+    catalogue = open_catalogue(loaded.settings)
     for deployment in loaded.settings.deployment:
-        if deployment.engine not in ENGINES:
-            raise unknown_engine(deployment, ENGINES, loaded.origin)
-        validate_options(load_driver(deployment.engine).options, deployment, loaded.origin)
+        try:
+            wanted = foreseen(deployment, catalogue)
+        except InvalidRequest as error:
+            raise mistaken(deployment, error.param or "", error.message, loaded.origin) from None
+        if wanted.engine != ANY_ENGINE:
+            validate_options(load_driver(wanted.engine).options, wanted, loaded.origin)
 
 
 def open_catalogue(settings: "Settings") -> "Catalogue":

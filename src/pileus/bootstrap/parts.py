@@ -52,6 +52,7 @@ class Plan(Struct, frozen=True):
 
     workshop: "LocalWorkshop"
     deployments: "Sequence[Deployment]"
+    settled: "Sequence[Wanted]"
     revived: "Sequence[Wanted]"
 
 
@@ -93,10 +94,10 @@ def make_plan(settings: "Settings", store: "Store", progress: Progress) -> Plan:
         try:
             workshop.check(wanted)
             deployments.append(workshop.make_ready(wanted, progress))
-            kept.append(wanted)
+            kept.append(workshop.with_engine(wanted))
         except PileusError as error:
             log.error("stored_deployment_left_out", deployment=wanted.name, reason=error.message)
-    return Plan(workshop, deployments, kept)
+    return Plan(workshop, deployments, [workshop.with_engine(wanted) for wanted in settings.deployment], kept)
 
 
 def make_scheduling(
@@ -155,7 +156,7 @@ def make_acts(settings: "Settings", plan: Plan, fleet: "Fleet", store: "Store") 
 
     return Deployments(
         fleet,
-        settings.deployment,
+        plan.settled,
         plan.revived,
         store=store,
         workshop=plan.workshop,

@@ -3,7 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from pileus.bootstrap import ENCODERS, ENGINES, FAKE_ENCODER, FAKE_MODEL, FAKE_MODELS, load_driver
+from pileus.bootstrap import FAKE_MODEL, FAKE_MODELS, load_driver
+from pileus.bootstrap.engines import kind_of, with_engine
 from pileus.bootstrap.tokenizers import load
 from pileus.core.errors import InvalidRequest, OperatorError
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from pileus.fleet.memory import Footprint
     from pileus.fleet.records import Deployment
     from pileus.models.adapter import Belonging
-    from pileus.models.artefact import Artefact, Kind
-    from pileus.models.catalogue import Catalogue, ModelEntry
+    from pileus.models.artefact import Artefact
+    from pileus.models.catalogue import Catalogue
     from pileus.models.progress import Progress
 
 
@@ -28,16 +29,16 @@ class LocalWorkshop:
         self._catalogue = catalogue
         self._tokenizers: dict[str, Text] = {}
 
+    def with_engine(self, wanted: "Wanted") -> "Wanted":
+        return with_engine(wanted, kind_of(self._catalogue, wanted.model))
+
     def check(self, wanted: "Wanted") -> "Footprint":
         from pydantic import ValidationError
 
-        from pileus.config.problems import closest, explain
+        from pileus.config.problems import explain
         from pileus.fleet.memory import Footprint
 
-        if wanted.engine not in ENGINES:
-            raise InvalidRequest(
-                f"there is no engine {wanted.engine!r}{closest(wanted.engine, ENGINES)}", param="engine"
-            )
+        wanted = self.with_engine(wanted)
         driver = load_driver(wanted.engine)
         try:
             options = driver.options.model_validate(wanted.options)
@@ -45,8 +46,7 @@ class LocalWorkshop:
             loc, sentence = next(iter(explain(error, driver.options)))
             field = ".".join(("options", *map(str, loc)))
             raise InvalidRequest(f"`{field}` {sentence} (engine {wanted.engine!r})", param=field) from None
-        entry = self._entry(wanted.model)
-        _check_kind(wanted, entry.kind if entry else None)
+        entry = None if wanted.model in FAKE_MODELS else self._catalogue.show(wanted.model)
         weights = entry.disk_bytes or entry.download_bytes if entry else 0
         return Footprint(weights, getattr(options, "kv_bytes", 0))
 
@@ -56,7 +56,7 @@ class LocalWorkshop:
     def make_ready(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
         """As `make`; blocks. The model is pulled where it is not here yet."""
         artefact = None if wanted.model in FAKE_MODELS else self._catalogue.ensure(wanted.model, progress)
-        _check_kind(wanted, artefact.manifest.kind if artefact else None)
+        wanted = with_engine(wanted, artefact.manifest.kind if artefact else None)
         if wanted.model not in self._tokenizers:
             self._tokenizers[wanted.model] = load(wanted.model, artefact.path if artefact else None)
         return _deployment(self._settings, wanted, artefact)
@@ -76,15 +76,6 @@ class LocalWorkshop:
     def tokenizer(self, model: str) -> "Text":
         """Of a model that was made ready."""
         return self._tokenizers[model]
-
-    def _entry(self, model: str) -> "ModelEntry | None":
-        """None for a fake model."""
-        if model in FAKE_MODELS:
-            return None
-        try:
-            return self._catalogue.show(model)
-        except OperatorError as error:
-            raise InvalidRequest(error.message, param="model") from None
 
 
 def base_of(catalogue: "Catalogue", model: str) -> "Belonging":
@@ -138,13 +129,3 @@ def trusted_keys(settings: "Settings") -> list[str] | None:
 
     own = Pepper.load(settings.data_dir, may_make=False).signer()
     return [own.public_key, *settings.models.trusted_keys]
-
-
-def _check_kind(wanted: "Wanted", kind: "Kind | None") -> None:
-    """Raises `InvalidRequest` where a model is given to an engine for another kind of models; None is a fake model."""
-    encodes = wanted.model == FAKE_ENCODER if kind is None else kind == "encoder"
-    if encodes != (wanted.engine in ENCODERS):
-        what, engine = ("an encoder", "encoder") if encodes else ("no encoder", "native")
-        raise InvalidRequest(
-            f'{wanted.model} is {what}: deployment {wanted.name} needs e.g. engine = "{engine}"', param="engine"
-        )

@@ -29,7 +29,7 @@ def deploy(
     replicas: Annotated[int, typer.Option(min=0, max=64, help="Processes that serve it; 0 sleeps.")] = 1,
     least: Least = None,
     most: Most = None,
-    engine: Annotated[str, typer.Option(help="The engine that runs it.")] = "native",
+    engine: Annotated[str, typer.Option(help="The engine that runs it; `auto` is that of the model's kind.")] = "auto",
     alias: Annotated[list[str] | None, typer.Option(help="A further name; may be given again.")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="An engine's option, NAME=VALUE.")] = None,
     url: Url = DEFAULT_URL,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pileus.config.problems import Loc, closest, explain
+from pileus.config.problems import Loc, explain
 from pileus.config.settings import Deployment, Settings
 from pileus.config.toml_lines import key_paths, locate
 from pileus.core.errors import ConfigError
@@ -79,12 +79,10 @@ def validate_options(options_type: type[Options], deployment: Deployment, origin
         raise ConfigError("\n".join(lines)) from None
 
 
-def unknown_engine(deployment: Deployment, known: Mapping[str, Any], origin: Mapping[str, str]) -> ConfigError:
-    """The error for a deployment whose `engine` is no driver's name."""
-    key = f"deployment.{deployment.name}.engine"
-    return ConfigError(
-        f"{origin_of(key, origin)}: {key}: there is no engine `{deployment.engine}`{closest(deployment.engine, known)}"
-    )
+def mistaken(deployment: Deployment, field: str, sentence: str, origin: Mapping[str, str]) -> ConfigError:
+    """The error for a deployment that no server can run as it is."""
+    key = f"deployment.{deployment.name}.{field}"
+    return ConfigError(f"{origin_of(key, origin)}: {key}: {sentence}")
 
 
 def origin_of(key: str, origin: Mapping[str, str]) -> str:

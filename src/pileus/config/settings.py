@@ -34,6 +34,7 @@ PATTERN_WORDS = {
     MIRROR_PATTERN: "s3://bucket/prefix, an http(s) address, or a folder that begins with /",
 }
 
+ANY_ENGINE = "auto"  # whichever runs models of that kind
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Url = Annotated[str, StringConstraints(pattern=URL_PATTERN)]
 PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
@@ -249,7 +250,11 @@ class Deployment(Section):
 
     name: Name = Field(description="What a request's `model` field calls it.")
     model: Name = Field(description="A model of the catalogue (`pileus models list`).")
-    engine: Name = Field(default="native", description="The engine driver that runs it.")
+    engine: Name = Field(
+        default=ANY_ENGINE,
+        description="The engine driver that runs it; `auto` is that of the model's kind: `native` for one that "
+        "generates text, `encoder` for an encoder.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="The engine's own options, listed below; checked before anything starts."
     )

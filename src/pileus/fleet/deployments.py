@@ -30,6 +30,11 @@ log = structlog.get_logger(__name__)
 class Workshop(Protocol):
     """Makes what the fleet can run of what an operator wants."""
 
+    def with_engine(self, wanted: Wanted) -> Wanted:
+        """With its engine named. Raises `InvalidRequest` where there is no such engine or model, or the one cannot run
+        the other."""
+        ...
+
     def check(self, wanted: Wanted) -> Footprint:
         """What one replica will take. Raises `InvalidRequest` for an engine, a model or options that there are not."""
         ...
@@ -98,6 +103,7 @@ class Deployments:
                 f"{wanted.name} serves {before.model}: undeploy it first, or deploy {wanted.model} under another name",
                 param="model",
             )
+        wanted = self._workshop.with_engine(wanted)
         footprint = self._workshop.check(wanted)
         self._check_names(wanted)
         changed = before is not None and (before.engine, before.options) != (wanted.engine, wanted.options)

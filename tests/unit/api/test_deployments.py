@@ -11,6 +11,7 @@ import pytest
 
 from changing_fleet import deployment, running
 from pileus.api.app import create_app
+from pileus.config.settings import ANY_ENGINE
 from pileus.config.settings import Deployment as Wanted
 from pileus.core.errors import InvalidRequest
 from pileus.evaluation.promotion import Promotions
@@ -31,6 +32,9 @@ NEW: dict[str, Any] = {"name": "new", "model": "fake", "engine": "fake"}
 
 class Workshop:
     """Meets `fleet.deployments.Workshop`. `broken` models are refused by their replica."""
+
+    def with_engine(self, wanted: Wanted) -> Wanted:
+        return wanted.model_copy(update={"engine": "fake"}) if wanted.engine == ANY_ENGINE else wanted
 
     def check(self, wanted: Wanted) -> Footprint:
         if wanted.model == "none":

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.json import encode
 
+from made_encoders import write_bert
 from made_versions import shelve
 from pileus.bootstrap.local import open_catalogue
 from pileus.bootstrap.workshop import LocalWorkshop
@@ -43,6 +44,15 @@ def test_the_footprint_is_what_the_download_has_and_what_the_options_ask_for(wor
         ({"model": "nothing"}, "model", "there is no model 'nothing'"),
         ({"options": {"kv_byte": 1}}, "options.kv_byte", "did you mean `kv_bytes`"),
         ({"options": {"threads": "two"}}, "options.threads", "must be a whole number"),
+        ({"engine": "encoder"}, "engine", "which is a model that generates text: name native, or no engine"),
+        (
+            {"model": "all-minilm-l6-v2", "engine": "native"},
+            "engine",
+            "is an encoder: name encoder, or no engine",
+        ),
+        ({"model": "fake", "engine": "native"}, "engine", "which is a fake model, for tests: name fake, or no engine"),
+        ({"model": "fake-encoder", "engine": "encoder"}, "engine", "name fake_encoder, or no engine"),
+        ({"model": "all-minilm-l6-v2", "options": {"kv_bytes": 1}}, "options.kv_bytes", "engine 'encoder'"),
     ],
 )
 def test_what_cannot_run_is_refused_by_the_field_at_fault(
@@ -51,6 +61,41 @@ def test_what_cannot_run_is_refused_by_the_field_at_fault(
     with pytest.raises(InvalidRequest, match=message) as refused:
         workshop.check(Deployment(**{"name": "x", "model": MODEL.name} | wish))
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        (MODEL.name, "native"),
+        ("all-minilm-l6-v2", "encoder"),
+        ("ms-marco-minilm-l12-v2", "encoder"),
+        ("fake", "fake"),
+        ("fake-encoder", "fake_encoder"),
+    ],
+)
+def test_where_no_engine_is_named_it_is_that_of_the_models_kind(
+    workshop: LocalWorkshop, model: str, engine: str
+) -> None:
+    wanted = workshop.with_engine(Deployment(name="x", model=model))
+    assert wanted == Deployment(name="x", model=model, engine=engine)
+    assert workshop.with_engine(wanted) == wanted
+
+
+async def test_what_is_installed_runs_on_the_engine_of_its_kind(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    catalogue = open_catalogue(settings)
+    catalogue.import_folder(write_bert(tmp_path / "bert"), "texts")
+    workshop = LocalWorkshop(settings, catalogue)
+    made = await workshop.make(Deployment(name="x", model="texts"), silent)
+    assert (made.info.engine, made.spec["engine"]) == ("encoder", "encoder")
+    assert made.footprint.kv == 0
+
+
+def test_an_adapter_is_deployed_beside_its_base_only(workshop: LocalWorkshop, tmp_path: Path) -> None:
+    shelve(tmp_path / MODELS_FOLDER, "tone", {"adapter.json": encode(Belonging(base="fake", base_sha256=""))})
+    with pytest.raises(InvalidRequest, match="`pileus adapters add`") as refused:
+        workshop.check(Deployment(name="x", model="tone"))
+    assert refused.value.param == "model"
 
 
 async def test_a_model_that_is_none_needs_no_files(workshop: LocalWorkshop) -> None:

@@ -24,7 +24,7 @@ def test_a_deployment_is_asked_for_as_the_settings_would_say_it(pileus: Pileus, 
         {
             "name": "chat",
             "model": "smollm2",
-            "engine": "native",
+            "engine": "auto",
             "replicas": 2,
             "min_replicas": None,
             "max_replicas": 4,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from pileus.config.load import Loaded, load_settings, unknown_engine, validate_options
+from pileus.config.load import Loaded, load_settings, mistaken, validate_options
 from pileus.config.settings import Deployment, Settings
 from pileus.core.errors import ConfigError
 
@@ -180,22 +180,24 @@ def test_an_engines_options_become_its_own_type() -> None:
 
 
 def test_a_mistake_in_an_engines_options_is_told_with_its_line(write: Write) -> None:
-    file = write('[[deployment]]\nname = "a"\nmodel = "m"\n[deployment.options]\nkv_gb = 0\nkv_bg = 1\n')
+    file = write(
+        '[[deployment]]\nname = "a"\nmodel = "m"\nengine = "native"\n[deployment.options]\nkv_gb = 0\nkv_bg = 1\n'
+    )
     loaded = load_settings(file, {}, {})
     with pytest.raises(ConfigError) as caught:
         validate_options(EngineOptions, loaded.settings.deployment[0], loaded.origin)
     assert caught.value.message.splitlines() == [
-        "pileus.toml:5: deployment.a.options.kv_gb: must be more than 0, not 0 (engine `native`)",
-        "pileus.toml:4: deployment.a.options.group: is missing; add `group = ...` (engine `native`)",
-        "pileus.toml:6: deployment.a.options.kv_bg: unknown setting; did you mean `kv_gb`? (engine `native`)",
+        "pileus.toml:6: deployment.a.options.kv_gb: must be more than 0, not 0 (engine `native`)",
+        "pileus.toml:5: deployment.a.options.group: is missing; add `group = ...` (engine `native`)",
+        "pileus.toml:7: deployment.a.options.kv_bg: unknown setting; did you mean `kv_gb`? (engine `native`)",
     ]
 
 
-def test_an_unknown_engine_is_told_with_its_line_and_the_nearest_name(write: Write) -> None:
+def test_what_cannot_run_is_told_with_the_line_of_its_field_or_its_table(write: Write) -> None:
     file = write('[[deployment]]\nname = "a"\nmodel = "m"\nengine = "nativ"\n')
     loaded = load_settings(file, {}, {})
-    error = unknown_engine(loaded.settings.deployment[0], {"native": 1, "fake": 2}, loaded.origin)
-    assert error.message == ("pileus.toml:4: deployment.a.engine: there is no engine `nativ`; did you mean `native`?")
+    told = [mistaken(loaded.settings.deployment[0], field, "no", loaded.origin).message for field in ("engine", "more")]
+    assert told == ["pileus.toml:4: deployment.a.engine: no", "pileus.toml:1: deployment.a.more: no"]
 
 
 def test_a_tilde_in_the_data_folder_is_the_home_folder() -> None:

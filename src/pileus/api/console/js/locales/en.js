@@ -144,6 +144,7 @@ export default {
   "deploy.model": "Model",
   "deploy.model.hint": "One of the catalogue, as “pileus models list” shows it. It is fetched if it is not here yet.",
   "deploy.engine": "Engine",
+  "deploy.engine.hint": "“auto” is that of the model’s kind.",
   "deploy.replicas": "Replicas",
   "deploy.more": "Scaling, aliases and engine options",
   "deploy.min": "At least",

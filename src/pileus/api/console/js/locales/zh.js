@@ -144,6 +144,7 @@ export default {
   "deploy.model": "模型",
   "deploy.model.hint": "目录中的模型，见 pileus models list；本机没有时会自动获取。",
   "deploy.engine": "引擎",
+  "deploy.engine.hint": "auto 按模型种类选择。",
   "deploy.replicas": "副本数",
   "deploy.more": "自动扩缩容、别名与引擎选项",
   "deploy.min": "最少",

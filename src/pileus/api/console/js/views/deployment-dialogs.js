@@ -20,7 +20,7 @@ export function askToDeploy(i18n, api, known) {
   const text = (id, more) => h("input", { id, autocomplete: "off", spellcheck: "false", maxlength: "128", ...more });
   const name = text("deploy-name", { required: true, placeholder: t("deploy.name.example") });
   const model = text("deploy-model", { required: true, list: "deploy-models" });
-  const engine = text("deploy-engine", { required: true, list: "deploy-engines", value: "native" });
+  const engine = text("deploy-engine", { required: true, list: "deploy-engines", value: "auto" });
   const replicas = count("deploy-replicas", { required: true, value: "1" });
   const least = count("deploy-min", { placeholder: t("deploy.none") });
   const most = count("deploy-max", { min: "1", placeholder: t("deploy.none") });
@@ -31,7 +31,12 @@ export function askToDeploy(i18n, api, known) {
     body: [
       field(name, t("deploy.name"), t("deploy.name.hint")),
       field(model, t("deploy.model"), t("deploy.model.hint")),
-      h("div.field-pair", {}, field(engine, t("deploy.engine")), field(replicas, t("deploy.replicas"))),
+      h(
+        "div.field-pair",
+        {},
+        field(engine, t("deploy.engine"), t("deploy.engine.hint")),
+        field(replicas, t("deploy.replicas")),
+      ),
       h(
         "details.more",
         {},
