@@ -119,7 +119,8 @@ def test_a_model_learns_from_upload_to_figures(client: OpenAI, server: Server) -
     assert len(told) == len({event.id for event in told})
     steps = [event.data for event in told if event.type == "metrics"]
     assert {data["step"] for data in steps if isinstance(data, dict)} == set(range(1, 13))
-    assert told[-1].message.startswith("files validated: 24 examples")
+    assert told[-1].message == f"What is learnt is served as {name} once the job has succeeded."
+    assert told[-2].message.startswith("files validated: 24 examples")
     assert {event.message for event in told} >= {f"gate: {each.fine_tuned_model_checkpoint} passes" for each in kept}
 
 

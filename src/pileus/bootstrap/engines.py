@@ -1,6 +1,8 @@
-"""Which engine runs a model: the one that was named, where it can, else that of the model's kind. Decided here only."""
+"""What engines can, decided here only: which runs a model, namely the one that was named, where it can, else that of
+the model's kind; and which adapters it takes."""
 
-from typing import TYPE_CHECKING, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 from pileus.bootstrap import ENCODERS, ENGINES, FAKE_ENCODER, FAKE_MODEL, FAKE_MODELS, load_driver
 from pileus.config.problems import closest
@@ -9,6 +11,8 @@ from pileus.core.errors import InvalidRequest, OperatorError
 from pileus.models.artefact import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pileus.config.settings import Deployment as Wanted
     from pileus.models.catalogue import Catalogue
 
@@ -53,6 +57,12 @@ def foreseen(wanted: "Wanted", catalogue: "Catalogue") -> "Wanted":
     except InvalidRequest:
         return wanted
     return with_engine(wanted, kind)
+
+
+def served_rank(engine: str, options: "Mapping[str, Any]") -> int:
+    """The largest rank of an adapter that a deployment with these options takes; 0 where it takes none."""
+    chosen = load_driver(engine).options.model_validate(options)
+    return getattr(chosen, "adapter_rank", sys.maxsize) if getattr(chosen, "adapters", 0) else 0
 
 
 def _check_name(wanted: "Wanted") -> None:

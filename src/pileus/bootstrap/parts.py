@@ -1,13 +1,11 @@
 """The server's parts, each put together from the settings and the parts below it."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 
 from pileus import __version__
-from pileus.bootstrap import load_driver
 from pileus.bootstrap.local import backup_source, open_catalogue
 from pileus.core.clock import SystemClock
 from pileus.core.errors import PileusError
@@ -200,17 +198,16 @@ def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "B
 
 def make_fine_tuning(settings: "Settings", store: "Store", jobs: "JobService", fleet: "Fleet") -> "FineTuneService":
     """Who has models learn."""
-    from pileus.bootstrap.local import open_catalogue
+    from pileus.bootstrap.engines import served_rank
+    from pileus.training.finetune.place import Places
     from pileus.training.finetune.service import FineTuneService
 
-    def served_rank(name: str) -> int:
+    def rank(name: str) -> int:
         spec = fleet.deployment(name).spec
-        options = load_driver(spec["engine"]).options.model_validate(spec["options"])
-        return getattr(options, "adapter_rank", sys.maxsize) if getattr(options, "adapters", 1) else 0
+        return served_rank(spec["engine"], spec["options"])
 
-    catalogue = open_catalogue(settings)
-    clock = SystemClock()
-    return FineTuneService(jobs, store, fleet.directory, catalogue, settings.fine_tuning, clock, served_rank)
+    places = Places(fleet.directory, open_catalogue(settings), rank)
+    return FineTuneService(jobs, store, places, settings.fine_tuning, SystemClock())
 
 
 def make_background(settings: "Settings", jobs: "JobService") -> "BackgroundService":

@@ -3,7 +3,8 @@
     PileusError
     ├── CallerError              the caller's fault: change the request
     │   ├── InvalidRequest       a field is wrong (names it)
-    │   │   └── ContextLengthExceeded
+    │   │   ├── ContextLengthExceeded
+    │   │   └── NotServable      nobody could use what this would make
     │   ├── Unauthenticated
     │   ├── PermissionDenied
     │   ├── NotFound
@@ -60,6 +61,12 @@ class ContextLengthExceeded(InvalidRequest):
     """The prompt and the answer do not fit into the model's context."""
 
     code = "context_length_exceeded"
+
+
+class NotServable(InvalidRequest):
+    """What this would make could not be served."""
+
+    code = "not_servable"
 
 
 class Unauthenticated(CallerError):

@@ -169,6 +169,12 @@ class Catalogue:
             f"{name} has no weights that training can begin from: import its Hugging Face folder (safetensors)"
         )
 
+    def check_tunable(self, name: str) -> None:
+        """Raises `OperatorError` for what could not learn from people's examples."""
+        if self.show(name).kind is not Kind.GENERATOR:
+            raise OperatorError(f"{name} is not a model that generates text, and only those learn from such examples")
+        self.check_trainable(name)
+
     def ensure_master(self, name: str, progress: Progress = silent) -> Path:
         """The master of that name: as it was kept, or made now of a known model's quantised file. Raises
         `OperatorError` where there is nothing to make it of."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -44,6 +45,7 @@ from pileus.store.backup import Backups, Source
 from pileus.store.local_blobs import LocalBlobs
 from pileus.store.sqlite import SqliteStore
 from pileus.testing.clock import ManualClock
+from pileus.training.finetune.place import Places
 from pileus.training.finetune.service import FineTuneService
 from pileus.webhooks.addresses import resolver
 from pileus.webhooks.service import WebhookService
@@ -61,9 +63,9 @@ class CountSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Trainable:
-    """Meets `training.finetune.service.Bases`."""
+    """Meets `training.finetune.place.Bases`."""
 
-    def check_trainable(self, name: str) -> None:
+    def check_tunable(self, name: str) -> None:
         if name != "fake":
             raise OperatorError(f"{name} has no weights that training can begin from")
 
@@ -105,6 +107,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             store, [Kind(name=JOB_KIND, spec=CountSpec), *kinds(settings)], Jobs(), data_dir / "jobs", clock
         )
         webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
+        places = Places(directory, TRAINABLE, lambda _: sys.maxsize)
         judge = Judge(store, pepper.verdict_signature, lambda name: data_dir / "models" / name)
         services = Services(
             settings=settings,
@@ -124,7 +127,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             jobs=jobs,
             registry=Registry(store, data_dir / "models" / "artefacts", Signer(bytes(32)), clock),
             batches=BatchService(jobs, store, settings.batches, clock),
-            fine_tuning=FineTuneService(jobs, store, directory, TRAINABLE, settings.fine_tuning, clock),
+            fine_tuning=FineTuneService(jobs, store, places, settings.fine_tuning, clock),
             background=BackgroundService(jobs, LocalBlobs(data_dir / "blobs"), settings.background, clock),
             webhooks=webhooks,
             judge=judge,

@@ -230,7 +230,7 @@ async def test_events_are_told_the_latest_first_and_by_pages(driven: Driven, cli
     assert [(event["level"], event["type"]) for event in first["data"]] == [("warn", "message"), ("info", "metrics")]
     assert first["data"][1]["data"] == {"step": 2.0}
     rest = (await client.get(path, params={"after": first["data"][1]["id"]})).json()
-    assert [event["message"][:5] for event in rest["data"]] == ["Step ", "files"]
+    assert [event["message"][:5] for event in rest["data"]] == ["Step ", "files", "What "]
     assert rest["has_more"] is False
     assert (await client.get(path, params={"after": "ftevent-x"})).status_code == 404
 
@@ -286,15 +286,28 @@ async def test_what_cannot_be_is_refused_by_its_field(
     assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
 
 
-@pytest.mark.parametrize(("most", "param"), [(8, "rank"), (0, "model")])
-async def test_what_the_deployment_could_not_serve_is_refused(
-    client: httpx.AsyncClient, admin: httpx.AsyncClient, bench: Bench, most: int, param: str
+@pytest.mark.parametrize(("most", "param", "code"), [(8, "rank", "invalid_value"), (0, "model", "not_servable")])
+async def test_what_the_deployment_could_not_serve_is_refused_at_once(
+    client: httpx.AsyncClient, admin: httpx.AsyncClient, bench: Bench, most: int, param: str, code: str
 ) -> None:
-    bench.services.fine_tuning._served_rank = lambda _: most
+    bench.services.fine_tuning._places._served_rank = lambda _: most
     refused = await ask(client)
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (400, param, code)
+    assert (await client.get(PATH)).json()["data"] == []
     assert (await ask(client, hyperparameters={"rank": 8})).is_success is bool(most)
     assert (await ask(admin, hyperparameters={"adaptation": "full"})).is_success  # needs no adapter
+
+
+async def test_the_first_event_tells_how_the_result_is_served(
+    client: httpx.AsyncClient, admin: httpx.AsyncClient
+) -> None:
+    full = {"hyperparameters": {"adaptation": "full"}}
+    for made, words in ((await ask(client), "is served as clouds:ft-"), (await ask(admin, **full), "`pileus deploy")):
+        path = f"{PATH}/{made.json()['id']}/events"
+        [event] = (await admin.get(path) if "deploy" in words else await client.get(path)).json()["data"]
+        assert words in event["message"]
+        assert event["level"] == "info"
 
 
 async def test_a_file_for_something_else_is_refused(client: httpx.AsyncClient) -> None:

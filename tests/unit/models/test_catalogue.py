@@ -151,6 +151,15 @@ def test_a_misspelt_name_is_answered_with_a_guess(world: World) -> None:
         world.catalogue().ensure("tiny-lama")
 
 
+def test_only_what_generates_text_learns_from_examples(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path, Models())
+    catalogue.check_tunable("smollm2-135m-instruct")
+    for name in ("all-minilm-l6-v2", "ms-marco-minilm-l12-v2"):
+        catalogue.check_trainable(name)
+        with pytest.raises(OperatorError, match="not a model that generates text"):
+            catalogue.check_tunable(name)
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".", "..", "-x", "a\n"])
 def test_attack_29_a_name_is_never_a_path(world: World, name: str) -> None:
     for act in (world.catalogue().ensure, world.catalogue().show, world.catalogue().remove):

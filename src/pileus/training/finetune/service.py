@@ -3,8 +3,7 @@
 import asyncio
 import random
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -13,16 +12,15 @@ from sqlalchemy import Connection
 
 from pileus.config.settings import NAME_PATTERN, FineTuning
 from pileus.core.clock import Clock
-from pileus.core.errors import InvalidRequest, ModelNotFound, NotFound, OperatorError, PermissionDenied, QuotaExceeded
+from pileus.core.errors import InvalidRequest, NotFound, PermissionDenied, QuotaExceeded
 from pileus.core.ids import new_id
 from pileus.core.records import Principal
-from pileus.fleet.directory import Directory
 from pileus.jobs.service import JobService
 from pileus.security.permission import Permission
 from pileus.store.file_table import find_file
 from pileus.store.job_table import Job, JobLine
 from pileus.store.port import Store
-from pileus.training.finetune.plan import RANK
+from pileus.training.finetune.place import Place, Places, prospect
 from pileus.training.finetune.records import KIND, PURPOSE, FineTuneSpec, Kept, Method, Source, Wishes
 from pileus.training.finetune.view import FineTuneEvent, FineTuneView, checkpoint_id, event_id, events, view
 
@@ -31,14 +29,6 @@ _MOST_POINTS: Final = 5000
 _WAIT_S: Final = 60.0
 _SUFFIX_LIMIT: Final = 40  # characters of it in a model's name
 _MARK_LENGTH: Final = 8  # characters that make the name unique
-
-
-class Bases(Protocol):
-    """What may be fine-tuned."""
-
-    def check_trainable(self, name: str) -> None:
-        """Raises `OperatorError` with the reason why not. Blocks."""
-        ...
 
 
 class FineTuneWish(Struct, frozen=True, kw_only=True):
@@ -62,29 +52,22 @@ class FineTuneService:
         self,
         jobs: JobService,
         store: Store,
-        directory: Directory,
-        bases: Bases,
+        places: Places,
         settings: FineTuning,
         clock: Clock,
-        served_rank: Callable[[str], int] = lambda _: sys.maxsize,
     ) -> None:
-        """`served_rank` is the largest rank of an adapter that a deployment takes; 0 where it takes none."""
         self._jobs = jobs
         self._store = store
-        self._directory = directory
-        self._bases = bases
+        self._places = places
         self._settings = settings
         self._clock = clock
-        self._served_rank = served_rank
 
     async def create(self, principal: Principal, wish: FineTuneWish) -> FineTuneView:
         """On record when this returns. Raises `PermissionDenied`, `QuotaExceeded`, `ModelNotFound`, or
-        `InvalidRequest` naming the field."""
+        `InvalidRequest` naming the field, also where nobody could use what would be learnt."""
         if wish.wishes.adaptation == "full" and Permission.MODELS_MANAGE not in principal.permissions:
             raise PermissionDenied("Full fine-tuning makes a model of its own, which only administrators may.")
-        deployment, base = await self._base(wish.model)
-        if deployment and wish.wishes.adaptation == "lora":
-            self._check_rank(deployment, wish.wishes.rank or RANK)
+        place = await self._places.find(wish.model, wish.wishes)
         if await self._jobs.count_open(KIND, principal.tenant) >= self._settings.max_open:
             raise QuotaExceeded(
                 f"There are {self._settings.max_open} fine-tuning jobs that have not ended: wait.",
@@ -96,11 +79,12 @@ class FineTuneService:
             held_out = None
             if wish.validation_file is not None:
                 held_out = self._source(tx, principal, wish.validation_file, "validation_file")
-            job = self._draft(principal, wish, deployment, base, training, held_out)
+            job = self._draft(principal, wish, place, training, held_out)
             self._jobs.submit_in(tx, job)
             return job
 
         created = self._view(await self._store.write(work))
+        self._jobs.tell(created.job.id, "info", prospect(created.spec))
         self._jobs.wake(KIND)
         return created
 
@@ -171,33 +155,6 @@ class FineTuneService:
             raise NotFound(f"There is no fine-tuning job {job_id!r}.")
         return job
 
-    async def _base(self, model: str) -> tuple[str, str]:
-        """The deployment that serves it, if one does, and its model's name in the catalogue."""
-        try:
-            info = self._directory.resolve(model)
-            deployment, base = info.name, info.model
-        except ModelNotFound as unknown:
-            deployment, base = "", model
-            missing: ModelNotFound | None = unknown
-        else:
-            missing = None
-        try:
-            await asyncio.to_thread(self._bases.check_trainable, base)
-        except OperatorError as error:
-            if missing is not None:
-                raise missing from None
-            raise InvalidRequest(f"The model {model} cannot be fine-tuned: {error.message}", param="model") from None
-        return deployment, base
-
-    def _check_rank(self, deployment: str, rank: int) -> None:
-        """Raises `InvalidRequest` where what is learnt could not be served there."""
-        most = self._served_rank(deployment)
-        if not most:
-            raise InvalidRequest(f"The deployment {deployment} serves no adapters: see its options.", param="model")
-        if rank > most:
-            words = f"The deployment {deployment} serves adapters up to rank {most} (its option `adapter_rank`)."
-            raise InvalidRequest(words, param="rank")
-
     def _source(self, tx: Connection, principal: Principal, file_id: str, field: str) -> Source:
         file = find_file(tx, principal.tenant, file_id, self._clock.wall())
         if file is None:
@@ -213,20 +170,19 @@ class FineTuneService:
         self,
         principal: Principal,
         wish: FineTuneWish,
-        deployment: str,
-        base: str,
+        place: Place,
         training: Source,
         held_out: Source | None,
     ) -> Job:
         job_id = new_id("ftjob", "-")
         adapter = adapter_name(wish.suffix, job_id)
-        output = f"{deployment or base}:{adapter}"
+        output = f"{place.deployment or place.base}:{adapter}"
         if not re.fullmatch(NAME_PATTERN, output):
             raise InvalidRequest(f"The fine-tuned model's name, {output}, is too long.", param="suffix")
         spec = FineTuneSpec(
             model=wish.model,
-            deployment=deployment,
-            base=base,
+            deployment=place.deployment,
+            base=place.base,
             adapter=adapter,
             output=output,
             training=training,
