@@ -12,10 +12,12 @@ import pytest
 from openai import OpenAI
 
 from acceptance.process import Server, pileus, running_server
-from made_encoders import LABELS, write_bert
+from made_encoders import LABELS, LONGEST, WORDS, write_bert
 from pileus.config.settings import Models
 from pileus.core.errors import OperatorError
+from pileus.gateway.segments import cut
 from pileus.models.catalogue import Catalogue
+from pileus.models.encoder_tokenizer import load_text_encoder
 
 TINY = """
 [[deployment]]
@@ -53,11 +55,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def post(server: Server, path: str, **body: Any) -> Any:
+def ask(server: Server, path: str, **body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {server.admin_key}"}
-    answer = httpx.post(f"{server.base_url}{path}", json=body, headers=headers, trust_env=False, timeout=60)
+    return httpx.post(f"{server.base_url}{path}", json=body, headers=headers, trust_env=False, timeout=60)
+
+
+def post(server: Server, path: str, **body: Any) -> Any:
+    answer = ask(server, path, **body)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def refused(server: Server, path: str, **body: Any) -> str:
+    """Why."""
+    answer = ask(server, path, **body)
+    assert answer.status_code == 400, answer.text
+    return str(answer.json()["error"]["message"])
 
 
 def test_texts_are_classified_with_probabilities(tiny: Server) -> None:
@@ -83,6 +96,62 @@ def test_documents_are_sorted_by_their_scores(tiny: Server, path: str) -> None:
     [first] = best["results"]
     assert first["index"] == whole["results"][0]["index"]
     assert first["document"]["text"] in ("the sun", "rain is cold", "good")
+
+
+LONG = "the sun is warm ? the rain is cold ? " * 12  # 120 tokens; of `LONGEST`, 22 are a text's own
+
+
+def segments_of(server: Server, model: str, text: str, query: str | None = None) -> tuple[list[list[int]], list[int]]:
+    """Their ids and weights."""
+    encoder = load_text_encoder(server.data / "models" / "artefacts" / model)
+    whole = encoder.encode([text])[0] if query is None else encoder.encode_pairs(query, [text])[0][0]
+    frame = encoder.frame(query)
+    found = cut(whole, frame, LONGEST - len(frame.before) - len(frame.after))
+    return [each.ids for each in found], [each.weight for each in found]
+
+
+def test_a_long_text_is_refused_or_by_segments_of_the_class_that_they_are_of_together(tiny: Server) -> None:
+    assert '`long_texts: "segments"` has all of each' in refused(tiny, "/v1/classify", model="moods", input=LONG)
+    both = refused(tiny, "/v1/classify", model="moods", input=LONG, long_texts="segments", truncate_prompt_tokens=-1)
+    assert "exclude each other" in both
+    assert "long_texts" in refused(tiny, "/v1/features", model="moods", input=LONG, long_texts="segments")
+    told = post(tiny, "/v1/classify", model="moods", input=["rain", LONG], long_texts="segments")
+    short, long = told["data"]
+    ids, weights = segments_of(tiny, "moods", LONG)
+    assert len(ids) == 6
+    each = post(tiny, "/v1/classify", model="moods", input=ids)
+    expected = np.average([one["probs"] for one in each["data"]], axis=0, weights=weights)
+    assert long["probs"] == pytest.approx(list(expected), abs=1e-5)
+    assert long["label"] == LABELS[int(np.argmax(expected))]
+    assert short == post(tiny, "/v1/classify", model="moods", input="rain")["data"][0]
+    assert told["usage"]["prompt_tokens"] == each["usage"]["prompt_tokens"] + 3
+
+
+def test_a_long_document_has_the_score_of_its_best_segment(tiny: Server) -> None:
+    query = "is the sun warm ?"
+    told = post(tiny, "/v1/rerank", model="judge", query=query, documents=[LONG, "good"], long_texts="segments")
+    ids, _ = segments_of(tiny, "judge", LONG, query)
+    texts = [" ".join(WORDS[id_] for id_ in segment[len(query.split()) + 2 : -1]) for segment in ids]
+    each = post(tiny, "/v1/rerank", model="judge", query=query, documents=[*texts, "good"])
+    scores = {one["index"]: one["relevance_score"] for one in each["results"]}
+    found = {one["index"]: one["relevance_score"] for one in told["results"]}
+    assert found[0] == pytest.approx(max(scores[place] for place in range(len(ids))), abs=1e-6)
+    assert found[1] == pytest.approx(scores[len(ids)], abs=1e-6)
+    assert told["usage"] == each["usage"]
+
+
+def test_a_deployment_may_take_long_texts_by_segments_and_requests_may_say_otherwise(tiny: Server) -> None:
+    long = "x" * 600
+    told = post(tiny, "/v1/embeddings", model="texts", input=long, long_texts="segments")
+    assert np.linalg.norm(told["data"][0]["embedding"]) == pytest.approx(1, abs=1e-5)
+    access = {"PILEUS_API_KEY": tiny.admin_key, "PILEUS_URL": tiny.base_url}
+    done = pileus("deploy", "wide", "fake", "--long-texts", "segments", **access)
+    assert "`long_texts` is for encoders, and fake is none" in done.stderr
+    assert pileus("deploy", "wide", "fake-encoder", "--long-texts", "segments", **access).returncode == 0
+    assert post(tiny, "/v1/embeddings", model="wide", input=long)["data"] == told["data"]
+    assert "maximum length" in refused(tiny, "/v1/embeddings", model="wide", input=long, long_texts="refuse")
+    assert post(tiny, "/v1/embeddings", model="wide", input=long, truncate_prompt_tokens=-1)["data"] != told["data"]
+    assert pileus("undeploy", "wide", "--yes", **access).returncode == 0
 
 
 def test_a_batch_embeds_as_the_route_does(tiny: Server, tmp_path: Path) -> None:
@@ -111,9 +180,9 @@ def test_a_batch_embeds_as_the_route_does(tiny: Server, tmp_path: Path) -> None:
 
 def test_an_encoder_is_deployed_without_naming_an_engine_and_refused_to_one_that_cannot(tiny: Server) -> None:
     access = {"PILEUS_API_KEY": tiny.admin_key, "PILEUS_URL": tiny.base_url}
-    refused = pileus("deploy", "more", "moods", "--engine", "native", **access)
-    assert refused.returncode != 0
-    assert "native cannot run moods, which is an encoder: name encoder, or no engine" in refused.stderr
+    done = pileus("deploy", "more", "moods", "--engine", "native", **access)
+    assert done.returncode != 0
+    assert "native cannot run moods, which is an encoder: name encoder, or no engine" in done.stderr
     assert pileus("deploy", "more", "moods", **access).returncode == 0
     told = [post(tiny, "/v1/classify", model=name, input=["rain"])["data"] for name in ("more", "moods")]
     assert told[0] == told[1]

@@ -33,12 +33,15 @@ def kind_of(catalogue: "Catalogue", model: str) -> Kind | None:
 
 def with_engine(wanted: "Wanted", kind: Kind | None) -> "Wanted":
     """With its engine named; `kind` is its model's (see `kind_of`). Raises `InvalidRequest` where there is no such
-    engine, or it cannot run such a model."""
+    engine, it cannot run such a model, or a setting is not for such a model."""
     _check_name(wanted)
     if kind is Kind.ADAPTER:
         words = f"{wanted.model} is an adapter: deploy its base, and let `pileus adapters add` serve it beside that"
         raise InvalidRequest(words, param="model")
     own = _OF_FAKE[wanted.model] if kind is None else _OF_KIND[kind]
+    if wanted.long_texts != "refuse" and own not in ENCODERS:
+        words = f"`long_texts` is for encoders, and {wanted.model} is none: leave it out"
+        raise InvalidRequest(words, param="long_texts")
     if wanted.engine == ANY_ENGINE:
         return wanted.model_copy(update={"engine": own})
     needs_files = load_driver(wanted.engine).needs_model

@@ -104,6 +104,7 @@ def _deployment(settings: "Settings", wanted: "Wanted", artefact: "Artefact | No
             engine=wanted.engine,
             aliases=wanted.aliases,
             price=Price(wanted.price.prompt, wanted.price.completion),
+            long_texts=wanted.long_texts,
         ),
         spec={
             "engine": wanted.engine,

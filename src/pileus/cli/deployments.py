@@ -22,6 +22,10 @@ Name = Annotated[str, typer.Argument(help="The deployment's name, as `pileus sta
 Least = Annotated[int | None, typer.Option("--min", min=0, max=64, help="Fewest replicas when it scales by itself.")]
 Most = Annotated[int | None, typer.Option("--max", min=1, max=64, help="Most replicas when it scales by itself.")]
 
+LongTexts = Annotated[
+    str, typer.Option(help="What an encoder does with texts that are longer than it takes: `refuse`, or by `segments`.")
+]
+
 
 def deploy(
     name: Annotated[str, typer.Argument(help="What requests shall call it.")],
@@ -31,6 +35,7 @@ def deploy(
     most: Most = None,
     engine: Annotated[str, typer.Option(help="The engine that runs it; `auto` is that of the model's kind.")] = "auto",
     alias: Annotated[list[str] | None, typer.Option(help="A further name; may be given again.")] = None,
+    long_texts: LongTexts = "refuse",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="An engine's option, NAME=VALUE.")] = None,
     url: Url = DEFAULT_URL,
     json: Json = False,
@@ -47,6 +52,7 @@ def deploy(
         "min_replicas": least,
         "max_replicas": most,
         "aliases": alias or [],
+        "long_texts": long_texts,
         "options": dict(map(_option, option or [])),
     }
     with Client(url) as client:

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pileus.core.records import LongTexts
+
 # A name travels in URLs, metrics labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 URL_PATTERN = r"^https?://[^\s]+$"
@@ -85,6 +87,9 @@ class Limits(Section):
     max_n: Count = Field(default=16, description="Most choices (`n`) of one request.")
     max_texts: Count = Field(default=2048, description="Most texts of one request to an encoder.")
     max_texts_tokens: Count = Field(default=300_000, description="Most tokens of all these texts together.")
+    max_segments: Count = Field(
+        default=64, description="Most segments of one text, where long texts are cut into segments."
+    )
     request_timeout_s: Seconds = Field(default=600.0, description="A request that takes longer ends with an error.")
 
 
@@ -273,6 +278,11 @@ class Deployment(Section):
     )
     target_ttft_s: Seconds | None = Field(
         default=None, description="And when the 95th percentile of the time to the first token is longer than this."
+    )
+    long_texts: LongTexts = Field(
+        default="refuse",
+        description="What an encoder does with a text that is longer than it takes, where a request does not say it: "
+        "`refuse` it, or encode it by overlapping `segments`.",
     )
     aliases: tuple[Name, ...] = Field(default=(), strict=False, description="Further names for it.")
     price: Price = Field(default=Price(), description="What its tokens cost.")

@@ -16,6 +16,7 @@ from pileus.core.records import (
     EngineRequest,
     EngineStats,
     Finish,
+    Frame,
     Message,
     Principal,
     Started,
@@ -178,6 +179,10 @@ class TextEncoder(Protocol):
 
     def shorten(self, ids: Sequence[int], length: int) -> list[int]:
         """A text, or a pair at the cost of its second, cut to so many tokens; the last special token stays."""
+        ...
+
+    def frame(self, first: str | None = None) -> Frame:
+        """What stands around each text, or around each second text of the pairs with this first."""
         ...
 
 

@@ -102,6 +102,9 @@ class Pooling(StrEnum):
     TOKENS = "tokens"  # not at all: one vector for each token
 
 
+LongTexts = Literal["refuse", "segments"]  # what becomes of texts that are longer than an encoder takes
+
+
 class Encoding(Struct, frozen=True, kw_only=True):
     """What must be known of an encoder beside its weights: `encoding.json` of an artefact."""
 
@@ -128,6 +131,13 @@ class EncodeOutput(Struct, frozen=True, array_like=True):
     dimensions: int = 0  # keep the first so many, and normalise after that; 0 keeps all
 
 
+class Frame(Struct, frozen=True):
+    """What stands around a text: special tokens, and of a pair's second text its first one in front."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
 class EncodingRequest(Request, frozen=True, kw_only=True):
     """Texts to be encoded, each by itself, or each as the second of a pair whose first is `query`."""
 
@@ -138,7 +148,8 @@ class EncodingRequest(Request, frozen=True, kw_only=True):
     layer: int | None = None
     normalise: bool | None = None
     dimensions: int | None = None
-    truncate_to: int | None = None  # cut longer texts to so many tokens; -1 is the model's limit, None refuses them
+    truncate_to: int | None = None  # cut longer texts to so many tokens; -1 is the model's limit
+    long_texts: LongTexts | None = None  # what becomes of longer ones else; None is the deployment's way
 
     @property
     def scores(self) -> bool:

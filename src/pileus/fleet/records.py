@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pileus.core.ports import Price
-from pileus.core.records import EngineStats
+from pileus.core.records import EngineStats, LongTexts
 from pileus.fleet.memory import Footprint
 from pileus.scheduling.scaling import Policy
 
@@ -20,6 +20,7 @@ class DeploymentInfo(Struct, frozen=True, kw_only=True):
     engine: str
     aliases: tuple[str, ...] = ()
     price: Price = Price()
+    long_texts: LongTexts = "refuse"  # of an encoder, where a request does not say it
 
 
 class ServedAdapter(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,9 @@ What has come of its answer stays when its replica is lost, or when it must yiel
 elsewhere.
 """
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -25,10 +27,16 @@ from pileus.core.records import (
 from pileus.engines.replica.client import ID_BYTES, ReplicaLink
 from pileus.gateway.pending import Pending, Scheduler
 from pileus.gateway.records import Usage
+from pileus.gateway.segments import merged
+from pileus.gateway.vectors import FLOAT_BYTES
+
+# Merging this many numbers takes about as long as handing them to a thread and back.
+_INLINE_FLOATS = 4_000
 
 
 class EncodeWork(Struct, frozen=True):
-    """What the pipeline worked out before admission. `texts` and `seconds` as in `EncodeRequest`."""
+    """What the pipeline worked out before admission. `texts` and `seconds` as in `EncodeRequest`, `weights` as in
+    `Packed`."""
 
     request: EncodingRequest
     principal: Principal
@@ -36,6 +44,7 @@ class EncodeWork(Struct, frozen=True):
     texts: tuple[bytes, ...]
     seconds: tuple[int, ...]
     output: EncodeOutput
+    weights: tuple[tuple[int, ...], ...] = ()
 
 
 class Encodings(Struct, frozen=True):
@@ -69,7 +78,7 @@ class TextsEncoding(Pending):
             raise self._error
         labels, output = self._encoding.labels, self._work.output
         width = len(labels) if output.scores else output.dimensions or self._encoding.hidden_size
-        return Encodings(self._values, width, labels)
+        return Encodings(await self._texts_values(), width, labels)
 
     @property
     def usage(self) -> Usage:
@@ -119,6 +128,16 @@ class TextsEncoding(Pending):
         self._end(finish.reason)
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    async def _texts_values(self) -> Sequence[bytes]:
+        """One for each text. Many numbers are merged in a thread, so that others' streams go on."""
+        work = self._work
+        if not work.weights:
+            return self._values
+        merge = partial(merged, best=work.request.query is not None, normalise=work.output.normalise)
+        if sum(map(len, self._values)) <= _INLINE_FLOATS * FLOAT_BYTES:
+            return merge(self._values, work.weights)
+        return await asyncio.to_thread(merge, self._values, work.weights)
 
     @property
     def _said(self) -> bool:

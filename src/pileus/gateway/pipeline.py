@@ -19,7 +19,7 @@ from pileus.gateway.pending import Pending, Scheduler
 from pileus.gateway.records import Work
 from pileus.gateway.scheduler import Schedulers
 from pileus.gateway.text import prompt_ids
-from pileus.gateway.texts import output_of, pack
+from pileus.gateway.texts import by_segments, output_of, pack
 from pileus.scheduling.prefixes import chain
 
 
@@ -96,8 +96,9 @@ class Pipeline:
         served = self._served[deployment.name]
         model = _encoding(served, deployment.name)
         output = output_of(request, model)
-        packed = await pack(request, model, self._limits)
-        work = EncodeWork(request, principal, deployment.name, packed.texts, packed.seconds, output)
+        segments = by_segments(request, deployment.long_texts)
+        packed = await pack(request, model, self._limits, segments=segments)
+        work = EncodeWork(request, principal, deployment.name, packed.texts, packed.seconds, output, packed.weights)
         pending = TextsEncoding(work, model.encoding, served.scheduler, self._clock, began)
         return await self._admitted(pending, served.scheduler)
 

@@ -9,10 +9,13 @@ from msgspec import Struct
 from pileus.config.settings import Limits
 from pileus.core.errors import ContextLengthExceeded, InvalidRequest
 from pileus.core.ports import TextEncoder
-from pileus.core.records import EncodeOutput, EncodingRequest, Task
+from pileus.core.records import EncodeOutput, EncodingRequest, LongTexts, Task
+from pileus.gateway.segments import Segment, cut, room_of, segment_count
 
 # Tokenising this many characters takes about as long as handing them to a thread and back.
 _INLINE_CHARACTERS = 4_000
+_CUT = "`truncate_prompt_tokens: -1` cuts such texts"
+_CUT_OR_SEGMENTS = f'{_CUT}, and `long_texts: "segments"` has all of each encoded, in pieces'
 _TASKS = {
     Task.EMBED: "embeddings: use /v1/embeddings",
     Task.CLASSIFY: "classes: use /v1/classify",
@@ -21,10 +24,12 @@ _TASKS = {
 
 
 class Packed(Struct, frozen=True):
-    """`texts` and `seconds` as in `EncodeRequest`."""
+    """`texts` and `seconds` as in `EncodeRequest`. Where any text was cut into segments, these are the segments of all,
+    and `weights` has those of each text's (see `Segment`)."""
 
     texts: tuple[bytes, ...]
     seconds: tuple[int, ...] = ()
+    weights: tuple[tuple[int, ...], ...] = ()
 
 
 def output_of(request: EncodingRequest, model: TextEncoder) -> EncodeOutput:
@@ -61,32 +66,46 @@ def _layer(asked: int | None, layers: int) -> int:
     return layer
 
 
-async def pack(request: EncodingRequest, model: TextEncoder, limits: Limits) -> Packed:
-    """The ids of the texts. Many characters are tokenised in a thread, so that others' streams go on. Raises
-    `InvalidRequest` or `ContextLengthExceeded`, naming the text."""
+def by_segments(request: EncodingRequest, usual: LongTexts) -> bool:
+    """Whether its long texts are cut into segments; `usual` is the deployment's way."""
+    if request.operation == "features" or request.truncate_to is not None:
+        return False
+    return (request.long_texts or usual) == "segments"
+
+
+async def pack(request: EncodingRequest, model: TextEncoder, limits: Limits, *, segments: bool = False) -> Packed:
+    """The ids of the texts, with `segments` of long texts' segments. Many characters are tokenised in a thread, so that
+    others' streams go on. Raises `InvalidRequest` or `ContextLengthExceeded`, naming the text."""
     if len(request.texts) > limits.max_texts:
         raise InvalidRequest(f"There are {len(request.texts)} texts; at most {limits.max_texts} are allowed.")
     characters = sum(len(text) for text in request.texts if isinstance(text, str)) + len(request.query or "")
     if characters <= _INLINE_CHARACTERS:
-        return _pack(request, model, limits)
-    return await asyncio.to_thread(_pack, request, model, limits)
+        return _pack(request, model, limits, segments)
+    return await asyncio.to_thread(_pack, request, model, limits, segments)
 
 
-def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits) -> Packed:
+def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits, segments: bool) -> Packed:
     seconds: tuple[int, ...] = ()
     if request.query is not None:
         pairs = model.encode_pairs(request.query, [text for text in request.texts if isinstance(text, str)])
         texts, seconds = [ids for ids, _ in pairs], tuple(second for _, second in pairs)
     else:
         texts = _texts(request, model)
-    texts = _fitted(texts, request, model)
+    weights: tuple[tuple[int, ...], ...] = ()
+    if not segments:
+        texts = _fitted(texts, request, model)
+    elif any(len(ids) > model.encoding.max_length for ids in texts):
+        found = _segmented(texts, request, model, limits.max_segments)
+        weights = tuple(tuple(segment.weight for segment in each) for each in found)
+        seconds = tuple(second for second, own in zip(seconds, weights, strict=False) for _ in own)
+        texts = [segment.ids for each in found for segment in each]
     total = sum(map(len, texts))
     if total > limits.max_texts_tokens:
         raise ContextLengthExceeded(
             f"The texts have {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
             param=_field(request),
         )
-    return Packed(tuple(array("I", ids).tobytes() for ids in texts), seconds if any(seconds) else ())
+    return Packed(tuple(array("I", ids).tobytes() for ids in texts), seconds if any(seconds) else (), weights)
 
 
 def _texts(request: EncodingRequest, model: TextEncoder) -> list[list[int]]:
@@ -112,14 +131,37 @@ def _fitted(texts: Sequence[list[int]], request: EncodingRequest, model: TextEnc
         )
     if asked is not None:
         return [model.shorten(ids, asked if asked > 0 else longest) for ids in texts]
+    ways = _CUT if request.operation == "features" else _CUT_OR_SEGMENTS
     for place, ids in enumerate(texts):
         if len(ids) > longest:
             raise ContextLengthExceeded(
-                f"This model's maximum length is {longest} tokens, but text {place} has {len(ids)} tokens. "
-                "`truncate_prompt_tokens: -1` cuts such texts.",
+                f"This model's maximum length is {longest} tokens, but text {place} has {len(ids)} tokens. {ways}.",
                 param=_field(request),
             )
     return list(texts)
+
+
+def _segmented(
+    texts: Sequence[list[int]], request: EncodingRequest, model: TextEncoder, most: int
+) -> list[list[Segment]]:
+    """Those of each text; of one that fits, itself."""
+    frame, longest = model.frame(request.query), model.encoding.max_length
+    room = room_of(frame, longest)
+    if room < 1:
+        raise ContextLengthExceeded(
+            f"This model's maximum length is {longest} tokens, but the query has {len(frame.before)} with its special "
+            "tokens: no document fits beside it.",
+            param="query",
+        )
+    for place, ids in enumerate(texts):
+        count = segment_count(len(ids) - len(frame.before) - len(frame.after), room)
+        if count > most:
+            raise ContextLengthExceeded(
+                f"Text {place} has {len(ids)} tokens, which are {count} segments; at most {most} are allowed "
+                "(`limits.max_segments`): send it in parts.",
+                param=_field(request),
+            )
+    return [[Segment(ids, len(ids))] if len(ids) <= longest else cut(ids, frame, room) for ids in texts]
 
 
 def _field(request: EncodingRequest) -> str:

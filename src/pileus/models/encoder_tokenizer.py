@@ -5,12 +5,15 @@ Special tokens stand around a text, never in it: what looks like one in people's
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from pileus.core.records import Encoding
+from pileus.core.records import Encoding, Frame
 from pileus.models.artefact import TOKENIZER, read_encoding
 from pileus.models.tokenizer_file import open_tokenizer
+
+_PROBE: Final = "a"  # a text that is at least one token
 
 
 def load_text_encoder(path: Path) -> "ModelTextEncoder":
@@ -34,6 +37,12 @@ class ModelTextEncoder:
 
     def shorten(self, ids: Sequence[int], length: int) -> list[int]:
         return list(ids) if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+    def frame(self, first: str | None = None) -> Frame:
+        found = self._tokenizer.encode(_PROBE) if first is None else self._tokenizer.encode(first, _PROBE)
+        own = [at for at, text in enumerate(found.sequence_ids) if text == (0 if first is None else 1)]
+        begins, ends = (own[0], own[-1] + 1) if own else (len(found.ids) - 1, len(found.ids) - 1)
+        return Frame(tuple(found.ids[:begins]), tuple(found.ids[ends:]))
 
 
 def _second_at(type_ids: list[int]) -> int:

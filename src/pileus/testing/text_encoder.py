@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pileus.core.records import Encoding, Task
+from pileus.core.records import Encoding, Frame, Task
 
 START, END = 256, 257
 _VOCABULARY = 258
@@ -33,3 +33,6 @@ class ByteTextEncoder:
 
     def shorten(self, ids: Sequence[int], length: int) -> list[int]:
         return list(ids) if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+    def frame(self, first: str | None = None) -> Frame:
+        return Frame((START,) if first is None else (START, *first.encode(), END), (END,))

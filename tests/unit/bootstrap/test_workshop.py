@@ -51,6 +51,7 @@ def test_the_footprint_is_what_the_download_has_and_what_the_options_ask_for(wor
             "is an encoder: name encoder, or no engine",
         ),
         ({"model": "fake", "engine": "native"}, "engine", "which is a fake model, for tests: name fake, or no engine"),
+        ({"long_texts": "segments"}, "long_texts", "is for encoders, and smollm2-135m-instruct is none"),
         ({"model": "fake-encoder", "engine": "encoder"}, "engine", "name fake_encoder, or no engine"),
         ({"model": "all-minilm-l6-v2", "options": {"kv_bytes": 1}}, "options.kv_bytes", "engine 'encoder'"),
     ],
@@ -86,8 +87,8 @@ async def test_what_is_installed_runs_on_the_engine_of_its_kind(tmp_path: Path) 
     catalogue = open_catalogue(settings)
     catalogue.import_folder(write_bert(tmp_path / "bert"), "texts")
     workshop = LocalWorkshop(settings, catalogue)
-    made = await workshop.make(Deployment(name="x", model="texts"), silent)
-    assert (made.info.engine, made.spec["engine"]) == ("encoder", "encoder")
+    made = await workshop.make(Deployment(name="x", model="texts", long_texts="segments"), silent)
+    assert (made.info.engine, made.spec["engine"], made.info.long_texts) == ("encoder", "encoder", "segments")
     assert made.footprint.kv == 0
 
 

@@ -29,6 +29,7 @@ def test_a_deployment_is_asked_for_as_the_settings_would_say_it(pileus: Pileus, 
             "min_replicas": None,
             "max_replicas": 4,
             "aliases": ["default"],
+            "long_texts": "refuse",
             "options": {"max_sequences": 32, "kv_precision": "u8"},
         }
     ]

@@ -11,7 +11,8 @@ from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidReque
 from pileus.core.ports import ReplicaSink
 from pileus.core.records import Encoded, EncodeOutput, EncodeRequest, EncodingRequest, Finish, FinishReason, Pooling
 from pileus.gateway.encoding import EncodeWork, TextsEncoding
-from pileus.gateway.texts import output_of, pack
+from pileus.gateway.texts import by_segments, output_of, pack
+from pileus.gateway.vectors import floats, packed
 from pileus.testing.text_encoder import END, FAKE_ENCODING, START, ByteTextEncoder
 from unbilled import principal
 from unit.gateway.house import House, Replica
@@ -145,3 +146,62 @@ async def test_pairs_tell_where_the_second_begins() -> None:
     packed = await pack(asked(operation="rerank", query="ab", texts=("c", "de")), MODEL, Limits())
     assert packed.seconds == (4, 4)
     assert [len(text) // 4 for text in packed.texts] == [6, 7]
+
+
+async def test_long_texts_become_segments_beside_those_that_fit() -> None:
+    texts = ("a", "b" * 1000, (START, *b"c" * 600, END))
+    found = await pack(asked(texts=texts), MODEL, Limits(), segments=True)
+    lengths = [len(text) // 4 for text in found.texts]
+    assert lengths == [3, 378, 378, 378, 334, 334]
+    assert [(text[:4], text[-4:]) for text in found.texts] == [(TEXTS[0][:4], TEXTS[0][-4:])] * 6
+    assert [(len(each), sum(each)) for each in found.weights] == [(1, 3), (3, 1000), (2, 600)]
+    assert (await pack(asked(texts=("a", "b")), MODEL, Limits(), segments=True)).weights == ()
+
+
+async def test_each_segment_of_a_document_has_the_query_in_front() -> None:
+    request = asked(operation="rerank", query="ab", texts=("c" * 600, "de"))
+    found = await pack(request, MODEL, Limits(), segments=True)
+    begin = array("I", [START, *b"ab", END]).tobytes()
+    assert all(text.startswith(begin) for text in found.texts)
+    assert found.seconds == (4, 4, 4)
+    assert [len(each) for each in found.weights] == [2, 1]
+    with pytest.raises(ContextLengthExceeded, match="the query has 514 ") as refusal:
+        await pack(asked(operation="rerank", query="q" * 512, texts=("c",)), MODEL, Limits(), segments=True)
+    assert refusal.value.param == "query"
+
+
+async def test_segments_are_bounded_for_each_text_and_for_all() -> None:
+    with pytest.raises(ContextLengthExceeded, match=r"Text 1 has 1002 tokens, which are 3 segments; at most 2") as told:
+        await pack(asked(texts=("a", "b" * 1000)), MODEL, Limits(max_segments=2), segments=True)
+    assert told.value.param == "input"
+    with pytest.raises(ContextLengthExceeded, match="1134 tokens together"):  # with what they share
+        await pack(asked(texts=("b" * 1000,)), MODEL, Limits(max_texts_tokens=1100), segments=True)
+
+
+def test_who_says_what_becomes_of_long_texts() -> None:
+    assert not by_segments(asked(), "refuse")
+    assert by_segments(asked(), "segments")
+    assert by_segments(asked(long_texts="segments"), "refuse")
+    assert not by_segments(asked(long_texts="refuse"), "segments")
+    assert not by_segments(asked(truncate_to=-1), "segments")
+    assert not by_segments(asked(operation="features"), "segments")
+
+
+@pytest.mark.parametrize(("operation", "names_segments"), [("embeddings", True), ("features", False)])
+async def test_the_refusal_names_the_ways_that_there_are(operation: str, names_segments: bool) -> None:
+    with pytest.raises(ContextLengthExceeded, match="`truncate_prompt_tokens: -1` cuts such texts") as refusal:
+        await pack(asked(operation=operation, texts=("b" * 600,)), MODEL, Limits())
+    assert ('`long_texts: "segments"`' in refusal.value.message) is names_segments
+
+
+@pytest.mark.parametrize("width", [2, 3000])  # merged at once, or in a thread
+async def test_segments_are_answered_as_one_text_and_all_of_them_paid(width: int) -> None:
+    house = House(EncodingReplica())
+    work = EncodeWork(asked(), principal("t"), "d", TEXTS, (), EncodeOutput(dimensions=width), ((1, 3), (1,)))
+    encoding = TextsEncoding(work, FAKE_ENCODING, house.scheduler, house.clock, 0.0)
+    house.dispatcher.enqueue(encoding)
+    values = tuple(packed([number] * width) for number in (1, 2, 4))
+    encoding.on_encoded(Encoded(1, (0, 1, 2), values))
+    encoding.on_finish(Finish(1, 0, FinishReason.STOP))
+    assert [floats(each) for each in (await encoding.whole()).values] == [[1.75] * width, [4] * width]
+    assert encoding.usage.prompt_tokens == 9

@@ -122,6 +122,17 @@ def test_special_tokens_stand_around_a_text_and_never_in_it(tmp_path: Path) -> N
     assert model.encoding.hidden_size == WIDTH
 
 
+@pytest.mark.parametrize("first", [None, "the sun is warm"])
+def test_a_frame_is_what_stands_around_every_text(tmp_path: Path, first: str | None) -> None:
+    encoder = load_text_encoder(converted(write_bert(tmp_path / "bert"), tmp_path / "out"))
+    frame = encoder.frame(first)
+    for text in ("rain", "the rain is cold ?"):
+        whole, second = (encoder.encode([text])[0], 1) if first is None else encoder.encode_pairs(first, [text])[0]
+        own = encoder.encode([text])[0][1:-1]
+        assert whole == [*frame.before, *own, *frame.after]
+        assert len(frame.before) == second
+
+
 @pytest.mark.parametrize("content", ["", "no JSON", "{}", '{"version": "1.0", "model": {"type": "BPE"}}'])
 def test_what_is_no_tokenizer_is_refused_by_its_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)

@@ -5,16 +5,17 @@ from typing import Literal
 from msgspec import Struct
 from starlette.types import ASGIApp
 
-from pileus.api.encoders.forms import Answering, EncoderForm, EncoderUsage, Inputs, answer_call, floats, texts_of
+from pileus.api.encoders.forms import Answering, EncoderUsage, Inputs, LongTextsForm, answer_call, texts_of
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.wishes import WISH_HEADERS, Wish
 from pileus.core.ids import new_id
 from pileus.core.records import EncodingRequest
 from pileus.gateway.encoding import Encodings
+from pileus.gateway.vectors import floats
 from pileus.security.permission import Permission
 
 
-class ClassifyRequest(EncoderForm):
+class ClassifyRequest(LongTextsForm):
     """Texts, each of which belongs to one of the model's classes, or to several."""
 
     input: Inputs
@@ -27,6 +28,7 @@ class ClassifyRequest(EncoderForm):
             operation="classify",
             texts=texts_of(self.input),
             truncate_to=self.truncation(),
+            long_texts=self.long_texts,
             lane=wish.lane,
             priority=wish.priority,
             deadline_s=wish.deadline_s,

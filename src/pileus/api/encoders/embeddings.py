@@ -8,22 +8,22 @@ from starlette.types import ASGIApp
 
 from pileus.api.encoders.forms import (
     Answering,
-    EncoderForm,
     EncoderUsage,
     Inputs,
+    LongTextsForm,
     answer_call,
     base64_of,
-    floats,
     texts_of,
 )
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.wishes import WISH_HEADERS, Wish
 from pileus.core.records import EncodingRequest
 from pileus.gateway.encoding import Encodings
+from pileus.gateway.vectors import floats
 from pileus.security.permission import Permission
 
 
-class EmbeddingsRequest(EncoderForm):
+class EmbeddingsRequest(LongTextsForm):
     """Texts, of which each becomes a vector. Texts as token ids have their special tokens in them."""
 
     input: Inputs
@@ -44,6 +44,7 @@ class EmbeddingsRequest(EncoderForm):
             texts=texts_of(self.input),
             dimensions=self.dimensions,
             truncate_to=self.truncation(),
+            long_texts=self.long_texts,
             lane=wish.lane,
             priority=wish.priority,
             deadline_s=wish.deadline_s,

@@ -13,13 +13,13 @@ from pileus.api.encoders.forms import (
     Inputs,
     answer_call,
     base64_of,
-    floats,
     texts_of,
 )
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.wishes import WISH_HEADERS, Wish
 from pileus.core.records import EncodingRequest, Pooling
 from pileus.gateway.encoding import Encodings
+from pileus.gateway.vectors import floats
 from pileus.security.permission import Permission
 
 _FLOAT_BYTES = 4

@@ -1,18 +1,16 @@
 """What the requests to encoders share, and how an answer is had: by a route, or for a batch's line."""
 
-from array import array
 from base64 import b64encode
-from sys import byteorder
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pileus.api.body import WireForm
 from pileus.api.route import Call
 from pileus.api.stream import JsonAnswer, timing_headers
 from pileus.api.wishes import Wish, wish_of
-from pileus.core.records import EncodingRequest, Principal
+from pileus.core.records import EncodingRequest, LongTexts, Principal
 from pileus.gateway.encoding import Encodings
 from pileus.gateway.pipeline import Pipeline
 from pileus.gateway.records import Timings, Usage
@@ -42,6 +40,24 @@ class EncoderForm(WireForm):
     def truncation(self) -> int | None:
         """As `EncodingRequest.truncate_to`."""
         return -1 if self.truncate_prompt_tokens == 0 else self.truncate_prompt_tokens
+
+
+class LongTextsForm(EncoderForm):
+    """A request whose long texts can be cut into segments."""
+
+    long_texts: Annotated[
+        LongTexts | None,
+        Field(
+            description="`segments` cuts longer texts into overlapping segments, and gives one answer for all of them; "
+            "`refuse` refuses such texts. Without it, as the deployment has it."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _cut_in_one_way(self) -> Self:
+        if self.long_texts == "segments" and self.truncate_prompt_tokens is not None:
+            raise ValueError("`long_texts: segments` and `truncate_prompt_tokens` exclude each other")
+        return self
 
 
 class EncoderUsage(Struct, frozen=True):
@@ -114,14 +130,6 @@ def texts_of(given: str | list[str] | list[int] | list[list[int]]) -> tuple[str 
     if isinstance(given[0], int):
         return (tuple(given),)
     return tuple(each if isinstance(each, str) else tuple(each) for each in given)
-
-
-def floats(values: bytes) -> list[float]:
-    """Little-endian 32-bit floats as numbers."""
-    found = array("f", values)
-    if byteorder == "big":
-        found.byteswap()
-    return found.tolist()
 
 
 def base64_of(values: bytes) -> str:

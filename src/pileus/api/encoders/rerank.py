@@ -7,12 +7,13 @@ from pydantic import Field
 from starlette.types import ASGIApp
 
 from pileus.api.body import WireForm
-from pileus.api.encoders.forms import Answering, EncoderForm, EncoderUsage, Text, answer_call, floats
+from pileus.api.encoders.forms import Answering, EncoderUsage, LongTextsForm, Text, answer_call
 from pileus.api.route import Call, GuardedRoute
 from pileus.api.wishes import WISH_HEADERS, Wish
 from pileus.core.ids import new_id
 from pileus.core.records import EncodingRequest
 from pileus.gateway.encoding import Encodings
+from pileus.gateway.vectors import floats
 from pileus.security.permission import Permission
 
 
@@ -22,7 +23,7 @@ class DocumentText(WireForm):
     text: Text
 
 
-class RerankRequest(EncoderForm):
+class RerankRequest(LongTextsForm):
     """A query, and documents that may answer it."""
 
     query: Text
@@ -39,6 +40,7 @@ class RerankRequest(EncoderForm):
             query=self.query,
             texts=tuple(self._text(document) for document in self.documents),
             truncate_to=self.truncation(),
+            long_texts=self.long_texts,
             lane=wish.lane,
             priority=wish.priority,
             deadline_s=wish.deadline_s,
