@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from openai.types.fine_tuning import FineTuningJob
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
 
 from acceptance.files_server import client_of, files_server
-from acceptance.process import Server
+from acceptance.process import Server, pileus
 from pileus.models.artefact import Kind, load_artefact
 from tuned import EXAMPLES, HELD_OUT, install_tiny_base, jsonl, preference
 
@@ -215,3 +217,21 @@ def test_what_cannot_be_is_refused_by_name(client: OpenAI) -> None:
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": {"warmth": 1}}}
     with pytest.raises(openai.BadRequestError, match=r"method\.supervised\.hyperparameters\.warmth"):
         client.fine_tuning.jobs.create(model="tiny", training_file=file, method=method)
+
+
+@pytest.mark.slow
+def test_what_learnt_before_anything_served_its_base_is_served_as_its_first_event_says(tmp_path: Path) -> None:
+    install_tiny_base(tmp_path)
+    with files_server(tmp_path) as server, client_of(server) as client:
+        job = client.fine_tuning.jobs.create(model="tiny", training_file=stored(client, EXAMPLES), seed=7)
+        [*_, first] = client.fine_tuning.jobs.list_events(job.id)
+        deploy, add = re.findall(r"`pileus ([^`]+)`", first.message)
+        job = until(client, job, "succeeded", "failed")
+        assert job.error is None
+        assert job.fine_tuned_model not in {model.id for model in client.models.list()}
+        access = {"PILEUS_API_KEY": server.admin_key, "PILEUS_URL": server.base_url}
+        for command in (f"{deploy} -o kv_bytes=16000000 -o max_sequences=4", add):
+            done = pileus(*command.replace("NAME", "later").split(), **access)
+            assert done.returncode == 0, done.stderr
+        [name] = [model.id for model in client.models.list() if model.id.startswith("later:")]
+        assert said(client, name, "What is 3?") != said(client, "later", "What is 3?")
