@@ -2,6 +2,7 @@
 the pipeline. On the fake engine; and the gate as people meet it, with a model that is trained here."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,10 +84,10 @@ def test_a_model_is_evaluated_through_the_service(server: Server, tmp_path: Path
 
 
 def test_a_name_is_shared_out_and_taken_back(server: Server) -> None:
-    refused = pileus("promote", "chat", "--to", "stable", PILEUS_URL=server.base_url, PILEUS_API_KEY=server.admin_key)
+    command(server, "promote", "chat", "--to", "stable")  # nothing is served there
+    refused = pileus("promote", "chat", "--to", "better", PILEUS_URL=server.base_url, PILEUS_API_KEY=server.admin_key)
     assert refused.returncode == 1
     assert "not installed as an artefact that the gate could have judged" in refused.stderr
-    command(server, "promote", "chat", "--to", "stable", "--force")
     command(server, "promote", "chat", "--to", "better", "--force", "--canary", "40%", "--watch", "1h")
     questions = [f"question {number}" for number in range(60)]
     said = [ask(server, question) for question in questions]
@@ -147,7 +148,13 @@ def test_planted_bad_checkpoints_are_refused_and_a_good_one_is_promoted(tmp_path
         assert good.returncode == 0, good.stdout + good.stderr
         assert "passes" in good.stdout
         command(server, "deploy", "next", "good")
+        command(server, "promote", "chat", "--to", "parent")
         command(server, "promote", "chat", "--to", "next")
         refused = pileus("promote", "chat", "--to", "parent", **run)
-        assert "has not judged parent" in refused.stderr
-        assert json.loads(command(server, "gate", "good", "--parent", "parent", "--json"))["passed"]
+        assert "has not judged parent as it is now: run `pileus gate parent --parent good`" in refused.stderr
+        assert json.loads(command(server, "gate", "parent", "--parent", "good", "--margin", "0.5", "--json"))["passed"]
+        refused = pileus("promote", "chat", "--to", "parent", **run)
+        assert "the gate passed parent with a margin of 0.5 for perplexity" in refused.stderr
+        [advised] = re.findall("run `pileus ([^`]+)`", refused.stderr)
+        command(server, *advised.split())
+        command(server, "promote", "chat", "--to", "parent")

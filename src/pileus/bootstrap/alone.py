@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 import httpx
@@ -30,13 +31,21 @@ _ENDING_S = 0.5
 _LAST_LINES = 5
 _HOST = "127.0.0.1"
 _KEY_NAME = "command with a server of its own"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @contextmanager
 def serve_alone(
-    loaded: "Loaded", config: Path | None, progress: Progress, *, role: str = "user", deploys: bool = True
+    loaded: "Loaded",
+    config: Path | None,
+    progress: Progress,
+    *,
+    role: str = "user",
+    deploys: bool = True,
+    environment: Mapping[str, str] = _NOTHING,
 ) -> Iterator[tuple[str, str]]:
     """The server's URL and a key for it, which is closed in the end, or later where it has jobs that go on later.
+    `environment` has settings for it besides.
     Without any deployment where it is not to deploy: for jobs that ask no model. Meanwhile SIGTERM is as Ctrl-C, so
     that the key is closed and the job rests whatever ends the command. Raises `OperatorError` where another process
     owns the data folder, or the server does not start."""
@@ -50,7 +59,7 @@ def serve_alone(
     try:
         with tempfile.TemporaryFile() as log, _terminated_as_interrupted():
             url = f"http://{_HOST}:{_free_port()}"
-            process = _start(url, settings.data_dir, config, log.fileno(), deploys=deploys)
+            process = _start(url, settings.data_dir, config, log.fileno(), environment, deploys=deploys)
             try:
                 progress("starting", 0, 0)
                 _wait_ready(process, url, log)
@@ -87,7 +96,9 @@ def _close_keys(settings: "Settings") -> None:
                 asyncio.run(security.keys.revoke(entry.key.id))
 
 
-def _start(url: str, data_dir: Path, config: Path | None, log: int, *, deploys: bool) -> "subprocess.Popen[bytes]":
+def _start(
+    url: str, data_dir: Path, config: Path | None, log: int, environment: Mapping[str, str], *, deploys: bool
+) -> "subprocess.Popen[bytes]":
     """It leads a group of its own, so that a Ctrl-C in the terminal reaches the command alone."""
     arguments = ["--host", _HOST, "--port", url.rpartition(":")[2], "--data", str(data_dir), "--with-parent"]
     if not deploys:
@@ -99,7 +110,7 @@ def _start(url: str, data_dir: Path, config: Path | None, log: int, *, deploys: 
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        env=os.environ | {"PILEUS_SERVER__GATEWAYS": "1"},
+        env=os.environ | environment | {"PILEUS_SERVER__GATEWAYS": "1"},
         start_new_session=True,
     )
 

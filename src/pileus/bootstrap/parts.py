@@ -230,9 +230,11 @@ def make_webhooks(settings: "Settings", store: "Store", jobs: "JobService", secu
 def make_judge(settings: "Settings", store: "Store", security: "Security") -> "Judge":
     """Who knows what the gate has said."""
     from pileus.evaluation.judging import Judge
+    from pileus.evaluation.policy import Policy
 
     catalogue = open_catalogue(settings)
-    return Judge(store, security.verdict_signature, lambda model: catalogue.require(model).path)
+    policy = Policy(settings.gate, settings.fine_tuning.gate_margin)
+    return Judge(store, security.verdict_signature, lambda model: catalogue.require(model).path, policy)
 
 
 def make_promotions(store: "Store", fleet: "Fleet", judge: "Judge", metrics: "Metrics") -> "Promotions":

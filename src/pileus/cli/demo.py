@@ -62,6 +62,7 @@ def life(
     from pileus.bootstrap.alone import serve_alone
     from pileus.demo.cloud import Cloud
     from pileus.demo.life import live
+    from pileus.demo.release import POLICY
     from pileus.demo.report import PAGE
     from pileus.demo.scale import FULL, QUICK
 
@@ -71,7 +72,10 @@ def life(
         raise OperatorError(f"{out} is not empty: name a new folder with --output")
     folder.mkdir(parents=True, exist_ok=True)
     loaded = load(config, {"data_dir": folder / _DATA})
-    with Bars(counts=True) as bars, serve_alone(loaded, config, bars, role="admin", deploys=False) as (url, key):
+    with (
+        Bars(counts=True) as bars,
+        serve_alone(loaded, config, bars, role="admin", deploys=False, environment=POLICY) as (url, key),
+    ):
 
         def on_chapter(chapter: "Chapter") -> None:
             bars.finish()

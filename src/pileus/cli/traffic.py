@@ -23,13 +23,16 @@ def promote(
     canary: Annotated[str, typer.Option(help="First only so many of the requests: 10%.")] = "",
     watch: Annotated[str, typer.Option(help="How long a canary is watched in all: 10m, 2h.")] = "10m",
     least: Annotated[int, typer.Option("--least-requests", min=0, help="A canary's in each step, at least.")] = 20,
-    force: Annotated[bool, typer.Option("--force", help="Also where the gate has not passed it. Audited.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate has said of it, or not. Audited.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until the canary is whole, or rolled back.")] = False,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
     """Let a deployment answer for a name. With --canary it has a share of the requests first, then twice that, and so
     on; where it fails more often or begins later than the one before, it is rolled back by itself.
+
+    Where the name is answered already, its model must have passed the gate beside the one that answers (`pileus gate`),
+    by margins that the settings bound (`gate.*`).
 
     Example: `pileus promote chat --to chat-v2 --canary 10% --watch 10m`
     """

@@ -45,6 +45,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Replicas = Annotated[int, Field(ge=0, le=64)]
 Micros = Annotated[int, Field(ge=0)]
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ModelSource = Literal["cache", "hub", "pypi"]
 
@@ -202,8 +203,29 @@ class FineTuning(Section):
         description="Judge what a job made before it is served: files, weights, answers on the engine, and its loss on "
         "the validation's items beside its base's. What is refused fails the job.",
     )
-    gate_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    gate_margin: Margin = Field(
         default=0.02, description="By how many nats (of an answer's token, or a preference) that loss may be higher."
+    )
+
+
+class Gate(Section):
+    """What the gate's verdict on a model must show before a public name is led to it without force."""
+
+    max_perplexity_margin: Margin = Field(
+        default=0.1, description="Largest margin of perplexity, as a share of the parent's, by which a verdict counts."
+    )
+    max_score_margin: Margin = Field(
+        default=0.05, description="Largest margin of scores by which a verdict counts that has tasks."
+    )
+    parent: Literal["served", "any"] = Field(
+        default="served",
+        description="`served`: the verdict's parent is what the name serves now; of what a fine-tuning made and judged "
+        "also its base, within `fine_tuning.gate_margin`. `any`: whatever it was held against.",
+    )
+    judge_first: bool = Field(
+        default=False,
+        description="Demand a verdict also for a name that nobody answers for yet. Without, only what the gate has "
+        "refused is kept out: nothing can be inferior to nothing.",
     )
 
 
@@ -327,6 +349,7 @@ class Settings(Section):
     batches: Batches = Batches()
     jobs: Jobs = Jobs()
     fine_tuning: FineTuning = FineTuning()
+    gate: Gate = Gate()
     background: Background = Background()
     webhooks: Webhooks = Webhooks()
     log: Log = Log()

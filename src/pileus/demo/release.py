@@ -23,6 +23,9 @@ _VARIANTS: Final[tuple[dict[str, Any], ...]] = (
 _STORIES: Final = 200
 _SCORE_MARGIN: Final = 0.05
 _LEAST_RIGHT, _MOST_RIGHT_OF_BASE = 0.9, 0.3
+# What is promoted knows what the base does not, and is held against the model that it was made of. Beside the base it
+# would be refused: tickets cost a model some of its stories.
+POLICY: Final = {"PILEUS_GATE__PARENT": "any"}
 _CANARY: Final = {"canary": 0.5, "watch_s": 4.0, "least_requests": 20}
 _MOST_ROUNDS: Final = 20  # of questions, until a canary is whole
 
@@ -77,7 +80,8 @@ def judge_and_release(stage: Stage) -> Chapter:
         title="Judged, released, taken back",
         says=f"The gate holds {_EIGHT} and {_CRUDE} against {_WHOLE}: files, weights, tokenizer, perplexity; the first "
         f"also by its answers. {PUBLIC} is answered by the base, then by {_EIGHT}, first as a canary with half of the "
-        "requests; then that is rolled back.",
+        "requests; then that is rolled back. This server lets a verdict count beside any parent (`gate.parent`): "
+        "beside the base, which knows no ticket, it would be held to stories.",
         figures=figures,
         plots=("release.png",),
         seconds=good.seconds + bad.seconds,
@@ -151,7 +155,7 @@ def _promotion_is_refused(stage: Stage) -> Figure:
 def _release(stage: Stage) -> dict[str, float]:
     """The share of right answers under the public name, in each of its times."""
     cloud, asked, path = stage.cloud, held_out(stage), f"/admin/v1/traffic/{PUBLIC}"
-    cloud.put(path, {"to": BASE, "force": True})
+    cloud.put(path, {"to": BASE})
     cloud.tell(f"asking {PUBLIC}", 0, 0)
     shares = {"base": share_right(cloud.openai, PUBLIC, asked)}
     found = cloud.put(path, {"to": _EIGHT} | _CANARY)

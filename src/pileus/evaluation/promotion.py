@@ -1,8 +1,9 @@
 """Public names, and how they come to mean another deployment: at once, or by a canary that is watched; and back.
 
-A deployment is promoted whose model the gate has passed, as it is now. Each change is on record, with its author and in
-the audit, before it takes effect; the fleet's directory then hands it to every gateway. What a canary has reached is in
-the store, so a restarted server goes on with the step it was at, watched anew.
+A deployment is promoted whose model the gate has passed, as it is now, beside what the name serves (`judging`). Each
+change is on record, with its author and in the audit, before it takes effect; the fleet's directory then hands it to
+every gateway. What a canary has reached is in the store, so a restarted server goes on with the step it was at, watched
+anew.
 """
 
 import asyncio
@@ -123,21 +124,21 @@ class Promotions:
     ) -> Traffic:
         """Let that deployment have what is asked of the name: all of it, or by a canary of that share first.
 
-        Raises `ModelNotFound` for a deployment that there is not, `PermissionDenied` where the gate has not passed its
-        model and it is not forced, and `InvalidRequest` for what has no sense as it is.
+        Raises `ModelNotFound` for a deployment that there is not, `InvalidRequest` for what has no sense as it is, and
+        `PermissionDenied` where the gate's verdict is not what the policy demands and it is not forced.
         """
-        model = self._directory.info(to).model
-        refusal = await self._judge.refusal(model)
-        if refusal and not force:
-            await self._record(self._event(by, "traffic.promote", f"{name} to {to}", "not_judged"))
-            raise PermissionDenied(f"{refusal}: run `pileus gate {model} --parent ...`, or force it.")
-        async with self._changing:
-            self._directory.info(to)  # it may have gone meanwhile
+        async with self._changing:  # what is judged beside what is served now must not change meanwhile
+            model = self._directory.info(to).model
             before = self._names.get(name) or Traffic(name=name, arms=self._present(name))
             after = _promoted(before, to, canary, watch_s, least_requests)
             share = f" at {after.arms[0].weight:.0%}" if after.canary else ""
-            outcome = f"forced: {refusal}" if refusal else "ok"
-            await self._write(after, self._event(by, "traffic.promote", f"{name} to {to}{share}", outcome))
+            target = f"{name} to {to}{share}"
+            refusal = await self._judge.refusal(model, name, self._served(name))
+            if refusal and not force:
+                await self._record(self._event(by, "traffic.promote", target, f"refused: {refusal.why}"))
+                raise PermissionDenied(f"{refusal.why}: {refusal.way}.")
+            outcome = f"forced: {refusal.why}" if refusal else "ok"
+            await self._write(after, self._event(by, "traffic.promote", target, outcome))
         kind = EventKind.CANARY if after.canary else EventKind.PROMOTED
         self._tell(to, kind, reason=f"{name}{share}", by=by.name)
         return after
@@ -225,6 +226,13 @@ class Promotions:
             return _whole(self._directory.resolve(name).name)
         except ModelNotFound:
             return ()
+
+    def _served(self, name: str) -> str:
+        """The model that answers for that name now; empty where none does."""
+        try:
+            return self._directory.resolve(name).model
+        except ModelNotFound:
+            return ""
 
     def _counts(self, deployment: str) -> Counts:
         counts = self._metrics.deployments[deployment]

@@ -24,6 +24,7 @@ from pileus.config.settings import Jobs, Settings
 from pileus.core.errors import OperatorError
 from pileus.core.records import EngineStats
 from pileus.evaluation.judging import Judge
+from pileus.evaluation.policy import Policy
 from pileus.evaluation.promotion import Promotions
 from pileus.files.service import FileService
 from pileus.fleet.deployments import Deployments
@@ -108,7 +109,9 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
         )
         webhooks = WebhookService(store, jobs, lambda _: b"s" * 32, resolver(allow_private=False), clock)
         places = Places(directory, TRAINABLE, lambda _: sys.maxsize)
-        judge = Judge(store, pepper.verdict_signature, lambda name: data_dir / "models" / name)
+        judge = Judge(
+            store, pepper.verdict_signature, lambda name: data_dir / "models" / name, Policy(settings.gate, 0.02)
+        )
         services = Services(
             settings=settings,
             pipeline=cast(Any, pipeline),

@@ -74,7 +74,8 @@ async def show_traffic(call: Call) -> ASGIApp:
 
 
 async def promote(call: Call) -> ASGIApp:
-    """Let a deployment have the requests of a name. Refused without a verdict of the gate, unless it is forced."""
+    """Let a deployment have the requests of a name. Where it is answered already, refused without a verdict of the gate
+    that the settings let count, unless it is forced."""
     wish, name = await call.read(PromotionWish), call.path_params["name"]
     if not name.isprintable() or len(name) > 128:
         raise InvalidRequest("the name should be at most 128 printable characters", param="name")
