@@ -174,13 +174,29 @@ def push(
 
 
 @app.command("rm")
-def remove(name: Name, yes: Yes = False, config: Config = None, data: Data = None, json: Json = False) -> None:
-    """Delete a model from this machine.
+def remove(
+    name: Name,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a deployment serves it, or an adapter is made for it.")
+    ] = False,
+    yes: Yes = False,
+    config: Config = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Delete a model from this machine. Refused while a deployment that is on record serves it, or an adapter that is
+    here needs it.
 
     Example: `pileus models rm smollm2-135m-instruct --yes`
     """
-    catalogue = _catalogue(config, data)
+    from pileus.bootstrap.local import open_catalogue
+    from pileus.bootstrap.uses import demand_unused
+
+    loaded = load(config, {"data_dir": data})
+    catalogue = open_catalogue(loaded.settings)
     entry = catalogue.show(name)
+    if entry.installed and not force:
+        demand_unused(loaded, name)
     if not yes:
         typer.confirm(f"Delete {name} ({output.size(entry.disk_bytes)})?", abort=True, err=True)
     catalogue.remove(name)

@@ -22,6 +22,7 @@ PREFIX = "PILEUS_"
 # Not settings: the command line reads which server to speak to, with which key, and which file to load.
 CLIENT_VARIABLES = frozenset({"PILEUS_API_KEY", "PILEUS_URL", "PILEUS_CONFIG"})
 TEST_PREFIX = "PILEUS_TEST_"
+DEFAULT = "default"  # the origin of what nobody wrote
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -95,7 +96,7 @@ def origin_of(key: str, origin: Mapping[str, str]) -> str:
 def _origins(settings: Settings, tree: Mapping[str, Any], places: Mapping[Loc, str]) -> dict[str, str]:
     """The origin of every setting, and the place of every table that was written."""
     given = {_dotted(path, settings): _place(path, places) for path in key_paths(tree)}
-    every = {key: given.get(key, "default") for key, _ in _leaves(settings.model_dump(mode="json"))}
+    every = {key: given.get(key, DEFAULT) for key, _ in _leaves(settings.model_dump(mode="json"))}
     return {_dotted(path, settings): place for path, place in places.items()} | every
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from pileus.config.settings import NAME_PATTERN, Models
-from pileus.core.errors import OperatorError
-from pileus.models.adapter import Belonging
+from pileus.core.errors import ModelRefused, OperatorError
+from pileus.models.adapter import Belonging, belonging_to, read_belonging
 from pileus.models.artefact import Artefact, Kind
 from pileus.models.conversion import convert, unquantise
 from pileus.models.fetch import fetch
@@ -191,6 +191,15 @@ class Catalogue:
                     return self._store.keep_master(source, name)
                 return unquantise(source, name, self._store, progress)
 
+    def adapters_of(self, name: str) -> tuple[str, ...]:
+        """The installed adapters that were made for this model's weights, by name."""
+        base = self.installed(name)
+        if base is None or base.manifest.kind is not Kind.GENERATOR:
+            return ()
+        weights = belonging_to(base).base_sha256
+        adapters = [each for each in self._store.artefacts() if each.manifest.kind is Kind.ADAPTER]
+        return tuple(each.name for each in adapters if _weights_under(each) == weights)
+
     def remove(self, name: str, progress: Progress = silent) -> None:
         """Delete the artefact and the file that it was made from."""
         with self._store.hold(_checked(name), progress):
@@ -217,6 +226,14 @@ def _checked(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise OperatorError(f"{name!r} is not a model's name: letters, digits and . _ - : only")
     return name
+
+
+def _weights_under(adapter: Artefact) -> str:
+    """The sha256 of the weights that it was made for; empty where it does not say so."""
+    try:
+        return read_belonging(adapter.path).base_sha256
+    except ModelRefused:
+        return ""
 
 
 def _entry(name: str, model: KnownModel | None, artefact: Artefact | None) -> ModelEntry:

@@ -14,6 +14,10 @@ from pileus.core.errors import OperatorError
 LOCK_FILE = "owner.lock"
 
 
+class FolderOwned(OperatorError):
+    """Another Pileus owns the data folder."""
+
+
 class OwnerLock:
     """The right to write into a data folder, from `take` to `release`."""
 
@@ -36,7 +40,7 @@ class OwnerLock:
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise OperatorError(
+            raise FolderOwned(
                 f"another Pileus (pid {owner}) owns {data_dir}; stop it, or use another folder with --data"
             ) from None
         except OSError as error:

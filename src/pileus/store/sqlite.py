@@ -107,6 +107,14 @@ class SqliteStore:
         self._lock.release()
 
 
+def look(data_dir: Path, work: Work[Result]) -> Result:
+    """Read what is on record while another process owns the folder. Raises `OperatorError`."""
+    path = data_dir.resolve() / DATABASE_FILE
+    engine = _engine(f"{path.as_uri()}?mode=ro", "BEGIN", BUSY_S, NullPool)
+    with _told_to_operator(path), engine.begin() as connection:
+        return work(connection)
+
+
 @contextmanager
 def _told_to_operator(path: Path) -> Iterator[None]:
     """What the disk or the database says, in one line."""

@@ -1,10 +1,21 @@
 """`pileus models`, from an import to a removal; the catalogue itself is tried in tests/unit/models."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.json import encode
+from sqlalchemy import Connection
 
 from made_models import write_tiny_gguf
+from made_versions import shelve
+from pileus.config.settings import Deployment
+from pileus.models.adapter import Belonging, belonging_to
+from pileus.models.artefact import ADAPTER, load_artefact
+from pileus.store.adapter_table import AdapterTable, StoredAdapter
+from pileus.store.sqlite import SqliteStore
+from pileus.store.tables import DeploymentTable, StoredDeployment
 from unit.cli.conftest import Pileus
 
 
@@ -22,3 +33,109 @@ def test_an_imported_model_is_listed_until_it_is_removed(
     assert "Delete mine" in removed.err
     assert "mine" not in [entry["name"] for entry in pileus("models", "list", *data, "--json").json()]
     assert pileus("models", "rm", "mine", *data, "--yes").status == 1
+
+
+@pytest.fixture
+def data(pileus: Pileus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model, `mine`; the settings name another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PILEUS_DATA_DIR", str(tmp_path / "data"))
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    assert pileus("models", "import", "tiny.gguf", "mine").status == 0
+    return tmp_path / "data"
+
+
+def names(pileus: Pileus) -> list[str]:
+    return [entry["name"] for entry in pileus("models", "list", "--json").json() if entry["installed"]]
+
+
+def refused(pileus: Pileus, name: str = "mine") -> str:
+    """Why; it is still there, and nobody was asked."""
+    tried = pileus("models", "rm", name, "--yes")
+    assert tried.status == 1
+    assert pileus("models", "show", name, "--json").json()["installed"]
+    return tried.err.strip()
+
+
+@contextmanager
+def recorded(data: Path, *rows: StoredDeployment | StoredAdapter) -> Iterator[None]:
+    """Meanwhile a server owns the folder, and has these on record."""
+
+    def write(tx: Connection) -> None:
+        for row in rows:
+            if isinstance(row, StoredDeployment):
+                DeploymentTable().put(tx, row)
+            else:
+                AdapterTable().put(tx, row)
+
+    store = SqliteStore.open(data)
+    try:
+        store.write_blocking(write)
+        yield
+    finally:
+        store.close()
+
+
+def deployed(name: str, model: str) -> StoredDeployment:
+    return StoredDeployment(name, Deployment(name=name, model=model).model_dump_json(), 0.0, "key_1")
+
+
+def adapted(deployment: str, artefact: str) -> StoredAdapter:
+    return StoredAdapter(deployment=deployment, name="style", artefact=artefact, created_at=0.0, created_by="key_1")
+
+
+def make_adapter(data: Path, name: str, base_sha256: str = "") -> None:
+    """Of `mine`, where nothing else is said."""
+    sha256 = base_sha256 or belonging_to(load_artefact(data / "models" / "artefacts" / "mine")).base_sha256
+    shelve(data / "models", name, {ADAPTER: encode(Belonging(base="mine", base_sha256=sha256))})
+
+
+def test_what_a_deployment_of_the_settings_serves_is_not_removed_unless_it_is_forced(
+    pileus: Pileus, data: Path
+) -> None:
+    Path("pileus.toml").write_text('[[deployment]]\nname = "chat"\nmodel = "mine"\n')
+    said = "the deployment chat serves it (take it out of pileus.toml:3 first); or force it (`--force`)"
+    assert f"mine is still needed: {said}" in refused(pileus)
+    forced = pileus("models", "rm", "mine", "--yes", "--force", "--json")
+    assert forced.json() == {"name": "mine", "deleted": True}
+    assert names(pileus) == []
+
+
+def test_what_was_deployed_at_run_time_is_not_removed_with_or_without_its_server(pileus: Pileus, data: Path) -> None:
+    with recorded(data, deployed("chat", "mine"), deployed("other", "theirs")):
+        assert "still needed: the deployment chat serves it (`pileus undeploy chat` first); or" in refused(pileus)
+    assert "still needed: the deployment chat serves it (`pileus undeploy chat` first); or" in refused(pileus)
+    Path("pileus.toml").write_text('[[deployment]]\nname = "chat"\nmodel = "theirs"\n')  # which overrules the record
+    assert pileus("models", "rm", "mine", "--yes").status == 0
+
+
+def test_what_the_default_settings_serve_is_needed_only_while_a_server_runs(pileus: Pileus, data: Path) -> None:
+    artefacts = data / "models" / "artefacts"
+    (artefacts / "mine").rename(artefacts / "smollm2-135m-instruct")
+    with recorded(data):
+        told = refused(pileus, "smollm2-135m-instruct")
+        assert "the deployment smollm2-135m of the server that runs serves it (stop that server first)" in told
+    assert pileus("models", "rm", "smollm2-135m-instruct", "--yes").status == 0
+
+
+def test_a_base_is_not_removed_before_its_adapters(pileus: Pileus, data: Path) -> None:
+    make_adapter(data, "mine:style")
+    make_adapter(data, "mine:old", base_sha256="0" * 64)  # of weights that are not here
+    assert "needed: the adapter mine:style is made for it (`pileus models rm mine:style` first); or" in refused(pileus)
+    for number in range(6):
+        make_adapter(data, f"mine:a{number}")
+    assert "(`pileus models rm mine:a4` first); and 2 more; or force it" in refused(pileus)
+    for name in ("mine:style", *(f"mine:a{number}" for number in range(6)), "mine"):
+        assert pileus("models", "rm", name, "--yes").status == 0
+    assert names(pileus) == ["mine:old"]
+
+
+def test_an_adapter_that_is_served_is_not_removed(pileus: Pileus, data: Path) -> None:
+    make_adapter(data, "mine:style")
+    with recorded(data, adapted("gone", "mine:style")):  # a server with other settings may have it
+        assert "it is served as gone:style (`pileus adapters remove gone style` first)" in refused(pileus, "mine:style")
+    with recorded(data, adapted("smollm2-135m", "mine:style")):
+        pass
+    told = refused(pileus, "mine:style")
+    assert "needed: it is served as smollm2-135m:style (`pileus adapters remove smollm2-135m style` first); or" in told
+    assert pileus("models", "rm", "mine:style", "--yes", "--force").status == 0
