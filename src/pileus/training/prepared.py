@@ -108,7 +108,7 @@ def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenize
     if dataset:
         return open_packed(dataset, spec.recipe)
     tell("training the tokenizer")
-    return train_tokenizer(_texts(spec, spec.data_files), spec.vocabulary, spec.recipe)
+    return train_tokenizer(_texts(spec, spec.data_files), spec.shape.vocabulary, spec.recipe)
 
 
 def _texts(spec: Train, files: Sequence[Path]) -> Iterable[str]:

@@ -31,6 +31,20 @@ _OWN: Final = {
 }
 
 
+class Shape(Struct, frozen=True, kw_only=True):
+    """Of a model from scratch. One that begins from a base has that one's."""
+
+    vocabulary: int = 4096  # tokens of a tokenizer that is trained
+    layers: int = 4
+    width: int = 256  # of the model's vectors
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            demand(getattr(self, name) >= 1, name, "at least 1")
+        demand(self.width % self.heads == 0, "width", "a multiple of heads")
+
+
 class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run. Paths are the server's."""
 
@@ -41,12 +55,12 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = ""  # of the model that is made; the recipe's where it is empty
     base: str = ""  # a model that was kept, or a Hugging Face folder, to begin from; empty: from scratch
     tokenizer: str = ""  # a tokenizer.json or the folder of one; empty: the base's, or one trained on the data
-    vocabulary: int = 4096  # tokens of a tokenizer that is trained
-    layers: int = 4
-    width: int = 256  # of the model's vectors
-    heads: int = 4
+    vocabulary: int | None = None  # this and the next three: see `shape`; none of them beside a base
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
     context: int = 256  # tokens: a window of text, or the most of one example
-    dropout: float = 0.0
+    dropout: float | None = None  # None: none, or the base's
     label_smoothing: float = 0.0
     masked: float = 0.15  # bert: share of the tokens that are to be filled in
     temperature: float = 0.05  # encoder: what similarities are divided by
@@ -58,16 +72,11 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
         demand(self.recipe in RECIPES, "recipe", f"one of {', '.join(RECIPES)}")
         demand(bool(self.data), "data", "one file or more")
         demand(not self.name or bool(re.fullmatch(NAME_PATTERN, self.name)), "name", "letters, digits and . _ - :")
-        for name in ("holdout", "dropout", "label_smoothing", "masked"):
+        for name in ("holdout", "label_smoothing", "masked"):
             demand(0 <= getattr(self, name) < 1, name, "from 0 to less than 1")
-        for name in ("vocabulary", "layers", "width", "heads", "context"):
-            demand(getattr(self, name) >= 1, name, "at least 1")
-        demand(self.width % self.heads == 0, "width", "a multiple of heads")
-        demand(
-            self.recipe != "gpt" or self.width % (2 * self.heads) == 0,
-            "width",
-            "an even number of times heads: positions turn pairs of numbers",
-        )
+        demand(0 <= (self.dropout or 0.0) < 1, "dropout", "from 0 to less than 1")
+        demand(self.context >= 1, "context", "at least 1")
+        self._check_shape()
         demand(self.temperature > 0, "temperature", "more than 0")
         demand(
             self.recipe != "encoder" or self.accumulate == 1,
@@ -78,6 +87,27 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, recipes in _OWN.items():
             is_given = getattr(self, name) != _DEFAULTS[name]
             demand(self.recipe in recipes or not is_given, name, f"left out: only {', '.join(recipes)} has it")
+
+    def _check_shape(self) -> None:
+        given = [f"`{name}`" for name in self._shape_as_given]
+        if self.base and given:
+            raise ValueError(f"{', '.join(given)} should be left out: what begins from a `base` has that one's")
+        if self.tokenizer and self.vocabulary is not None:
+            raise ValueError("`vocabulary` should be left out: the `tokenizer` that is given has its own")
+        demand(
+            self.recipe != "gpt" or self.shape.width % (2 * self.shape.heads) == 0,
+            "width",
+            "an even number of times heads: positions turn pairs of numbers",
+        )
+
+    @property
+    def shape(self) -> Shape:
+        """Of a model that begins from scratch."""
+        return Shape(**self._shape_as_given)
+
+    @property
+    def _shape_as_given(self) -> dict[str, int]:
+        return {name: value for name in _SHAPE if (value := getattr(self, name)) is not None}
 
     @property
     def model(self) -> str:
@@ -96,6 +126,7 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return [Path(name) for name in self.validation]
 
 
+_SHAPE: Final = Shape.__struct_fields__
 _DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Train)}
 
 

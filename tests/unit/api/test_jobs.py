@@ -231,6 +231,11 @@ async def test_a_job_that_people_submit_is_on_record(people: People) -> None:
         ({"kind": JOB_KIND, "spec": {"up_to": "x"}}, "spec", "Expected `int`, got `str` - at `$.up_to`"),
         ({"kind": JOB_KIND, "spec": {"up_to": 3, "by": 2}}, "spec", "unknown field `by`"),
         ({"kind": JOB_KIND, "spec": {"up_to": 3}, "needs": ["job_none"]}, "needs", "job_none"),
+        (
+            {"kind": "train", "spec": {"recipe": "gpt", "data": ["a.txt"], "base": "b", "width": 64, "layers": 2}},
+            "spec",
+            "`layers`, `width` should be left out: what begins from a `base` has that one's",
+        ),
     ],
 )
 async def test_a_job_that_cannot_be_is_refused_by_its_field(

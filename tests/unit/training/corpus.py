@@ -22,11 +22,8 @@ from pileus.training.spec import Train
 from pileus.training.tokens import train_tokenizer
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "ran", "fast", "slow", "red", "blue"]
-SMALL: dict[str, Any] = {
-    "width": 32,
-    "heads": 2,
-    "layers": 2,
-    "vocabulary": 300,
+SHAPE: dict[str, Any] = {"width": 32, "heads": 2, "layers": 2, "vocabulary": 300}
+SMALL: dict[str, Any] = SHAPE | {
     "context": 16,
     "batch": 8,
     "rate": 3e-3,
@@ -70,8 +67,9 @@ def write_dataset(folder: Path, tokenizer: Tokenizer | None = None) -> None:
 
 
 def spec_of(folder: Path, recipe: str, **changes: Any) -> Train:
-    """Of a small run on data that is written into the folder."""
-    return Train(recipe=recipe, data=(str(write_data(folder, recipe)),), **SMALL | changes)
+    """Of a small run on data that is written into the folder; the shape is a base's, where it begins from one."""
+    usual = {name: value for name, value in SMALL.items() if "base" not in changes or name not in SHAPE}
+    return Train(recipe=recipe, data=(str(write_data(folder, recipe)),), **usual | changes)
 
 
 class Follower:

@@ -31,7 +31,8 @@ from pileus.models.store import ModelStore
 from pileus.store.job_table import Wish
 from pileus.training import process, tuning  # stands on PyTorch
 from pileus.training.curves import event_files
-from pileus.training.spec import Train, Tune
+from pileus.training.recipes.bert import BERT_DROPOUT
+from pileus.training.spec import Shape, Train, Tune
 from unit.training.corpus import SMALL, spec_of, write_dataset
 
 
@@ -146,6 +147,37 @@ def test_a_classifier_begins_from_a_bert_that_was_trained_here(tmp_path: Path) -
     assert ("artefact", str(master)) in [(parent.kind, parent.id) for parent in result.made[0].parents]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "of_base", "options"),
+    [
+        ("gpt", "gpt", {}),
+        ("bert", "bert", {}),
+        ("classifier", "bert", {}),
+        ("encoder", "bert", {}),
+        ("seq2seq", "seq2seq", {}),
+        ("seq2seq", "seq2seq", {"architecture": "lstm"}),
+    ],
+    ids=["gpt", "bert", "classifier", "encoder", "transformer", "lstm"],
+)
+def test_a_base_keeps_its_dropout_where_none_is_given(
+    tmp_path: Path, recipe: str, of_base: str, options: dict[str, str]
+) -> None:
+    def dropouts(folder: Path, recipe: str, **fields: Any) -> tuple[Path, set[float]]:
+        job = Job(folder, spec_of(folder, recipe, steps=1, **options, **fields))
+        result = process.work(job.task())
+        assert isinstance(result, process.Result)
+        master = job.store.master(result.made[0].artefact)
+        assert master is not None
+        config = decode((master / "config.json").read_bytes(), type=dict[str, Any])
+        names = ("attention_dropout",) if recipe == "gpt" else ("dropout", *BERT_DROPOUT)
+        return master, {config[name] for name in names if name in config}
+
+    base, own = dropouts(tmp_path / "base", of_base, dropout=0.25)
+    assert own == {0.25}
+    assert dropouts(tmp_path / "next", recipe, base=str(base))[1] == {0.25}
+    assert dropouts(tmp_path / "other", recipe, base=str(base), dropout=0.5)[1] == {0.5}
+
+
 def test_what_learnt_from_a_prepared_dataset_came_of_that_by_its_id(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set")
     spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), **SMALL | {"steps": 1})
@@ -230,11 +262,29 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
         ({"rate": 0.0}, "`rate`"),
         ({"width": 33, "heads": 3}, "`width` should be an even number of times heads"),
         ({"name": "../x"}, "`name`"),
+        ({"layers": 0}, "`layers` should be at least 1"),
+        ({"dropout": 1.0}, "`dropout`"),
+        ({"base": "b", "width": 64, "heads": 2}, "`width`, `heads` should be left out: what begins from a `base`"),
+        ({"base": "b", "layers": 4}, "`layers` should be left out"),  # also where that is the usual
+        ({"base": "b", "vocabulary": 300}, "`vocabulary` should be left out: what begins from a `base`"),
+        ({"tokenizer": "t.json", "vocabulary": 300}, "`vocabulary` should be left out: the `tokenizer` that is given"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Train(**{"recipe": "gpt", "data": ("a.txt",)} | changes)
+
+
+def test_what_is_not_said_of_a_shape_is_usual_and_a_base_goes_with_the_rest() -> None:
+    assert Train(recipe="gpt", data=("a.txt",), width=64).shape == Shape(width=64, layers=4, heads=4, vocabulary=4096)
+    assert Train(recipe="gpt", data=("a.txt",), base="b", context=64, dropout=0.1).base == "b"
+
+
+def test_a_search_does_not_look_for_a_shape_beside_a_base() -> None:
+    train = Train(recipe="gpt", data=("a.txt",), base="b")
+    with pytest.raises(ValueError, match="`space`: `layers` should be left out"):
+        Tune(train=train, space={"layers": "1:2"})
+    assert Tune(train=train, space={"rate": "1e-4:1e-2"}).with_values({"rate": 1e-3}).rate == 1e-3
 
 
 @pytest.mark.parametrize("space", [{"rate": "5:1"}, {"nothing": "1:2"}, {"recipe": "gpt,bert"}, {"rate": "-1:1"}, {}])

@@ -13,11 +13,12 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreT
 
 from pileus.training.examples import Batch, noise
 from pileus.training.prepared import tokenizer_of
-from pileus.training.recipes.recipe import Setting, loaded
+from pileus.training.recipes.recipe import Setting, dropout_of, loaded
 from pileus.training.spec import Train
 from pileus.training.throughput import flops_per_token
 
 IGNORED: Final = -100  # a place whose token is not to be predicted
+BERT_DROPOUT: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # where a BERT's config has it
 _MASKED, _RANDOM = 0.8, 0.1  # of the places that are to be predicted; the rest is left as it is
 
 
@@ -67,7 +68,7 @@ class Bert:
         if setting.base is None:
             self.model: nn.Module = BertForMaskedLM(bert_config(spec, tokenizer))
         else:
-            self.model = loaded(AutoModelForMaskedLM, setting.base)
+            self.model = loaded(AutoModelForMaskedLM, setting.base, **dropout_of(spec, *BERT_DROPOUT))
         config = self.model.config
         self.flops_per_token = flops_per_token(self.model, config.num_hidden_layers, config.hidden_size, spec.context)
 
@@ -87,15 +88,15 @@ class Bert:
 
 def bert_config(spec: Train, tokenizer: PreTrainedTokenizerFast, **options: object) -> BertConfig:
     """Of the shape that the spec asks for."""
+    shape = spec.shape
     return BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=spec.width,
-        intermediate_size=4 * spec.width,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
+        hidden_size=shape.width,
+        intermediate_size=4 * shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
         max_position_embeddings=spec.context,
-        hidden_dropout_prob=spec.dropout,
-        attention_probs_dropout_prob=spec.dropout,
+        **dict.fromkeys(BERT_DROPOUT, spec.dropout or 0.0),
         pad_token_id=tokenizer.pad_token_id,
         **options,
     )

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 from pileus.training.examples import Batch
 from pileus.training.prepared import Ragged, about, tokenizer_of
-from pileus.training.recipes.bert import bert_config
-from pileus.training.recipes.recipe import Setting, loaded, padded
+from pileus.training.recipes.bert import BERT_DROPOUT, bert_config
+from pileus.training.recipes.recipe import Setting, dropout_of, loaded, padded
 from pileus.training.throughput import flops_per_token
 
 _AT_ONCE = 64
@@ -56,7 +56,9 @@ class Classifier:
         if setting.base is None:
             self.model: nn.Module = BertForSequenceClassification(bert_config(spec, tokenizer, **names))
         else:
-            self.model = loaded(AutoModelForSequenceClassification, setting.base, **names)
+            self.model = loaded(
+                AutoModelForSequenceClassification, setting.base, **names, **dropout_of(spec, *BERT_DROPOUT)
+            )
         self.flops_per_token = flops_per_token(self.model)
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -16,8 +16,8 @@ from transformers import AutoModel, BertModel
 
 from pileus.training.examples import Batch
 from pileus.training.prepared import Ragged, tokenizer_of
-from pileus.training.recipes.bert import bert_config
-from pileus.training.recipes.recipe import Setting, loaded, padded
+from pileus.training.recipes.bert import BERT_DROPOUT, bert_config
+from pileus.training.recipes.recipe import Setting, dropout_of, loaded, padded
 from pileus.training.throughput import flops_per_token
 
 _AT_ONCE = 64
@@ -55,7 +55,7 @@ class Encoder:
         if setting.base is None:
             self.model: nn.Module = BertModel(bert_config(spec, tokenizer), add_pooling_layer=False)
         else:
-            self.model = loaded(AutoModel, setting.base, add_pooling_layer=False)
+            self.model = loaded(AutoModel, setting.base, add_pooling_layer=False, **dropout_of(spec, *BERT_DROPOUT))
         self.flops_per_token = flops_per_token(self.model)
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from pileus.training.examples import Batch
 from pileus.training.prepared import tokenizer_of
-from pileus.training.recipes.recipe import Setting, loaded
+from pileus.training.recipes.recipe import Setting, dropout_of, loaded
 from pileus.training.spec import Train
 from pileus.training.throughput import flops_per_token
 
@@ -67,16 +67,17 @@ class Gpt:
 def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -> nn.Module:
     torch.manual_seed(spec.seed)
     if base is not None:
-        return loaded(AutoModelForCausalLM, base, attention_dropout=spec.dropout)
+        return loaded(AutoModelForCausalLM, base, **dropout_of(spec, "attention_dropout"))
+    shape = spec.shape
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=spec.width,
-        intermediate_size=-(-8 * spec.width // (3 * _MULTIPLE)) * _MULTIPLE,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        num_key_value_heads=spec.heads,
+        hidden_size=shape.width,
+        intermediate_size=-(-8 * shape.width // (3 * _MULTIPLE)) * _MULTIPLE,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=spec.context,
-        attention_dropout=spec.dropout,
+        attention_dropout=spec.dropout or 0.0,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -70,8 +70,9 @@ class LstmForSeq2Seq(nn.Module):  # type: ignore[misc]  # PyTorch's types are no
         )
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> "LstmForSeq2Seq":
-        config = json.loads((folder / "config.json").read_text())
+    def from_pretrained(cls, folder: Path, **changes: float) -> "LstmForSeq2Seq":
+        """With those fields of the shape changed: its dropout."""
+        config = json.loads((folder / "config.json").read_text()) | changes
         model = cls(LstmShape(**{name: config[name] for name in LstmShape.__struct_fields__}))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model

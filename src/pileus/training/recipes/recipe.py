@@ -41,6 +41,11 @@ def loaded(kind: type, base: Path, **options: object) -> nn.Module:
     return model
 
 
+def dropout_of(spec: Train, *names: str) -> dict[str, float]:
+    """What a base is loaded with under those names of its config: its own stays where none is given."""
+    return {} if spec.dropout is None else dict.fromkeys(names, spec.dropout)
+
+
 def padded(rows: list["torch.Tensor"], fill: int) -> torch.Tensor:
     """`(rows, longest)`."""
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)

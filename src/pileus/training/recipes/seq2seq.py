@@ -12,7 +12,7 @@ from pileus.training.examples import Batch
 from pileus.training.prepared import Ragged, tokenizer_of
 from pileus.training.recipes.bert import IGNORED
 from pileus.training.recipes.lstm import LstmForSeq2Seq, LstmShape
-from pileus.training.recipes.recipe import Setting, loaded, padded
+from pileus.training.recipes.recipe import Setting, dropout_of, loaded, padded
 from pileus.training.spec import Train
 from pileus.training.throughput import flops_per_token
 
@@ -106,21 +106,23 @@ def greedy(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, start: int, 
 
 def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -> nn.Module:
     if spec.architecture == "lstm":
-        return LstmForSeq2Seq.from_pretrained(base) if base is not None else LstmForSeq2Seq(_lstm(spec, tokenizer))
+        given = dropout_of(spec, "dropout")
+        return LstmForSeq2Seq.from_pretrained(base, **given) if base else LstmForSeq2Seq(_lstm(spec, tokenizer))
     if base is not None:
-        return loaded(MarianMTModel, base, dropout=spec.dropout)
+        return loaded(MarianMTModel, base, **dropout_of(spec, "dropout"))
+    shape = spec.shape
     return MarianMTModel(
         MarianConfig(
             vocab_size=len(tokenizer),
-            d_model=spec.width,
-            encoder_layers=spec.layers,
-            decoder_layers=spec.layers,
-            encoder_attention_heads=spec.heads,
-            decoder_attention_heads=spec.heads,
-            encoder_ffn_dim=4 * spec.width,
-            decoder_ffn_dim=4 * spec.width,
+            d_model=shape.width,
+            encoder_layers=shape.layers,
+            decoder_layers=shape.layers,
+            encoder_attention_heads=shape.heads,
+            decoder_attention_heads=shape.heads,
+            encoder_ffn_dim=4 * shape.width,
+            decoder_ffn_dim=4 * shape.width,
             max_position_embeddings=spec.context,
-            dropout=spec.dropout,
+            dropout=spec.dropout or 0.0,
             scale_embedding=True,
             activation_function="relu",
             use_cache=False,
@@ -135,9 +137,9 @@ def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -
 def _lstm(spec: Train, tokenizer: PreTrainedTokenizerFast) -> LstmShape:
     return LstmShape(
         vocab_size=len(tokenizer),
-        hidden_size=spec.width,
-        num_layers=spec.layers,
-        dropout=spec.dropout,
+        hidden_size=spec.shape.width,
+        num_layers=spec.shape.layers,
+        dropout=spec.dropout or 0.0,
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
