@@ -26,7 +26,7 @@ LOADS = {
     SMALL: "a Llama of 4 layers and 1M parameters, trained here for 600 steps",
 }
 _SMALL_MODEL = "small"
-_STEPS = {DEFAULT: 20, SMALL: 100}  # of those that learn
+_STEPS = {DEFAULT: 20, SMALL: 30}  # of those that learn
 _RATE = {DEFAULT: 1e-4, SMALL: 1e-3}
 _TOKENS = {DEFAULT: 2000, SMALL: 6000}  # that the perplexity is of
 _WINDOW = {DEFAULT: 512, SMALL: 128}  # the small model saw no longer ones
