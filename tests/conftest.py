@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,11 @@ from pileus.models.catalogue import Catalogue
 # An example that runs beside other work may be slow; that is no failure.
 settings.register_profile("pileus", deadline=None)
 settings.load_profile("pileus")
+
+# Whoever is started in the background may ignore Ctrl-C, and so do its children: the commands that tests interrupt too.
+# What has a handler here has its default action there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _MEMORY = Path("/dev/shm")  # what is made there has a name of its own

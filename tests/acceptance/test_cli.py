@@ -58,7 +58,8 @@ def read_until(terminal: int, mark: str) -> str:
 
 
 def test_ctrl_c_in_a_conversation_ends_the_answer_only(tmp_path: Path) -> None:
-    slow_engine = '[{name="slow", model="fake", engine="fake", options={step_s=0.05}}]'
+    # What is not interrupted takes minutes, for which nobody waits here.
+    slow_engine = '[{name="slow", model="fake", engine="fake", options={step_s=0.2}}]'
     with running_server(tmp_path, PILEUS_DEPLOYMENT=slow_engine) as server:
         terminal, inside = os.openpty()
         chat = subprocess.Popen(
