@@ -68,6 +68,7 @@ def test_a_file_runs_with_a_server_of_its_own_and_nothing_is_left_running(tmp_pa
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, config: Path) -> None:
     asked = asking(tmp_path / "asked.jsonl", LINES)
     home = ("--data", str(tmp_path / "data"), "--config", str(config))
+    config.write_text(SLOW.replace("step_s = 0.01", "step_s = 0.1"))  # it does not end before it is interrupted
     command = [sys.executable, "-m", "pileus", "batch", "run", str(asked), *home]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment()) as process:
         journals = tmp_path / "data" / "jobs"
@@ -76,6 +77,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, config: Path) -
         assert process.wait(60) == 130
     before = sum(path.read_bytes().count(b"\n") for path in journals.glob("*/results.*"))
     assert 0 < before < LINES
+    config.write_text(SLOW)
     done = pileus("batch", "run", str(asked), *home)
     assert done.returncode == 0, done.stderr
     assert "has this file already: it is in_progress" in done.stderr
