@@ -57,7 +57,7 @@ def serve_alone(
     with open_keyring(settings) as keyring:
         key = keyring.create({"name": _KEY_NAME, "role": role})
     try:
-        with tempfile.TemporaryFile() as log, _terminated_as_interrupted():
+        with tempfile.TemporaryFile() as log, _heard_signals():
             url = f"http://{_HOST}:{_free_port()}"
             process = _start(url, settings.data_dir, config, log.fileno(), environment, deploys=deploys)
             try:
@@ -76,12 +76,17 @@ def serve_alone(
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _heard_signals() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C. Where that is ignored, as in the background, it stays so here, but not in the server, which
+    is ended by it however young it is: what has a handler here has its default action there."""
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, signal.default_int_handler)}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _close_keys(settings: "Settings") -> None:

@@ -17,14 +17,18 @@ from pileus.models.progress import silent
 
 PATIENCE_S = 30.0
 WAITS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 
 from pileus.bootstrap.alone import serve_alone
 from pileus.config.load import load_settings
-from pileus.models.progress import silent
 
-with serve_alone(load_settings(None, {}, {"data_dir": Path(sys.argv[1])}), None, silent, role="admin", deploys=False):
+def tell(stage, done, total):
+    print(stage, flush=True)
+
+if "ignores" in sys.argv:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+with serve_alone(load_settings(None, {}, {"data_dir": Path(sys.argv[1])}), None, tell, role="admin", deploys=False):
     print("ready", flush=True)
     while True:
         time.sleep(0.01)
@@ -44,6 +48,12 @@ def children() -> list[int]:
     return found
 
 
+def kill(pid: int) -> None:
+    """Return once it is over."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # who started it hears of that too
+
+
 def run(data_dir: Path, command: Callable[[], None]) -> None:
     """As a command does that asks a server of its own, and fails."""
     loaded = load_settings(None, {}, {"data_dir": data_dir})
@@ -57,7 +67,7 @@ def test_a_command_whose_server_died_says_so_with_its_last_lines(tmp_path: Path)
 
     def lose_the_server() -> None:
         (server,) = set(children()) - before
-        os.kill(server, signal.SIGKILL)
+        kill(server)
 
     with pytest.raises(OperatorError, match=r"^the server ended \(-9\)"):
         run(tmp_path, lose_the_server)
@@ -68,13 +78,19 @@ def test_what_a_command_says_of_itself_stays_what_it_says(tmp_path: Path) -> Non
         run(tmp_path, lambda: None)
 
 
-def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WAITS, str(tmp_path)]
+@pytest.mark.parametrize(("stage", "how"), [("ready", "hears"), ("starting", "ignores")])
+def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(tmp_path: Path, stage: str, how: str) -> None:
+    """Also one that was begun in the background, where Ctrl-C is ignored, and whose server does not listen yet."""
+    command = [sys.executable, "-c", WAITS, str(tmp_path), how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        while process.stdout.readline() != f"{stage}\n":
+            assert process.poll() is None
         process.terminate()
-        assert process.wait(PATIENCE_S) != -signal.SIGTERM
+        try:
+            assert process.wait(PATIENCE_S) != -signal.SIGTERM
+        finally:
+            process.kill()
     loaded = load_settings(None, {}, {"data_dir": tmp_path})
     with open_keyring(loaded.settings) as keyring:
         assert all(key["revoked_at"] for key in keyring.list())
