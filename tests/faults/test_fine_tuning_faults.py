@@ -24,6 +24,8 @@ from tuned import HELD_OUT, OwnTask, install_tiny_base, order_for
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT calls what Transformers deprecates
 
 MODULE = "pileus.training.finetune.process"
+HELD = "held_fine_tuning"  # the same, which waits for its end at a step
+KILLED_AT = 5
 
 
 class Lease:
@@ -52,15 +54,19 @@ class Lease:
 def child_of_this_process() -> int:
     """The process that trains."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    [child] = [each for each in children if MODULE in Path(f"/proc/{each}/cmdline").read_text()]
+    [child] = [each for each in children if HELD in Path(f"/proc/{each}/cmdline").read_text()]
     return int(child)
 
 
-async def run(data: Path, folder: Path, order: Order, checkpoint: bytes, watch: Callable[..., None]) -> Any:
+async def run(
+    data: Path, folder: Path, order: Order, checkpoint: bytes, watch: Callable[..., None], module: str = MODULE
+) -> Any:
     settings = Settings(data_dir=data, fine_tuning=FineTuning(checkpoint_s=0))
     lease = Lease(folder, checkpoint, watch)
+    path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
+    environment = {"PYTHONPATH": path, "HELD_AT": str(KILLED_AT)}
     try:
-        given = await run_child(lease, MODULE, settings, spec=encode(order))
+        given = await run_child(lease, module, settings, spec=encode(order), environment=environment)
     except ChildDied:
         return lease.last
     assert isinstance(given, bytes)
@@ -83,11 +89,11 @@ async def test_26_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     straight = Run(own.task).run()
     order = order_for(parts, held_out=HELD_OUT)
 
-    def kill_at_5(seen: FineTuneCheckpoint) -> None:
-        if seen.step == 5:
+    def kill(seen: FineTuneCheckpoint) -> None:
+        if seen.step == KILLED_AT:
             os.kill(child_of_this_process(), signal.SIGKILL)
 
-    left = await run(tmp_path, parts, order, b"", kill_at_5)
+    left = await run(tmp_path, parts, order, b"", kill, HELD)
     assert isinstance(left, bytes), "it ended before it was killed"
     # As if it had been killed while it wrote: the beginning of a checkpoint, which is none.
     torn = parts / STATES / ".step-99"
