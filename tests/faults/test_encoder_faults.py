@@ -3,7 +3,6 @@
 import base64
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from openai import OpenAI
 
 from acceptance.process import Server, running_server
+from faults.test_replica_faults import eventually
 from pileus.core.records import EncodeOutput
 from pileus.testing.fake_encoder import fake_vector
 from pileus.testing.text_encoder import END, START
@@ -24,7 +24,7 @@ name = "texts"
 model = "fake-encoder"
 engine = "fake_encoder"
 replicas = 2
-options = { step_s = 0.02 }
+options = { step_s = 0.05 }
 price = { prompt = 1000000 }
 
 [[deployment]]
@@ -62,14 +62,8 @@ def replicas(house: Server) -> list[dict[str, Any]]:
     return list(found["replicas"])
 
 
-def until_both_are_ready(house: Server) -> list[dict[str, Any]]:
-    deadline_s = time.monotonic() + 60
-    while time.monotonic() < deadline_s:
-        found = replicas(house)
-        if len(found) == 2 and all(each["state"] == "ready" for each in found):
-            return found
-        time.sleep(0.05)
-    raise AssertionError("the replicas did not come back")
+def both_are_ready(house: Server) -> bool:
+    return [each["state"] for each in replicas(house)] == ["ready", "ready"]
 
 
 def post(house: Server, path: str, **body: Any) -> httpx.Response:
@@ -139,15 +133,16 @@ def test_features_are_given_token_by_token(house: Server) -> None:
 
 @pytest.mark.fault("1, encoders", "SIGKILL a replica while it encodes", "every text has its vector")
 def test_a_killed_replica_loses_no_text(house: Server, client: OpenAI) -> None:
-    victims = until_both_are_ready(house)
+    eventually(lambda: both_are_ready(house), 60.0)
+    victims = replicas(house)
 
     def ask(_: int) -> Any:
         return client.embeddings.with_raw_response.create(model="texts", input=TEXTS)
 
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(ask, number) for number in range(4)]
-        while not any(each["running"] for each in replicas(house)):
-            time.sleep(0.01)
+        # The figures come twice a second, and it takes three of them to answer.
+        eventually(lambda: any(each["running"] for each in replicas(house)))
         os.kill(victims[0]["pid"], signal.SIGKILL)
         answers = [each.result() for each in asked]
     for raw in answers:
