@@ -44,13 +44,20 @@ class Server:
 
     def replicas(self) -> list[int]:
         """Those of its children that host an engine."""
-        commands = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in self.children()}
-        return [child for child, command in commands.items() if "worker" in command]
+        return [child for child in self.children() if "worker" in _command(child)]
 
     def interrupt(self) -> int:
         """Ctrl-C, and its exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_LIMIT_S)
+
+
+def _command(pid: int) -> list[str]:
+    """Its arguments; none where it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def environment(**variables: str) -> dict[str, str]:
