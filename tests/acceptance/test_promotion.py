@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -64,6 +65,10 @@ def traffic(server: Server) -> dict[str, Any]:
     return dict(found["traffic"])
 
 
+def used(server: Server) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in command(server, "usage").splitlines()]
+
+
 def test_a_model_is_evaluated_through_the_service(server: Server, tmp_path: Path) -> None:
     questions = tmp_path / "capitals.jsonl"
     lines = [
@@ -75,11 +80,9 @@ def test_a_model_is_evaluated_through_the_service(server: Server, tmp_path: Path
     assert [score["score"]["value"] for score in found["of"]["scores"]] == [0.75, 0.75]
     assert found["compared"][0]["difference"]["value"] == 0.75
     assert "stable less better" in (tmp_path / "evaluation-stable.md").read_text()
-    rows: list[dict[str, Any]] = []
-    for _ in range(30):  # it is written down a second or two later
-        rows = [json.loads(line) for line in command(server, "usage").splitlines()]
-        if len(rows) == 8:
-            break
+    deadline = monotonic() + 60
+    while len(rows := used(server)) < 8:  # it is written down a second or two later
+        assert monotonic() < deadline, rows
     assert Counter((row["deployment"], row["lane"]) for row in rows) == {("stable", "batch"): 4, ("better", "batch"): 4}
 
 
