@@ -17,6 +17,7 @@ from replicas import EPOCH, PATIENCE_S, REPLICA, RecordingSink, WatchedLink, ask
 
 PACED = {"step_s": 0.002}
 LONG = 4000
+A_SECOND = 500  # paced; what the test does meanwhile takes a hundredth of that
 PARAMS = SamplingParams(max_tokens=1, seed=1)
 
 
@@ -67,7 +68,7 @@ async def test_after_a_cancel_the_sink_hears_nothing_more_and_all_is_free(link: 
 
 async def test_a_cancelled_choice_ends_and_the_others_go_on(link: WatchedLink) -> None:
     sink = RecordingSink(2)
-    request_id = link.submit(ask(60, choices=2), sink)
+    request_id = link.submit(ask(A_SECOND, choices=2), sink)
     await sink.until_tokens(2)
     link.cancel_choice(request_id, 0)
     await sink.end()
@@ -88,13 +89,16 @@ async def test_a_cancel_from_within_an_emission_silences_the_same_frame(link: Wa
 
 async def test_what_is_submitted_counts_at_once_and_not_twice(link: WatchedLink) -> None:
     sinks = [RecordingSink(2), RecordingSink()]
-    link.submit(ask(40, prompt=(1,) * 70, choices=2), sinks[0])
-    link.submit(ask(40, prompt=(1,) * 10), sinks[1])
+    ids = [
+        link.submit(ask(LONG, prompt=(1,) * 70, choices=2), sinks[0]),
+        link.submit(ask(LONG, prompt=(1,) * 10), sinks[1]),
+    ]
     assert link.available().slots == 64 - 3
     assert link.available().kv_blocks == 4096 - (3 + 2) - (1 + 1)
     await sinks[1].until_tokens(1)
     assert link.available().slots == 64 - 3
-    await asyncio.gather(*(sink.ended for sink in sinks))
+    for request_id in ids:
+        link.cancel(request_id)
     await link.until(lambda: link.available().slots == 64)
     assert link.available().kv_blocks == 4096
 
@@ -225,7 +229,7 @@ async def test_draining_finishes_what_runs_and_takes_nothing_new(tmp_path: Path)
     with hosted(tmp_path, PACED) as host:
         link = await host.link()
         runs = RecordingSink()
-        link.submit(ask(50), runs)
+        link.submit(ask(A_SECOND), runs)
         await runs.until_tokens(1)
         host.replica.drain()
         await link.until(lambda: link.draining)
@@ -234,7 +238,7 @@ async def test_draining_finishes_what_runs_and_takes_nothing_new(tmp_path: Path)
         await late.end()
         assert late.losses == ["the replica is draining"]
         await asyncio.wait_for(link.lost, 10)
-        assert len(runs.tokens) == 50
+        assert len(runs.tokens) == A_SECOND
         assert runs.losses == []
 
 
