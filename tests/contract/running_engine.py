@@ -3,6 +3,7 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -10,6 +11,7 @@ from pileus.core.ports import Engine
 from pileus.core.records import Credit, EngineRequest, Finish, Started, StepOutput, TokenLogprobs
 
 PATIENCE_S = 60.0
+Result = TypeVar("Result")
 
 
 class Answer:
@@ -82,6 +84,12 @@ class RunningEngine:
             if self._error:
                 raise self._error
             assert held, "it did not come to pass"
+
+    def at(self, condition: Callable[[], bool], act: Callable[[], Result]) -> Result:
+        """Do it as soon as that is so: the engine gets no further than the step that is under way."""
+        with self._news:
+            self.wait(condition)
+            return act()
 
     def close(self) -> None:
         self.engine.close()

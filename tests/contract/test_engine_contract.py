@@ -191,8 +191,7 @@ def test_cancelling_one_request_leaves_the_others_as_they_were(engine: RunningEn
 def test_cancelling_one_choice_leaves_its_siblings_as_they_were(engine: RunningEngine) -> None:
     [whole] = engine.run(ask(choices=3, max_tokens=24))
     answer = engine.submit(ask(choices=3, max_tokens=24))
-    engine.wait(lambda: begun(answer))
-    engine.cancel(answer, 1)
+    engine.at(lambda: begun(answer), lambda: engine.cancel(answer, 1))
     engine.wait(lambda: answer.finished)
     assert answer.finishes[1][0].reason is FinishReason.CANCELLED
     assert len(answer.tokens[1]) < 24
@@ -245,13 +244,15 @@ def test_urgent_work_takes_the_slot_of_batch_work_which_then_goes_on_as_if_nothi
     prompts = [(*PROMPT, number) for number in range(slots)]
     alone = [engine.run(ask(prompt, max_tokens=40))[0].only for prompt in prompts]
     batch = [engine.submit(ask(prompt, max_tokens=40, lane=Lane.BATCH)) for prompt in prompts]
-    engine.wait(lambda: all(begun(answer) for answer in batch))
-    known = len(engine.outputs)
-    urgent = engine.submit(ask(max_tokens=2))
+
+    def submit() -> tuple[int, Answer]:
+        return len(engine.outputs), engine.submit(ask(max_tokens=2))
+
+    known, urgent = engine.at(lambda: all(map(begun, batch)), submit)
     engine.wait(lambda: bool(urgent.started))
     [start] = [i for i, output in enumerate(engine.outputs) if urgent.started[0] in output.started]
     assert start <= known + 2  # the step that was under way, and then the one that yields
-    assert not any(answer.finished for answer in batch)
+    assert not any(output.finishes for output in engine.outputs[known : start + 1])
     engine.wait(lambda: all(answer.finished for answer in (urgent, *batch)))
     assert [answer.only for answer in batch] == alone
     assert all(len(answer.started) == 1 for answer in batch)
