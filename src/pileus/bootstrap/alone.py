@@ -57,8 +57,8 @@ def serve_alone(
     with open_keyring(settings) as keyring:
         key = keyring.create({"name": _KEY_NAME, "role": role})
     try:
-        with tempfile.TemporaryFile() as log, _heard_signals():
-            url = f"http://{_HOST}:{_free_port()}"
+        with tempfile.TemporaryFile() as log, _heard_signals(), _reserved_port() as port:
+            url = f"http://{_HOST}:{port}"
             process = _start(url, settings.data_dir, config, log.fileno(), environment, deploys=deploys)
             try:
                 progress("starting", 0, 0)
@@ -149,7 +149,14 @@ def _told_last(what: str, log: IO[bytes]) -> str:
     return f"{what}:\n" + "\n".join(lines[-_LAST_LINES:])
 
 
-def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as free:
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """One that is free, and that nobody is given meanwhile who takes any. Since nobody listens at it, Linux lets the
+    server have it which names it."""
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind((_HOST, 0))
         port: int = free.getsockname()[1]
-        return port
+        if not sys.platform.startswith("linux"):
+            free.close()
+        yield port

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pileus.bootstrap.alone import serve_alone
+from pileus.bootstrap.alone import _reserved_port, serve_alone
+from pileus.bootstrap.front import listen
 from pileus.bootstrap.local import open_keyring
 from pileus.config.load import load_settings
 from pileus.core.errors import OperatorError
@@ -94,3 +96,14 @@ def test_sigterm_ends_the_command_as_ctrl_c_does_and_closes_its_key(tmp_path: Pa
     loaded = load_settings(None, {}, {"data_dir": tmp_path})
     with open_keyring(loaded.settings) as keyring:
         assert all(key["revoked_at"] for key in keyring.list())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a port cannot be held for another process")
+def test_the_port_that_a_server_will_have_is_nobody_elses_until_then() -> None:
+    with _reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with listen("127.0.0.1", port, 1) as [server]:
+            server.listen()
+            with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+                pass
