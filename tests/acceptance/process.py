@@ -109,6 +109,16 @@ def started(data: Path, *arguments: str, stderr: IO[str], **variables: str) -> I
                 process.kill()
 
 
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stopped, as if its machine were."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def greeting(process: subprocess.Popen[str], log: Path) -> str:
     """What it prints once it is ready."""
     assert process.stdout is not None

@@ -5,11 +5,12 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from acceptance.process import environment, pileus
+from acceptance.process import environment, frozen, pileus
 from acceptance.test_batch_command import eventually
 from pileus.data.shards import ShardReader
 
@@ -48,14 +49,28 @@ def test_a_folder_becomes_a_dataset_and_is_reported(tmp_path: Path) -> None:
     assert "is there already, and is not empty" in again.stderr
 
 
+def computing_in(folder: Path) -> int:
+    """The process that computes for the job of this folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == folder and b"pileus.data.process" in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise AssertionError("nobody computes")
+
+
 def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path: Path) -> None:
     inputs, out = corpus(tmp_path / "corpus", 3_000), tmp_path / "dataset"
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"piece_bytes": 32_768, "tokenizer": {"vocabulary": 300}, "processes": 1}))
     arguments = ("data", "prepare", str(inputs), "-o", str(out), "-r", str(recipe), "--data", str(tmp_path / "home"))
-    with subprocess.Popen([sys.executable, "-m", "pileus", *arguments], env=environment()) as process:
+    command = [sys.executable, "-m", "pileus", *arguments]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: len(list(tmp_path.glob("home/jobs/*/pieces/*.json"))) > 2)
-        process.send_signal(signal.SIGINT)
+        [folder] = tmp_path.glob("home/jobs/*")
+        with frozen(computing_in(folder)):  # else it may be done before the command hears of the interruption
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert any("is paused; the same command goes on" in line for line in process.stderr)
         assert process.wait(60) == 130
     assert not out.exists()
     first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("home/jobs/*/pieces/*.json")}

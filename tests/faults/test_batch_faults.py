@@ -1,15 +1,13 @@
 """FAULTS 14 and 15: batches whose processes are killed, at any point. Real processes."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from acceptance.files_server import files_server
-from acceptance.process import Server, greeting, running_server, started
+from acceptance.process import Server, frozen, greeting, running_server, started
 from faults.watched_batch import WatchedBatch
 
 CONFIG = """
@@ -104,13 +102,3 @@ def test_a_batch_outlives_its_server(tmp_path: Path, measured: Callable[[str], N
         batch.until_ended()
         batch.check(known, exact=False)
         measured(f"{len(known)} of 400 lines were committed when it was killed")
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stopped, as if its machine were."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
