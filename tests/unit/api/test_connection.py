@@ -14,11 +14,17 @@ from unit.api.bench import Bench, listening
 
 @pytest.fixture
 async def port(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    for name in ("HEAD_DEADLINE_S", "LINGER_S", "WRITE_DEADLINE_S"):
-        monkeypatch.setattr(connection, name, 0.2)
-    monkeypatch.setattr(body, "BODY_DEADLINE_S", 0.2)
+    monkeypatch.setattr(connection, "LINGER_S", 0.2)
     async with listening(bench) as found:
         yield found
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For those who wait for a deadline; others might miss it."""
+    for name in ("HEAD_DEADLINE_S", "WRITE_DEADLINE_S"):
+        monkeypatch.setattr(connection, name, 0.2)
+    monkeypatch.setattr(body, "BODY_DEADLINE_S", 0.2)
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -29,12 +35,14 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert await ended(reader) == b""
     writer.close()
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_head_that_never_ends_is_closed(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
@@ -42,6 +50,7 @@ async def test_a_head_that_never_ends_is_closed(port: int) -> None:
     writer.close()
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_second_head_that_never_ends_is_closed_too(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -51,6 +60,7 @@ async def test_a_second_head_that_never_ends_is_closed_too(port: int) -> None:
     writer.close()
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_body_that_never_ends_is_answered_and_closed(bench: Bench, port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
@@ -63,6 +73,7 @@ async def test_a_body_that_never_ends_is_answered_and_closed(bench: Bench, port:
     writer.close()
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_reader_that_stops_reading_is_closed_and_its_generation_ends(bench: Bench, port: int) -> None:
     bench.pipeline.script = ([Delta(0, "x" * 4_000_000, 1)], [Delta(0, "y" * 4_000_000, 1)], asyncio.Event())
     body = json.dumps({"model": "clouds", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
