@@ -191,7 +191,7 @@ async def test_a_partition_that_rejects_costs_a_fifth_of_a_second(
         await at_rest(at.fleet, at.gateway)
     gap_s = {on: max(answer.longest_gap_s for _, answer, replica in opened if replica == on) for on in at.wires}
     measured(f"longest gap {gap_s['fake/0'] * 1e3:.0f} ms where it was cut, {gap_s['fake/1'] * 1e3:.0f} ms elsewhere")
-    assert gap_s["fake/0"] < 0.2
+    assert gap_s["fake/0"] - gap_s["fake/1"] < 0.2  # a machine that stands still does so for both
     assert (during.text, during.error) == (undisturbed(20), "")
     assert {(answer.text, answer.error) for answer in answers} == {(undisturbed(tokens), "")}
     assert billed(at.gateway, answers, tokens)
@@ -250,10 +250,10 @@ async def test_a_bad_line_to_the_clients_is_slower_and_right(tmp_path: Path, mea
                 return AsyncOpenAI(base_url=url, api_key=server.admin_key, max_retries=0, timeout=30)
 
             async with client(port) as near:
-                text, finish, usual_s = await ask(near, stream=False)
+                asked = [await ask(near, stream=False) for _ in range(3)]
             async with client(far) as distant:
                 found = await asyncio.gather(*(ask(distant, stream=number % 2 == 0) for number in range(10)))
-    soonest_s = min(took_s for _, _, took_s in found)
+    usual_s, soonest_s = (min(took_s for _, _, took_s in answers) for answers in (asked, found))
     measured(f"to a client: {usual_s:.2f} s near, {soonest_s:.2f} s at the soonest, {len(found)} right answers")
     assert soonest_s > usual_s + 0.3
-    assert {(text, finish) for text, finish, _ in found} == {(text, finish)}
+    assert len({(text, finish) for text, finish, _ in asked + found}) == 1
