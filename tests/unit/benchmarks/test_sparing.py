@@ -35,8 +35,8 @@ class Upstream:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             while connection.recv(4096):
+                self.answered += 1  # before whoever asked can know
                 connection.sendall(self.answer)
-                self.answered += 1
 
 
 @pytest.fixture
