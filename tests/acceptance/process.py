@@ -13,6 +13,7 @@ from typing import IO
 
 START_LIMIT_S = 180.0  # a first start on a busy machine
 STOP_LIMIT_S = 60.0
+COMMAND_LIMIT_S = 300.0  # with a server of its own, on a machine that has other work
 
 _LAST_LINE = "Ctrl-C stops it."
 
@@ -69,7 +70,13 @@ def pileus(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Com
     """Run the command to its end."""
     command = [sys.executable, "-m", "pileus", *arguments]
     return subprocess.run(
-        command, input=stdin, env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
+        command,
+        input=stdin,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
     )
 
 
