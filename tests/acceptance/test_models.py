@@ -93,12 +93,16 @@ def test_pulls_and_imports_are_jobs_of_the_server_which_tell_what_stands_against
     server: Server, tmp_path: Path
 ) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf")
-    told = command(server, "import", str(tmp_path / "tiny.gguf"), "here")
+    variables = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    done = pileus("models", "import", str(tmp_path / "tiny.gguf"), "here", "--json", **variables)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
     assert (told["kind"], told["state"]) == ("import", "succeeded")
     assert told["lines"][-1].startswith("here is installed in ")
     command(server, "push", "here@1", str(tmp_path / "mirror"))
-    assert command(server, "pull", "here@1", "--from", str(tmp_path / "mirror"))["state"] == "succeeded"
-    variables = {"PILEUS_URL": server.base_url, "PILEUS_API_KEY": server.admin_key}
+    done = pileus("models", "pull", "here@1", "--from", str(tmp_path / "mirror"), **variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("here is installed in ")
     for arguments, reason in (
         (("import", str(tmp_path / "absent"), "absent"), "absent does not exist"),
         (("import", str(tmp_path / "tiny.gguf"), "here"), "here is installed already"),

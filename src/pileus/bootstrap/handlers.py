@@ -225,8 +225,8 @@ def _open_child(module: str) -> Opener:
 _MODULES: Mapping[str, str] = {
     "compress": "pileus.compression.process",
     "data": "pileus.data.process",
-    "import": "pileus.bootstrap.importing",
-    "pull": "pileus.bootstrap.pulling",
+    "import": "pileus.bootstrap.obtaining",
+    "pull": "pileus.bootstrap.obtaining",
     "train": "pileus.training.process",
     "tune": "pileus.training.tuning",
 }

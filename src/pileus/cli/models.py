@@ -1,7 +1,7 @@
 """`pileus models`: the models on this machine, those that can be had, and their versions.
 
-With a key (`PILEUS_API_KEY`) `pull` and `import` are jobs of the running server, with paths of its machine. Without
-one, the command itself does it.
+With a key (`PILEUS_API_KEY`) `pull` and `import` are jobs of the running server, with paths and credentials of its
+machine. Without one, or for a data folder that is named, the command itself does it.
 """
 
 import os
@@ -31,9 +31,7 @@ app.command("sign")(registry.sign)
 app.command("diff")(registry.diff)
 app.command("lineage")(registry.lineage)
 
-Alone = Annotated[
-    bool, typer.Option("--alone", help="In this machine's data folder; implied where PILEUS_API_KEY is not set.")
-]
+Alone = Annotated[bool, typer.Option("--alone", help="Here; implied by --data, and where PILEUS_API_KEY is not set.")]
 Name = Annotated[str, typer.Argument(help="Name of the model, as `pileus models list` shows it.")]
 
 
@@ -107,8 +105,9 @@ def pull(
     Examples: `pileus models pull smollm2-135m-instruct`, `pileus models pull mine@3 --from s3://models/team`,
     `pileus models pull HuggingFaceTB/SmolLM2-135M-Instruct --as smollm2`
     """
-    if not alone and os.environ.get(KEY_VARIABLE):
-        _have_obtained(url, "pull", {"reference": reference, "source": source, "name": name}, json=json)
+    if _asks_server(data, alone=alone):
+        found = source if "://" in source or not source else str(Path(source).expanduser().absolute())
+        _have_obtained(url, "pull", {"reference": reference, "source": found, "name": name}, json=json)
         return
     catalogue = _catalogue(config, data)
     with Bars() as bars:
@@ -133,7 +132,7 @@ def import_model(
     Examples: `pileus models import ./my-model.gguf my-model`,
     `pileus models import ./checkpoint my-model-2 --version-of my-model --licence Apache-2.0`
     """
-    if not alone and os.environ.get(KEY_VARIABLE):
+    if _asks_server(data, alone=alone):
         spec = {"path": str(path.absolute()), "name": name, "version_of": version_of, "licence": licence}
         _have_obtained(url, "import", spec, json=json)
         return
@@ -212,6 +211,10 @@ def _catalogue(config: Path | None, data: Path | None) -> "Catalogue":
     return open_catalogue(load(config, {"data_dir": data}).settings)
 
 
+def _asks_server(data: Path | None, *, alone: bool) -> bool:
+    return not alone and data is None and bool(os.environ.get(KEY_VARIABLE))
+
+
 def _have_obtained(url: str, kind: str, spec: dict[str, Any], *, json: bool) -> None:
     """By a job of the running server."""
     with Client(url) as client:
@@ -221,7 +224,7 @@ def _have_obtained(url: str, kind: str, spec: dict[str, Any], *, json: bool) -> 
     if json:
         output.json(job | {"lines": lines})
     else:
-        output.line(lines[-1])
+        output.line(lines[-1] if lines else f"{job['id']} has succeeded")
 
 
 def _tell_installed(catalogue: "Catalogue", artefact: "Artefact", *, json: bool) -> None:

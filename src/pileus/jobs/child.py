@@ -44,6 +44,7 @@ class Brief(Struct, frozen=True, kw_only=True):
     metrics: str  # the file that its figures go to
     settings: Raw
     checkpoint: Raw = _NOTHING  # the last one
+    kind: str = ""  # of the job
 
 
 class Told(Struct, frozen=True, omit_defaults=True):
@@ -81,6 +82,7 @@ async def run_child(
         metrics=str(folder / METRICS_FILE),
         settings=Raw(own.model_dump_json().encode()),
         checkpoint=Raw(context.job.checkpoint or _NOTHING),
+        kind=context.job.kind,
     )
     asking = asyncio.ensure_future(_hand_on(context, process))
     try:

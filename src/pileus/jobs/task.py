@@ -28,6 +28,7 @@ class Task:
     """One job, in the process that computes for it. For one thread."""
 
     def __init__(self, brief: Brief, out: IO[bytes]) -> None:
+        self.kind = brief.kind
         self.folder = Path(brief.folder)
         self.metrics = MetricsWriter(Path(brief.metrics))
         self._brief = brief

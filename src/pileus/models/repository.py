@@ -66,7 +66,9 @@ def look_up(hub_url: str, wanted: Reference) -> Listing:
     try:
         response = httpx.get(url, timeout=_TIMEOUT, follow_redirects=True, headers=credentials())
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise SourceFailed(f"{wanted.repository} is not there, or not for everybody: then export {TOKEN_VARIABLE}")
+            raise SourceFailed(
+                f"{wanted.repository} is not there, or not for everybody: then export {TOKEN_VARIABLE} where it runs"
+            )
         if response.is_error:
             raise SourceFailed(f"{url} answers {response.status_code}")
         said = response.json()

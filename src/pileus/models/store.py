@@ -176,6 +176,8 @@ def told_to_operator(folder: Path) -> Iterator[None]:
                 f"no disk space left in {folder}: free some, or choose another folder with --data"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            if error.filename and not Path(error.filename).is_relative_to(folder):
+                raise OperatorError(f"{error.filename} cannot be read ({error.strerror})") from error
             raise OperatorError(
                 f"cannot write to {folder} ({error.strerror}): fix its permissions, or choose another with --data"
             ) from error

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BASE = -1  # in place of a slot: a row of the base itself
+_TALL = 64  # rows of a tall tile
+_PICKING = 48  # rows that cost as much as to pick out one slot's matrices
 _SLACK = 2  # how many times as wide as it must be a window may stay: each new width costs the runtime a preparation
 
 Window = tuple[int, int]  # slots from the first up to the second
-
-
-_TALL = 64  # rows of a tall tile
-_PICKING = 48  # rows that cost as much as to pick out one slot's matrices
 
 
 class Tiles(NamedTuple):

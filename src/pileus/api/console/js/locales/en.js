@@ -305,6 +305,8 @@ export default {
   "job.kind.fine_tune": "Fine-tuning",
   "job.kind.compress": "Compression",
   "job.kind.data": "Data preparation",
+  "job.kind.import": "Import",
+  "job.kind.pull": "Download",
   "job.kind.train": "Training",
   "job.kind.tune": "Search",
   "job.kind.webhook": "Webhook delivery",

@@ -305,6 +305,8 @@ export default {
   "job.kind.fine_tune": "微调",
   "job.kind.compress": "压缩",
   "job.kind.data": "数据准备",
+  "job.kind.import": "导入",
+  "job.kind.pull": "下载",
   "job.kind.train": "训练",
   "job.kind.tune": "超参数搜索",
   "job.kind.webhook": "Webhook 投递",
