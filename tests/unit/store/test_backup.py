@@ -223,7 +223,9 @@ def test_everything_acknowledged_before_it_began_is_in_it_while_the_writer_goes_
     writer = threading.Thread(target=write_at_full_speed)
     writer.start()
     try:
-        for attempt in range(5):
+        for attempt in range(30):
+            if attempt >= 5 and meanwhile:  # a copy may be quicker than a write
+                break
             before = list(acknowledged)
             with closing(prepare(source(data), 1.0, models=False)) as backup:
                 content = b"".join(backup.pieces())
