@@ -1,6 +1,7 @@
 """`pileus eval` against a scripted server."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def interrupted_at(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
         if len(looks) == look:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch.time, "sleep", sleep)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr(evaluating, "sleep", lambda _: None)
 
 

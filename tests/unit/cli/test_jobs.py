@@ -1,6 +1,7 @@
 """`pileus jobs` against a scripted server."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ def test_ctrl_c_ends_the_watching_only(pileus: Pileus, stub: Stub, monkeypatch: 
         raise KeyboardInterrupt
 
     stub.answer("GET", PATH, JOB)
-    monkeypatch.setattr(watch.time, "sleep", interrupt)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=interrupt))
     ran = pileus("jobs", "show", "job_1", "--watch")
     assert (ran.status, ran.out) == (130, "")
     assert "The job goes on; `pileus jobs show job_1 --watch` follows it again." in ran.err

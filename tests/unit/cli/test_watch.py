@@ -1,6 +1,7 @@
 """Commands that begin a job and watch it, against a scripted server."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_ctrl_c_says_what_becomes_of_the_job(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch.time, "sleep", interrupted)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=interrupted))
     stub.answer("GET", PATH, JOB)
     stub.answer("POST", f"{PATH}/pause", JOB | {"wish": "pause"})
     with Client(stub.url, lasts=lasts) as client, pytest.raises(KeyboardInterrupt):
