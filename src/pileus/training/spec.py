@@ -94,15 +94,21 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"{', '.join(given)} should be left out: what begins from a `base` has that one's")
         if self.tokenizer and self.vocabulary is not None:
             raise ValueError("`vocabulary` should be left out: the `tokenizer` that is given has its own")
+        shape = self.shape  # raises where it is none
         demand(
-            self.recipe != "gpt" or self.shape.width % (2 * self.shape.heads) == 0,
+            self.recipe != "gpt" or shape.width % (2 * shape.heads) == 0,
             "width",
             "an even number of times heads: positions turn pairs of numbers",
+        )
+        demand(
+            self.architecture != "lstm" or shape.width % 2 == 0,
+            "width",
+            "an even number: an LSTM reads in two directions, half of it each",
         )
 
     @property
     def shape(self) -> Shape:
-        """Of a model that begins from scratch."""
+        """Of a model that begins from scratch. Raises `ValueError`, naming the field, where there is none such."""
         return Shape(**self._shape_as_given)
 
     @property

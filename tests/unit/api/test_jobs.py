@@ -236,6 +236,11 @@ async def test_a_job_that_people_submit_is_on_record(people: People) -> None:
             "spec",
             "`layers`, `width` should be left out: what begins from a `base` has that one's",
         ),
+        (
+            {"kind": "train", "spec": {"recipe": "bert", "data": ["a.txt"], "width": 255}},
+            "spec",
+            "`width` should be a multiple of heads",
+        ),
     ],
 )
 async def test_a_job_that_cannot_be_is_refused_by_its_field(

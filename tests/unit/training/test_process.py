@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, convert
 from msgspec.json import decode, encode
 
 pytest.importorskip("torch", reason="the `train` extra is not installed: `make extras`")
@@ -32,7 +32,7 @@ from pileus.store.job_table import Wish
 from pileus.training import process, tuning  # stands on PyTorch
 from pileus.training.curves import event_files
 from pileus.training.recipes.bert import BERT_DROPOUT
-from pileus.training.spec import Shape, Train, Tune
+from pileus.training.spec import RECIPES, Shape, Train, Tune
 from unit.training.corpus import SMALL, spec_of, write_dataset
 
 
@@ -261,6 +261,7 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
         ({"width": 30, "heads": 4}, "`width`"),
         ({"rate": 0.0}, "`rate`"),
         ({"width": 33, "heads": 3}, "`width` should be an even number of times heads"),
+        ({"recipe": "seq2seq", "architecture": "lstm", "width": 33, "heads": 1}, "`width` should be an even number"),
         ({"name": "../x"}, "`name`"),
         ({"layers": 0}, "`layers` should be at least 1"),
         ({"dropout": 1.0}, "`dropout`"),
@@ -273,6 +274,30 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
 def test_a_run_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Train(**{"recipe": "gpt", "data": ("a.txt",)} | changes)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"vocabulary": 0}, "`vocabulary` should be at least 1"),
+        ({"layers": 0}, "`layers` should be at least 1"),
+        ({"width": 0}, "`width` should be at least 1"),
+        ({"heads": 0}, "`heads` should be at least 1"),
+        ({"width": 255}, "`width` should be a multiple of heads"),
+        ({"heads": 3}, "`width` should be a multiple of heads"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_whatever_the_recipe(recipe: str, changes: dict[str, int], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        convert({"recipe": recipe, "data": ["a.txt"], **changes}, Train)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_search_among_shapes_that_cannot_be_is_refused_whatever_the_recipe(recipe: str) -> None:
+    train = Train(recipe=recipe, data=("a.txt",))
+    with pytest.raises(ValueError, match="`space`: `layers` should be at least 1"):
+        Tune(train=train, space={"layers": "0:3"})
 
 
 def test_what_is_not_said_of_a_shape_is_usual_and_a_base_goes_with_the_rest() -> None:

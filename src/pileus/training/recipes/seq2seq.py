@@ -106,8 +106,9 @@ def greedy(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, start: int, 
 
 def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -> nn.Module:
     if spec.architecture == "lstm":
-        given = dropout_of(spec, "dropout")
-        return LstmForSeq2Seq.from_pretrained(base, **given) if base else LstmForSeq2Seq(_lstm(spec, tokenizer))
+        if base is not None:
+            return LstmForSeq2Seq.from_pretrained(base, **dropout_of(spec, "dropout"))
+        return LstmForSeq2Seq(_lstm(spec, tokenizer))
     if base is not None:
         return loaded(MarianMTModel, base, **dropout_of(spec, "dropout"))
     shape = spec.shape
