@@ -100,6 +100,9 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:
 
 def _tokenizer(spec: Train, base: Path | None, tell: Tell) -> PreTrainedTokenizerFast:
     dataset = packed(spec.data_files)
+    if dataset and spec.vocabulary is not None:
+        words = f"`vocabulary` should be left out: {dataset} has the tokenizer that it was made with"
+        raise JobFailed(words, code="bad_data")
     if given := Path(spec.tokenizer) if spec.tokenizer else base:
         tokenizer = open_given(given, spec.recipe)
         if dataset:

@@ -80,6 +80,14 @@ def test_a_dataset_of_another_tokenizer_than_the_base_s_is_refused(tmp_path: Pat
     prepare(spec, tmp_path, tmp_path / "base", lambda _: None)
 
 
+def test_a_vocabulary_beside_a_dataset_which_has_its_own_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set")
+    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), context=10, vocabulary=4096)  # also the usual one
+    with pytest.raises(JobFailed, match="`vocabulary` should be left out") as refused:
+        prepare(spec, tmp_path, None, lambda _: None)
+    assert refused.value.code == "bad_data"
+
+
 def test_a_label_that_one_row_has_is_learnt_and_not_held_out(tmp_path: Path) -> None:
     rows = [("a cat", "yes"), ("a dog", "no"), ("a mat", "rare"), ("the mat", "yes"), ("the cat", "no"), ("a", "no")]
     (tmp_path / "rows.tsv").write_text("".join(f"{text}\t{label}\n" for text, label in rows))

@@ -180,7 +180,7 @@ def test_a_base_keeps_its_dropout_where_none_is_given(
 
 def test_what_learnt_from_a_prepared_dataset_came_of_that_by_its_id(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set")
-    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), **SMALL | {"steps": 1})
+    spec = Train(recipe="gpt", data=(str(tmp_path / "set"),), **SMALL | {"vocabulary": None, "steps": 1})
     result = process.work(Job(tmp_path, spec).task())
     assert isinstance(result, process.Result)
     assert result.made[0].parents == (Parent("dataset", "d", "trained on"),)
