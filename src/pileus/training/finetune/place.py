@@ -49,19 +49,26 @@ class Places:
         return place
 
     async def _named(self, model: str) -> Place:
-        missing: ModelNotFound | None = None
+        """As it is when this returns: what is deployed may change while it is looked at."""
+        while True:
+            place, missing = self._look_up(model)
+            try:
+                await asyncio.to_thread(self._bases.check_tunable, place.base)
+            except OperatorError as error:
+                if missing is not None:
+                    raise missing from None
+                words = f"The model {model} cannot be fine-tuned: {error.message}"
+                raise InvalidRequest(words, param="model") from None
+            if self._look_up(model)[0] == place:
+                return place
+
+    def _look_up(self, model: str) -> tuple[Place, ModelNotFound | None]:
+        """With what to raise where it is no model's own name either."""
         try:
             info = self._directory.resolve(model)
-            place = Place(info.name, info.model)
         except ModelNotFound as unknown:
-            missing, place = unknown, Place("", model)
-        try:
-            await asyncio.to_thread(self._bases.check_tunable, place.base)
-        except OperatorError as error:
-            if missing is not None:
-                raise missing from None
-            raise InvalidRequest(f"The model {model} cannot be fine-tuned: {error.message}", param="model") from None
-        return place
+            return Place("", model), unknown
+        return Place(info.name, info.model), None
 
     def _serving(self, base: str) -> list[str]:
         return [name for name in self._directory.deployments() if self._directory.info(name).model == base]

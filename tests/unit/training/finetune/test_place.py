@@ -1,6 +1,7 @@
 """Where what is learnt can be served."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -25,9 +26,12 @@ class Bases:
 
 def places(ranks: Mapping[str, int]) -> Places:
     """Deployments of the model `base`, by the largest rank that they take; and one of a model that cannot learn."""
-    infos = [DeploymentInfo(name=name, model="base", engine="x", aliases=(f"{name}-too",)) for name in ranks]
-    directory = ServingDirectory([*infos, DeploymentInfo(name="texts", model="encoder", engine="x")], list)
-    return Places(directory, Bases(), lambda name: ranks[name])
+    return Places(directory_of(ranks), Bases(), lambda name: ranks[name])
+
+
+def directory_of(names: Iterable[str]) -> ServingDirectory:
+    infos = [DeploymentInfo(name=name, model="base", engine="x", aliases=(f"{name}-too",)) for name in names]
+    return ServingDirectory([*infos, DeploymentInfo(name="texts", model="encoder", engine="x")], list)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,38 @@ async def test_a_model_that_cannot_learn_is_refused_and_one_that_is_not_there_no
         await places({}).find("texts", FULL)
     with pytest.raises(ModelNotFound):
         await places({}).find("nothing", Wishes())
+
+
+class Undeploying(Bases):
+    """Has a deployment gone while its base is looked at for the first time."""
+
+    def __init__(self, names: Iterable[str], gone: str) -> None:
+        self.directory = directory_of(names)
+        self._loop = asyncio.get_running_loop()
+        self._gone = [gone]
+
+    def check_tunable(self, name: str) -> None:
+        if self._gone:
+            asyncio.run_coroutine_threadsafe(self._drop(self._gone.pop()), self._loop).result()
+        super().check_tunable(name)
+
+    async def _drop(self, name: str) -> None:
+        self.directory.drop(name)
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("names", [("one",), ("one", "two")], ids=["the only one", "one of two"])
+async def test_a_deployment_that_goes_meanwhile_is_not_found(names: tuple[str, ...], wishes: Wishes) -> None:
+    bases = Undeploying(names, "one")
+    with pytest.raises(ModelNotFound, match="'one' does not exist"):
+        await Places(bases.directory, bases, lambda _: 64).find("one", wishes)
+
+
+async def test_a_model_whose_deployment_goes_meanwhile_learns_for_another_one() -> None:
+    bases = Undeploying(("one", "two"), "one")
+    assert await Places(bases.directory, bases, lambda _: 64).find("base", Wishes()) == Place("two", "base")
+    bases = Undeploying(("base",), "base")  # a deployment by the name of its model
+    assert await Places(bases.directory, bases, lambda _: 64).find("base", Wishes()) == Place("", "base")
 
 
 @pytest.mark.parametrize(
