@@ -310,6 +310,17 @@ async def test_the_first_event_tells_how_the_result_is_served(
         assert event["level"] == "info"
 
 
+async def test_the_commands_of_the_first_event_keep_an_adapter_its_tenant_s(bench: Bench) -> None:
+    bench.directory.drop("clouds")
+    _, secret = await bench.services.keys.create("desk", "user", tenant="the desk")
+    headers = {"authorization": f"Bearer {secret}"}
+    transport = httpx.ASGITransport(bench.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://pileus", headers=headers) as client:
+        made = (await ask(client, model="fake")).json()["id"]
+        [event] = (await client.get(f"{PATH}/{made}/events")).json()["data"]
+    assert event["message"].endswith(" --tenant 'the desk'`.")
+
+
 async def test_a_file_for_something_else_is_refused(client: httpx.AsyncClient) -> None:
     refused = await ask(client, training_file=await stored(client, "batch"))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "training_file")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from shlex import quote
 from typing import Protocol
 
 from msgspec import Struct
@@ -94,8 +95,8 @@ def _check_rank(place: Place, ranks: dict[str, int], rank: int) -> None:
         raise InvalidRequest(words, param="rank")
 
 
-def prospect(spec: FineTuneSpec) -> str:
-    """How the result is served, for people."""
+def prospect(spec: FineTuneSpec, tenant: str) -> str:
+    """How the result is served, for people. An adapter is its tenant's alone, whoever has it served."""
     if spec.wishes.adaptation == "full":
         return (
             f"What is learnt becomes {spec.output}, a model of its own: `pileus deploy NAME {spec.output}` serves it."
@@ -104,5 +105,6 @@ def prospect(spec: FineTuneSpec) -> str:
         return f"What is learnt is served as {spec.output} once the job has succeeded."
     return (
         f"No deployment serves {spec.base}, so what is learnt is not served by itself: an administrator does, with "
-        f"`pileus deploy NAME {spec.base}` and then `pileus adapters add NAME {spec.adapter} {spec.output}`."
+        f"`pileus deploy NAME {spec.base}` and then "
+        f"`pileus adapters add NAME {spec.adapter} {spec.output} --tenant {quote(tenant)}`."
     )

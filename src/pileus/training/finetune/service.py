@@ -84,7 +84,7 @@ class FineTuneService:
             return job
 
         created = self._view(await self._store.write(work))
-        self._jobs.tell(created.job.id, "info", prospect(created.spec))
+        self._jobs.tell(created.job.id, "info", prospect(created.spec, created.job.tenant))
         self._jobs.wake(KIND)
         return created
 

@@ -115,7 +115,11 @@ async def test_a_model_whose_deployment_goes_meanwhile_learns_for_another_one() 
     ("place", "wishes", "words"),
     [
         (Place("chat", "base"), Wishes(), "is served as chat:x once"),
-        (Place("", "base"), Wishes(), "`pileus deploy NAME base` and then `pileus adapters add NAME x base:x`"),
+        (
+            Place("", "base"),
+            Wishes(),
+            "`pileus deploy NAME base` and then `pileus adapters add NAME x base:x --tenant 'the desk'`",
+        ),
         (Place("chat", "base"), FULL, "`pileus deploy NAME chat:x` serves it"),
     ],
 )
@@ -129,7 +133,7 @@ def test_people_are_told_how_the_result_is_served(place: Place, wishes: Wishes, 
         training=Source("file-1", "blob", 1),
         wishes=wishes,
     )
-    assert words in prospect(spec)
+    assert words in prospect(spec, "the desk")
 
 
 @pytest.mark.parametrize(
