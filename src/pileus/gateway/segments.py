@@ -17,6 +17,7 @@ from pileus.core.records import Frame
 from pileus.gateway.vectors import floats, packed
 
 _SHARED_PART: Final = 8  # of what fits into a segment, it shares one part in so many with the next
+_LEAST_PART: Final = 8  # at least one part in so many of a segment are the text's own tokens
 
 
 class Segment(Struct, frozen=True):
@@ -32,9 +33,20 @@ def room_of(frame: Frame, longest: int) -> int:
     return longest - len(frame.before) - len(frame.after)
 
 
+def least_room(longest: int) -> int:
+    """With less, nearly all of each segment would be its frame: computed again and again, beside too little text to
+    say anything of."""
+    return max(1, longest // _LEAST_PART)
+
+
 def segment_count(tokens: int, room: int) -> int:
     """How many segments a text becomes, of which so many tokens are its own; `room` is positive."""
     return 1 + max(0, -(-(tokens - room) // (room - room // _SHARED_PART)))
+
+
+def segment_size(tokens: int, count: int, room: int) -> int:
+    """How many of its own tokens each of a text's `count` segments has, those that it shares too."""
+    return -(-(tokens + (count - 1) * (room // _SHARED_PART)) // count)
 
 
 def cut(ids: Sequence[int], frame: Frame, room: int) -> list[Segment]:
@@ -42,7 +54,7 @@ def cut(ids: Sequence[int], frame: Frame, room: int) -> list[Segment]:
     before, after = frame.before, frame.after
     own = ids[len(before) : len(ids) - len(after)]
     count = segment_count(len(own), room)
-    size = -(-(len(own) + (count - 1) * (room // _SHARED_PART)) // count)
+    size = segment_size(len(own), count, room)
     starts = [at * (len(own) - size) // max(count - 1, 1) for at in range(count)]
     ends = [0, *(start + size for start in starts)]
     weights = [end - earlier for earlier, end in pairwise(ends)]

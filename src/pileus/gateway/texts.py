@@ -10,7 +10,7 @@ from pileus.config.settings import Limits
 from pileus.core.errors import ContextLengthExceeded, InvalidRequest
 from pileus.core.ports import TextEncoder
 from pileus.core.records import EncodeOutput, EncodingRequest, LongTexts, Task
-from pileus.gateway.segments import Segment, cut, room_of, segment_count
+from pileus.gateway.segments import Segment, cut, least_room, room_of, segment_count, segment_size
 
 # Tokenising this many characters takes about as long as handing them to a thread and back.
 _INLINE_CHARACTERS = 4_000
@@ -95,16 +95,11 @@ def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits, segments
     if not segments:
         texts = _fitted(texts, request, model)
     elif any(len(ids) > model.encoding.max_length for ids in texts):
-        found = _segmented(texts, request, model, limits.max_segments)
+        found = _segmented(texts, request, model, limits)
         weights = tuple(tuple(segment.weight for segment in each) for each in found)
         seconds = tuple(second for second, own in zip(seconds, weights, strict=False) for _ in own)
         texts = [segment.ids for each in found for segment in each]
-    total = sum(map(len, texts))
-    if total > limits.max_texts_tokens:
-        raise ContextLengthExceeded(
-            f"The texts have {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
-            param=_field(request),
-        )
+    _check_total(sum(map(len, texts)), request, limits)
     return Packed(tuple(array("I", ids).tobytes() for ids in texts), seconds if any(seconds) else (), weights)
 
 
@@ -142,26 +137,40 @@ def _fitted(texts: Sequence[list[int]], request: EncodingRequest, model: TextEnc
 
 
 def _segmented(
-    texts: Sequence[list[int]], request: EncodingRequest, model: TextEncoder, most: int
+    texts: Sequence[list[int]], request: EncodingRequest, model: TextEncoder, limits: Limits
 ) -> list[list[Segment]]:
-    """Those of each text; of one that fits, itself."""
+    """Those of each text; of one that fits, itself. Counted before they are made: segments repeat their frame, so a
+    small request could become many."""
     frame, longest = model.frame(request.query), model.encoding.max_length
     room = room_of(frame, longest)
-    if room < 1:
+    if room < least_room(longest):
         raise ContextLengthExceeded(
             f"This model's maximum length is {longest} tokens, but the query has {len(frame.before)} with its special "
-            "tokens: no document fits beside it.",
+            f"tokens: that leaves room for {max(room, 0)} tokens of a document in each segment, and at least "
+            f"{least_room(longest)} are needed. Shorten the query.",
             param="query",
         )
+    total = 0
     for place, ids in enumerate(texts):
-        count = segment_count(len(ids) - len(frame.before) - len(frame.after), room)
-        if count > most:
+        own = len(ids) - (longest - room)
+        count = segment_count(own, room)
+        if count > limits.max_segments:
             raise ContextLengthExceeded(
-                f"Text {place} has {len(ids)} tokens, which are {count} segments; at most {most} are allowed "
-                "(`limits.max_segments`): send it in parts.",
+                f"Text {place} has {len(ids)} tokens, which are {count} segments; at most {limits.max_segments} are "
+                "allowed (`limits.max_segments`): send it in parts.",
                 param=_field(request),
             )
+        total += count * (segment_size(own, count, room) + longest - room)
+    _check_total(total, request, limits)
     return [[Segment(ids, len(ids))] if len(ids) <= longest else cut(ids, frame, room) for ids in texts]
+
+
+def _check_total(total: int, request: EncodingRequest, limits: Limits) -> None:
+    if total > limits.max_texts_tokens:
+        raise ContextLengthExceeded(
+            f"The texts have {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
+            param=_field(request),
+        )
 
 
 def _field(request: EncodingRequest) -> str:

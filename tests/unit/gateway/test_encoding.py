@@ -5,6 +5,8 @@ from array import array
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pileus.config.settings import Limits
 from pileus.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Quarantined
@@ -165,9 +167,20 @@ async def test_each_segment_of_a_document_has_the_query_in_front() -> None:
     assert all(text.startswith(begin) for text in found.texts)
     assert found.seconds == (4, 4, 4)
     assert [len(each) for each in found.weights] == [2, 1]
-    with pytest.raises(ContextLengthExceeded, match="the query has 514 ") as refusal:
-        await pack(asked(operation="rerank", query="q" * 512, texts=("c",)), MODEL, Limits(), segments=True)
+
+
+@pytest.mark.parametrize(("query", "room"), [(512, 0), (508, 1), (446, 63)])
+async def test_a_query_that_leaves_too_little_room_in_each_segment_is_refused(query: int, room: int) -> None:
+    words = rf"the query has {query + 2} .* leaves room for {room} tokens .* at least 64 are needed"
+    with pytest.raises(ContextLengthExceeded, match=words) as refusal:
+        await pack(asked(operation="rerank", query="q" * query, texts=("c" * 80,)), MODEL, Limits(), segments=True)
     assert refusal.value.param == "query"
+
+
+async def test_the_least_room_is_enough() -> None:
+    request = asked(operation="rerank", query="q" * 445, texts=("c" * 80,))
+    found = await pack(request, MODEL, Limits(), segments=True)
+    assert [len(text) // 4 for text in found.texts] == [492, 492]
 
 
 async def test_segments_are_bounded_for_each_text_and_for_all() -> None:
@@ -176,6 +189,24 @@ async def test_segments_are_bounded_for_each_text_and_for_all() -> None:
     assert told.value.param == "input"
     with pytest.raises(ContextLengthExceeded, match="1134 tokens together"):  # with what they share
         await pack(asked(texts=("b" * 1000,)), MODEL, Limits(max_texts_tokens=1100), segments=True)
+
+
+async def test_too_many_segments_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr("pileus.gateway.texts.cut", lambda ids, *_: made.append(len(ids)))
+    request = asked(operation="rerank", query="q" * 445, texts=("c" * 2000,) * 20)
+    with pytest.raises(ContextLengthExceeded, match="368640 tokens together; at most 300000") as refusal:
+        await pack(request, MODEL, Limits(), segments=True)
+    assert (refusal.value.param, made) == ("documents", [])
+
+
+@given(st.integers(0, 440), st.lists(st.integers(0, 3000), min_size=1, max_size=4))
+def test_what_is_counted_is_what_is_made(query: int, lengths: list[int]) -> None:
+    request = asked(operation="rerank", query="q" * query, texts=tuple("c" * length for length in lengths))
+    made = sum(len(text) // 4 for text in asyncio.run(pack(request, MODEL, Limits(), segments=True)).texts)
+    asyncio.run(pack(request, MODEL, Limits(max_texts_tokens=made), segments=True))
+    with pytest.raises(ContextLengthExceeded, match=f" {made} tokens together"):
+        asyncio.run(pack(request, MODEL, Limits(max_texts_tokens=made - 1), segments=True))
 
 
 def test_who_says_what_becomes_of_long_texts() -> None:
