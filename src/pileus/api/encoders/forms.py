@@ -25,7 +25,8 @@ Truncation = Annotated[
         ge=-1,
         le=2**31 - 1,
         description="Cut longer texts to so many tokens; -1 is the most that the model takes. Without it they are "
-        "refused. As vLLM has it.",
+        "refused, or encoded by segments where `long_texts` or the deployment says so (not for features). As vLLM has "
+        "it.",
     ),
 ]
 
@@ -55,8 +56,8 @@ class LongTextsForm(EncoderForm):
 
     @model_validator(mode="after")
     def _cut_in_one_way(self) -> Self:
-        if self.long_texts == "segments" and self.truncate_prompt_tokens is not None:
-            raise ValueError("`long_texts: segments` and `truncate_prompt_tokens` exclude each other")
+        if self.long_texts is not None and self.truncate_prompt_tokens is not None:
+            raise ValueError(f"`long_texts: {self.long_texts}` and `truncate_prompt_tokens` exclude each other")
         return self
 
 
