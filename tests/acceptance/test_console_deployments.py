@@ -221,3 +221,22 @@ def test_it_speaks_chinese(owner: Visit) -> None:
     assert page.evaluate(AUDIT) == []
     words = page.locator("body").inner_text()
     assert not re.findall(r"\b(?:act|event|cause|stage|deploy|deployment|replica|state)\.[a-z_]+", words)
+
+
+def test_what_the_form_does_not_ask_for_stays_as_it_is_when_a_deployment_is_changed(
+    owner: Visit, admin: httpx.Client
+) -> None:
+    page, path = owner.page, "/admin/v1/deployments/texts"
+    wish = {"name": "texts", "model": "fake-encoder", "long_texts": "segments"}
+    assert admin.put(path, json=wish).status_code == 202
+    expect(replica(page, "texts/0")).to_contain_text("Ready", timeout=START_MS)
+    page.get_by_role("button", name="Deploy a model").click()
+    page.get_by_label("Name", exact=True).fill("texts")
+    page.get_by_label("Model", exact=True).fill("fake-encoder")
+    page.locator("summary").press("Enter")
+    page.get_by_label("Aliases").fill("vectors")
+    page.get_by_label("Model", exact=True).press("Enter")
+    expect(card(page, "texts").locator(".chip")).to_have_text(["vectors"], timeout=START_MS)
+    assert admin.get(path).json()["long_texts"] == "segments"
+    assert admin.delete(path).status_code == 202
+    expect(card(page, "texts")).to_have_count(0, timeout=START_MS)

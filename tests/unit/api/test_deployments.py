@@ -33,6 +33,10 @@ NEW: dict[str, Any] = {"name": "new", "model": "fake", "engine": "fake"}
 class Workshop:
     """Meets `fleet.deployments.Workshop`. `broken` models are refused by their replica."""
 
+    def __init__(self) -> None:
+        self.open = asyncio.Event()  # until it is set, nothing is made
+        self.open.set()
+
     def with_engine(self, wanted: Wanted) -> Wanted:
         return wanted.model_copy(update={"engine": "fake"}) if wanted.engine == ANY_ENGINE else wanted
 
@@ -43,11 +47,18 @@ class Workshop:
 
     async def make(self, wanted: Wanted, progress: Progress) -> Deployment:
         progress("downloading", 0, 0)
+        await self.open.wait()
         spec = {"refuse": "it is broken"} if wanted.options.get("broken") else {"options": {"slots": 4}}
         made = deployment(wanted.name, wanted.replicas, policy_of(wanted), **spec)
         info = made.info
         return made.evolve(
-            info=type(info)(name=wanted.name, model=wanted.model, engine="fake", aliases=wanted.aliases),
+            info=type(info)(
+                name=wanted.name,
+                model=wanted.model,
+                engine="fake",
+                aliases=wanted.aliases,
+                long_texts=wanted.long_texts,
+            ),
             footprint=self.check(wanted),
         )
 
@@ -60,6 +71,7 @@ class House:
     fleet: Fleet
     bench: Bench
     memory: list[int]
+    workshop: Workshop
 
     async def ended(self, name: str) -> dict[str, Any] | None:
         """The deployment once the act on it has ended; None when it is gone."""
@@ -83,14 +95,14 @@ class House:
 @pytest.fixture
 async def house(bench: Bench, tmp_path: Path) -> AsyncIterator[House]:
     settled = Wanted(name="fake", model="fake", engine="fake")
-    memory = [100 * GB]
+    memory, workshop = [100 * GB], Workshop()
     async with running(tmp_path, deployment()) as fleet:
         acts = Deployments(
             fleet,
             [settled],
             [],
             store=bench.store,
-            workshop=Workshop(),
+            workshop=workshop,
             available=lambda: memory[0],
             clock=bench.clock,
         )
@@ -109,7 +121,7 @@ async def house(bench: Bench, tmp_path: Path) -> AsyncIterator[House]:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://pileus", headers=bench.bearer("admin")
         ) as admin:
-            yield House(admin, fleet, bench, memory)
+            yield House(admin, fleet, bench, memory, workshop)
         await acts.acts.stop()
 
 
@@ -143,6 +155,18 @@ async def test_a_deployment_is_made_scaled_restarted_and_taken_away(house: House
         ("deployment.restart", "new"),
         ("deployment.undeploy", "new"),
     ]
+
+
+async def test_what_becomes_of_long_texts_is_seen_before_the_first_replica_is_there_and_after(house: House) -> None:
+    house.workshop.open.clear()
+    await house.admin.put(f"{PATH}/new", json=NEW | {"long_texts": "segments"})
+    shown = (await house.admin.get(PATH)).json()["data"]
+    assert {each["name"]: each["long_texts"] for each in shown} == {"fake": "refuse", "new": "segments"}
+    assert "new" not in house.fleet.directory.deployments()
+    house.workshop.open.set()
+    found = await house.ended("new")
+    assert found is not None
+    assert (found["ready"], found["long_texts"]) == (1, "segments")
 
 
 async def test_what_a_public_name_leads_to_is_not_undeployed_unless_it_is_forced(house: House) -> None:

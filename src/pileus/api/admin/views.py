@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from pileus.api.services import Services
+from pileus.core.records import LongTexts
 from pileus.fleet.acts import Act
 from pileus.fleet.records import DeploymentStatus, ReplicaStatus
 from pileus.scheduling.bounds import Standing
@@ -51,6 +52,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
     model: str
     engine: str
     aliases: list[str]
+    long_texts: LongTexts  # of an encoder, where a request does not say it
     in_settings: bool  # the settings name it: the next start begins with what they say
     desired: int  # replicas
     ready: int
@@ -70,6 +72,7 @@ def deployment_view(services: Services, found: DeploymentStatus) -> Deployment:
         model=found.info.model,
         engine=found.info.engine,
         aliases=list(found.info.aliases),
+        long_texts=found.info.long_texts,
         in_settings=services.deployments.in_settings(name),
         desired=found.desired,
         ready=len(services.directory.ready(name)),

@@ -59,6 +59,7 @@ export function askToDeploy(i18n, api, known) {
         min_replicas: number(least),
         max_replicas: number(most),
         aliases: aliases.value.split(/[\s,，]+/).filter(Boolean),
+        long_texts: known.find((each) => each.name === name.value.trim())?.long_texts, // not asked for: it stays
         options: parsed(options.value, t),
       }),
   });
