@@ -5,7 +5,7 @@ from time import strftime
 from typing import TYPE_CHECKING, cast
 
 from pileus.bootstrap import ENCODERS, FAKE_MODELS, load_driver
-from pileus.bootstrap.engines import kind_of, with_engine
+from pileus.bootstrap.engines import CHOICE
 from pileus.bootstrap.local import check, open_catalogue
 from pileus.core.errors import ConfigError
 from pileus.core.ports import EngineSpec
@@ -25,7 +25,7 @@ def calibrate(loaded: "Loaded", name: str, progress: Callable[[str, int, int], N
     if name not in deployments:
         raise ConfigError(f"there is no deployment {name!r}; there is: {', '.join(deployments)}")
     catalogue, wanted = open_catalogue(loaded.settings), deployments[name]
-    wanted = with_engine(wanted, kind_of(catalogue, wanted.model))
+    wanted = CHOICE.with_engine(wanted, CHOICE.kind_of(catalogue, wanted.model))
     driver = load_driver(wanted.engine)
     options = driver.options(**wanted.options)
     if wanted.engine in ENCODERS:

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 def check(loaded: "Loaded") -> None:
     """Validate what only the drivers know. Raises `ConfigError` with the line and the fix."""
-    from pileus.bootstrap.engines import foreseen
+    from pileus.bootstrap.engines import CHOICE
     from pileus.config.load import mistaken, validate_options
     from pileus.config.settings import ANY_ENGINE
 
     catalogue = open_catalogue(loaded.settings)
     for deployment in loaded.settings.deployment:
         try:
-            wanted = foreseen(deployment, catalogue)
+            wanted = CHOICE.foreseen(deployment, catalogue)
         except InvalidRequest as error:
             raise mistaken(deployment, error.param or "", error.message, loaded.origin) from None
         if wanted.engine != ANY_ENGINE:

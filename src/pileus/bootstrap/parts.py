@@ -198,13 +198,13 @@ def make_batches(settings: "Settings", store: "Store", jobs: "JobService") -> "B
 
 def make_fine_tuning(settings: "Settings", store: "Store", jobs: "JobService", fleet: "Fleet") -> "FineTuneService":
     """Who has models learn."""
-    from pileus.bootstrap.engines import served_rank
+    from pileus.bootstrap.engines import CHOICE
     from pileus.training.finetune.place import Places
     from pileus.training.finetune.service import FineTuneService
 
     def rank(name: str) -> int:
         spec = fleet.deployment(name).spec
-        return served_rank(spec["engine"], spec["options"])
+        return CHOICE.served_rank(spec["engine"], spec["options"])
 
     places = Places(fleet.directory, open_catalogue(settings), rank)
     return FineTuneService(jobs, store, places, settings.fine_tuning, SystemClock())

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pileus.bootstrap import FAKE_MODEL, FAKE_MODELS, load_driver
-from pileus.bootstrap.engines import kind_of, with_engine
+from pileus.bootstrap.engines import CHOICE
 from pileus.bootstrap.tokenizers import load
 from pileus.core.errors import InvalidRequest, OperatorError
 
@@ -30,7 +30,7 @@ class LocalWorkshop:
         self._tokenizers: dict[str, Text] = {}
 
     def with_engine(self, wanted: "Wanted") -> "Wanted":
-        return with_engine(wanted, kind_of(self._catalogue, wanted.model))
+        return CHOICE.with_engine(wanted, CHOICE.kind_of(self._catalogue, wanted.model))
 
     def check(self, wanted: "Wanted") -> "Footprint":
         from pydantic import ValidationError
@@ -56,7 +56,7 @@ class LocalWorkshop:
     def make_ready(self, wanted: "Wanted", progress: "Progress") -> "Deployment":
         """As `make`; blocks. The model is pulled where it is not here yet."""
         artefact = None if wanted.model in FAKE_MODELS else self._catalogue.ensure(wanted.model, progress)
-        wanted = with_engine(wanted, artefact.manifest.kind if artefact else None)
+        wanted = CHOICE.with_engine(wanted, artefact.manifest.kind if artefact else None)
         if wanted.model not in self._tokenizers:
             self._tokenizers[wanted.model] = load(wanted.model, artefact.path if artefact else None)
         return _deployment(self._settings, wanted, artefact)

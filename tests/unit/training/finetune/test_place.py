@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pileus.bootstrap.engines import served_rank
+from pileus.bootstrap.engines import CHOICE
 from pileus.core.errors import InvalidRequest, ModelNotFound, NotServable, OperatorError
 from pileus.fleet.directory import ServingDirectory
 from pileus.fleet.records import DeploymentInfo
@@ -148,4 +148,4 @@ def test_people_are_told_how_the_result_is_served(place: Place, wishes: Wishes, 
     ],
 )
 def test_an_engine_that_knows_no_adapters_takes_none(engine: str, options: dict[str, Any], rank: int) -> None:
-    assert served_rank(engine, options) == rank
+    assert CHOICE.served_rank(engine, options) == rank
