@@ -195,12 +195,17 @@ class Catalogue:
                 return unquantise(source, name, self._store, progress)
 
     def adapters_of(self, name: str) -> tuple[str, ...]:
-        """The installed adapters that were made for this model's weights, by name."""
+        """The installed adapters that have no base without this model, by name: they were made for its weights, and no
+        other model here has the same."""
         base = self.installed(name)
         if base is None or base.manifest.kind is not Kind.GENERATOR:
             return ()
         weights = belonging_to(base).base_sha256
-        adapters = [each for each in self._store.artefacts() if each.manifest.kind is Kind.ADAPTER]
+        installed = [each for each in self._store.artefacts() if each.name != name]
+        generators = [each for each in installed if each.manifest.kind is Kind.GENERATOR]
+        if weights in {belonging_to(each).base_sha256 for each in generators}:
+            return ()
+        adapters = [each for each in installed if each.manifest.kind is Kind.ADAPTER]
         return tuple(each.name for each in adapters if _weights_under(each) == weights)
 
     def remove(self, name: str, progress: Progress = silent) -> None:

@@ -130,6 +130,16 @@ def test_a_base_is_not_removed_before_its_adapters(pileus: Pileus, data: Path) -
     assert names(pileus) == ["mine:old"]
 
 
+def test_a_copy_of_a_base_is_removed_while_the_other_stays(pileus: Pileus, data: Path) -> None:
+    assert pileus("models", "import", "tiny.gguf", "copy").status == 0
+    make_adapter(data, "mine:style")
+    assert pileus("models", "rm", "copy", "--yes").status == 0
+    assert "needed: the adapter mine:style is made for it (`pileus models rm mine:style` first); or" in refused(pileus)
+    assert pileus("models", "import", "tiny.gguf", "copy").status == 0
+    assert pileus("models", "rm", "mine", "--yes").status == 0  # the adapter fits its copy
+    assert "the adapter mine:style is made for it" in refused(pileus, "copy")
+
+
 def test_an_adapter_that_is_served_is_not_removed(pileus: Pileus, data: Path) -> None:
     make_adapter(data, "mine:style")
     with recorded(data, adapted("gone", "mine:style")):  # a server with other settings may have it
