@@ -225,7 +225,7 @@ class Gate(Section):
     judge_first: bool = Field(
         default=False,
         description="Demand a verdict also for a name that nobody answers for yet. Without, only what the gate has "
-        "refused is kept out: nothing can be inferior to nothing.",
+        "refused is kept out, until it passes beside the same parent: nothing can be inferior to nothing.",
     )
 
 

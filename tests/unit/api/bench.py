@@ -26,6 +26,7 @@ from pileus.core.records import EngineStats
 from pileus.evaluation.judging import Judge
 from pileus.evaluation.policy import Policy
 from pileus.evaluation.promotion import Promotions
+from pileus.evaluation.recording import Sign
 from pileus.files.service import FileService
 from pileus.fleet.deployments import Deployments
 from pileus.fleet.directory import ServingDirectory
@@ -84,6 +85,7 @@ class Bench:
     services: Services
     store: SqliteStore
     clock: ManualClock
+    sign_verdict: Sign
     admin: str  # secrets of two keys
     user: str
     user_id: str
@@ -151,6 +153,7 @@ async def edge_bench(data_dir: Path) -> AsyncIterator[Bench]:
             services=services,
             store=store,
             clock=clock,
+            sign_verdict=pepper.verdict_signature,
             admin=admin,
             user=secret,
             user_id=user.id,

@@ -47,7 +47,7 @@ def install(bench: Bench, model: str) -> None:
 
 def demand(bench: Bench, **gate: Any) -> None:
     """Have the settings be those."""
-    bench.services.judge._policy = Policy(Gate(**gate), 0.02)
+    bench.services.judge.policy = Policy(Gate(**gate), 0.02)
 
 
 def judged(
@@ -81,7 +81,7 @@ def judged(
             passed=passed,
             at=float(number),
             body=body,
-            signature=b"forged" if forged else bench.services.judge._sign(body),
+            signature=b"forged" if forged else bench.sign_verdict(body),
         )
         VerdictTable().insert(tx, verdict)
 
@@ -192,7 +192,19 @@ async def test_a_parent_that_changed_is_another(served: Bench, admin: httpx.Asyn
 async def test_the_latest_verdict_beside_what_is_served_decides(served: Bench, admin: httpx.AsyncClient) -> None:
     judged(served)
     judged(served, passed=False)
-    assert "the gate refused storm-model" in await refused(admin)
+    command = "run `pileus gate storm-model --parent cloud-model`, or force it"
+    assert f"the gate refused storm-model (perplexity: 1.2 times the parent's): {command}" in await refused(admin)
+
+
+async def test_a_first_model_that_was_refused_is_not_let_in_by_a_verdict_beside_a_worse_parent(
+    house: Bench, admin: httpx.AsyncClient
+) -> None:
+    install(house, "mist-model")
+    judged(house, passed=False)
+    judged(house, parent="mist-model")
+    assert "run `pileus gate storm-model --parent cloud-model`, or force it" in await refused(admin)
+    judged(house)
+    assert (await promote(admin)).status_code == 200
 
 
 TASK = Finding(check="task", passed=True, says="not worse")
