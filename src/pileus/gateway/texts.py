@@ -9,7 +9,7 @@ from msgspec import Struct
 from pileus.config.settings import Limits
 from pileus.core.errors import ContextLengthExceeded, InvalidRequest
 from pileus.core.ports import TextEncoder
-from pileus.core.records import EncodeOutput, EncodingRequest, LongTexts, Task
+from pileus.core.records import EncodeOutput, EncodingRequest, Frame, LongTexts, Task
 from pileus.gateway.segments import Segment, cut, least_room, room_of, segment_count, segment_size
 
 # Tokenising this many characters takes about as long as handing them to a thread and back.
@@ -78,19 +78,18 @@ async def pack(request: EncodingRequest, model: TextEncoder, limits: Limits, *, 
     others' streams go on. Raises `InvalidRequest` or `ContextLengthExceeded`, naming the text."""
     if len(request.texts) > limits.max_texts:
         raise InvalidRequest(f"There are {len(request.texts)} texts; at most {limits.max_texts} are allowed.")
-    characters = sum(len(text) for text in request.texts if isinstance(text, str)) + len(request.query or "")
+    characters = sum(len(text) for text in request.texts if isinstance(text, str))
+    characters += len(request.texts) * len(request.query or "")  # it stands before each of them
     if characters <= _INLINE_CHARACTERS:
         return _pack(request, model, limits, segments)
     return await asyncio.to_thread(_pack, request, model, limits, segments)
 
 
 def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits, segments: bool) -> Packed:
-    seconds: tuple[int, ...] = ()
     if request.query is not None:
-        pairs = model.encode_pairs(request.query, [text for text in request.texts if isinstance(text, str)])
-        texts, seconds = [ids for ids, _ in pairs], tuple(second for _, second in pairs)
+        texts, seconds = _pairs(request.query, request, model, limits)
     else:
-        texts = _texts(request, model)
+        texts, seconds = _texts(request, model), ()
     weights: tuple[tuple[int, ...], ...] = ()
     if not segments:
         texts = _fitted(texts, request, model)
@@ -101,6 +100,21 @@ def _pack(request: EncodingRequest, model: TextEncoder, limits: Limits, segments
         texts = [segment.ids for each in found for segment in each]
     _check_total(sum(map(len, texts)), request, limits)
     return Packed(tuple(array("I", ids).tobytes() for ids in texts), seconds if any(seconds) else (), weights)
+
+
+def _pairs(
+    query: str, request: EncodingRequest, model: TextEncoder, limits: Limits
+) -> tuple[list[list[int]], tuple[int, ...]]:
+    """The query with each document, and where that begins. The query is counted first: it would be tokenised, and kept,
+    once for each document."""
+    frame, longest = model.frame(query), model.encoding.max_length
+    if request.truncate_to is not None and request.truncate_to > 0:
+        longest = min(longest, request.truncate_to)
+    _check_room(frame, longest, 1)
+    repeated = len(request.texts) * (len(frame.before) + len(frame.after))
+    _check_total(repeated, request, limits, "The query before each document has")
+    pairs = model.encode_pairs(query, [text for text in request.texts if isinstance(text, str)])
+    return [ids for ids, _ in pairs], tuple(second for _, second in pairs)
 
 
 def _texts(request: EncodingRequest, model: TextEncoder) -> list[list[int]]:
@@ -143,13 +157,7 @@ def _segmented(
     small request could become many."""
     frame, longest = model.frame(request.query), model.encoding.max_length
     room = room_of(frame, longest)
-    if room < least_room(longest):
-        raise ContextLengthExceeded(
-            f"This model's maximum length is {longest} tokens, but the query has {len(frame.before)} with its special "
-            f"tokens: that leaves room for {max(room, 0)} tokens of a document in each segment, and at least "
-            f"{least_room(longest)} are needed. Shorten the query.",
-            param="query",
-        )
+    _check_room(frame, longest, least_room(longest))
     total = 0
     for place, ids in enumerate(texts):
         own = len(ids) - (longest - room)
@@ -165,10 +173,21 @@ def _segmented(
     return [[Segment(ids, len(ids))] if len(ids) <= longest else cut(ids, frame, room) for ids in texts]
 
 
-def _check_total(total: int, request: EncodingRequest, limits: Limits) -> None:
+def _check_room(frame: Frame, longest: int, least: int) -> None:
+    """That it leaves room for so many tokens of a document."""
+    room = room_of(frame, longest)
+    if room < least:
+        raise ContextLengthExceeded(
+            f"The query has {len(frame.before)} tokens with its special tokens: in {longest} that leaves room for "
+            f"{max(room, 0)} of a document, and it takes at least {least}. Shorten the query.",
+            param="query",
+        )
+
+
+def _check_total(total: int, request: EncodingRequest, limits: Limits, what: str = "The texts have") -> None:
     if total > limits.max_texts_tokens:
         raise ContextLengthExceeded(
-            f"The texts have {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
+            f"{what} {total} tokens together; at most {limits.max_texts_tokens} are allowed.",
             param=_field(request),
         )
 

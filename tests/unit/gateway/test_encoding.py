@@ -171,10 +171,48 @@ async def test_each_segment_of_a_document_has_the_query_in_front() -> None:
 
 @pytest.mark.parametrize(("query", "room"), [(512, 0), (508, 1), (446, 63)])
 async def test_a_query_that_leaves_too_little_room_in_each_segment_is_refused(query: int, room: int) -> None:
-    words = rf"the query has {query + 2} .* leaves room for {room} tokens .* at least 64 are needed"
+    words = rf"The query has {query + 2} tokens .* in 512 that leaves room for {room} of a document"
     with pytest.raises(ContextLengthExceeded, match=words) as refusal:
         await pack(asked(operation="rerank", query="q" * query, texts=("c" * 80,)), MODEL, Limits(), segments=True)
     assert refusal.value.param == "query"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "param", "words"),
+    [
+        ({"query": "q" * 509}, "query", "has 511 tokens .* in 512 that leaves room for 0 .* at least 1"),
+        ({"query": "q" * 509, "truncate_to": -1}, "query", "in 512 that leaves room for 0"),
+        ({"query": "q" * 5, "truncate_to": 8}, "query", "has 7 tokens .* in 8 that leaves room for 0"),
+        (
+            {"query": "q" * 497},
+            "documents",
+            "The query before each document has 1000000 tokens together; at most 300000",
+        ),
+    ],
+)
+async def test_a_query_is_counted_before_it_is_tokenised_with_each_document(
+    monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any], param: str, words: str
+) -> None:
+    monkeypatch.delattr(ByteTextEncoder, "encode_pairs")
+    with pytest.raises(ContextLengthExceeded, match=words) as refusal:
+        await pack(asked(operation="rerank", texts=("c",) * 2000, **wishes), MODEL, Limits())
+    assert refusal.value.param == param
+
+
+async def test_a_document_may_be_cut_to_one_token() -> None:
+    found = await pack(asked(operation="rerank", query="q" * 5, texts=("cde",), truncate_to=9), MODEL, Limits())
+    assert found.texts == (array("I", [START, *b"qqqqq", END, *b"c", END]).tobytes(),)
+
+
+async def test_a_query_before_many_documents_is_tokenised_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[Any] = []
+    monkeypatch.setattr(
+        asyncio, "to_thread", lambda work, *given: threads.append(work) or asyncio.sleep(0, work(*given))
+    )
+    await pack(asked(operation="rerank", query="q" * 99, texts=("c",) * 41), MODEL, Limits())
+    assert len(threads) == 1
+    await pack(asked(operation="rerank", query="q" * 99, texts=("c",) * 40), MODEL, Limits())
+    assert len(threads) == 1
 
 
 async def test_the_least_room_is_enough() -> None:
