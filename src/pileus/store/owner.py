@@ -7,11 +7,17 @@ for people. The file is never removed: a lock on a removed name would lock out n
 import errno
 import fcntl
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from pileus.core.errors import OperatorError
 
 LOCK_FILE = "owner.lock"
+
+_LOOKS: Final = 50  # how often those who only look are waited for
+_LOOK_S: Final = 0.02
 
 
 class FolderOwned(OperatorError):
@@ -34,7 +40,7 @@ class OwnerLock:
         except OSError as error:
             raise cannot_write(data_dir, error) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
@@ -53,6 +59,37 @@ class OwnerLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def is_owned(data_dir: Path) -> bool:
+    """Whether a process owns the folder now. Nothing is written, and nobody who would own it is kept from it. Raises
+    `OperatorError`."""
+    try:
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OperatorError(f"cannot read {data_dir / LOCK_FILE}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(descriptor: int) -> None:
+    """Raises `BlockingIOError` where another process owns the folder. Who shares the lock only looks (`is_owned`), and
+    is gone in a moment."""
+    for _ in range(_LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(_LOOK_S)
+    raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
 
 
 def cannot_write(data_dir: Path, error: OSError) -> OperatorError:

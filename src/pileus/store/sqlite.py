@@ -108,9 +108,14 @@ class SqliteStore:
 
 
 def look(data_dir: Path, work: Work[Result]) -> Result:
-    """Read what is on record while another process owns the folder. Raises `OperatorError`."""
+    """Read what is on record, whoever owns the folder. Raises `OperatorError`.
+
+    The database is not written to, so this works where the disk is full. Without a log it is read as it lies; a log is
+    read through its index, which is there while a process owns the folder, and is made anew after one that was killed.
+    """
     path = data_dir.resolve() / DATABASE_FILE
-    engine = _engine(f"{path.as_uri()}?mode=ro", "BEGIN", BUSY_S, NullPool)
+    how = "mode=ro" if wal.path_of(path).exists() else "mode=ro&immutable=1"
+    engine = _engine(f"{path.as_uri()}?{how}", "BEGIN", BUSY_S, NullPool)
     with _told_to_operator(path), engine.begin() as connection:
         return work(connection)
 

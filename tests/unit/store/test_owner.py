@@ -1,14 +1,16 @@
 """One owner of a data folder, and one line to say why it cannot be owned."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pileus.core.errors import OperatorError
-from pileus.store.owner import LOCK_FILE, OwnerLock, cannot_write
+from pileus.store.owner import LOCK_FILE, OwnerLock, cannot_write, is_owned
 from pileus.store.sqlite import DATABASE_FILE, SqliteStore
 
 
@@ -25,6 +27,27 @@ def test_a_second_owner_is_told_who_the_first_is_and_what_to_do(tmp_path: Path) 
 def test_a_released_folder_can_be_owned_again(tmp_path: Path) -> None:
     OwnerLock.take(tmp_path).release()
     OwnerLock.take(tmp_path).release()
+
+
+def test_who_only_looks_writes_nothing_and_sees_who_owns_the_folder(tmp_path: Path) -> None:
+    assert not is_owned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    lock = OwnerLock.take(tmp_path)
+    before = (tmp_path / LOCK_FILE).stat().st_mtime_ns
+    assert is_owned(tmp_path)
+    lock.release()
+    assert not is_owned(tmp_path)
+    assert (tmp_path / LOCK_FILE).stat().st_mtime_ns == before
+
+
+def test_who_only_looks_keeps_nobody_from_owning_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    OwnerLock.take(tmp_path).release()
+    looking = os.open(tmp_path / LOCK_FILE, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(looking))  # it is gone a moment later
+    lock = OwnerLock.take(tmp_path)
+    assert is_owned(tmp_path)
+    lock.release()
 
 
 def test_the_lock_goes_with_its_process_however_that_ends(tmp_path: Path) -> None:
