@@ -1,7 +1,9 @@
 """`pileus models`, from an import to a removal; the catalogue itself is tried in tests/unit/models."""
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from pileus.config.settings import Deployment
 from pileus.models.adapter import Belonging, belonging_to
 from pileus.models.artefact import ADAPTER, load_artefact
 from pileus.store.adapter_table import AdapterTable, StoredAdapter
-from pileus.store.sqlite import SqliteStore
+from pileus.store.sqlite import DATABASE_FILE, SqliteStore
 from pileus.store.tables import DeploymentTable, StoredDeployment
 from unit.cli.conftest import Pileus
 
@@ -107,6 +109,48 @@ def test_what_was_deployed_at_run_time_is_not_removed_with_or_without_its_server
     assert "still needed: the deployment chat serves it (`pileus undeploy chat` first); or" in refused(pileus)
     Path("pileus.toml").write_text('[[deployment]]\nname = "chat"\nmodel = "theirs"\n')  # which overrules the record
     assert pileus("models", "rm", "mine", "--yes").status == 0
+
+
+def lying(data: Path) -> dict[str, tuple[int, int, bytes]]:
+    """The files of the folder itself."""
+    files = (path for path in data.iterdir() if path.is_file())
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_to_look_who_needs_a_model_writes_nothing_as_on_a_disk_that_is_full(pileus: Pileus, data: Path) -> None:
+    with recorded(data, deployed("chat", "mine")):
+        while_owned = lying(data)
+        assert "the deployment chat serves it" in refused(pileus)
+        assert lying(data).keys() == while_owned.keys()
+    before = lying(data)
+    assert "the deployment chat serves it" in refused(pileus)
+    assert lying(data) == before
+
+
+def test_what_was_left_in_a_log_is_seen(pileus: Pileus, data: Path, tmp_path: Path) -> None:
+    with recorded(data, deployed("chat", "mine")):
+        shutil.copytree(data, tmp_path / "killed")
+    (tmp_path / "killed" / f"{DATABASE_FILE}-shm").unlink()
+    assert (tmp_path / "killed" / f"{DATABASE_FILE}-wal").stat().st_size
+    tried = pileus("models", "rm", "mine", "--yes", "--data", str(tmp_path / "killed"))
+    assert "the deployment chat serves it" in tried.err
+
+
+def test_where_it_cannot_be_seen_who_needs_a_model_it_can_be_forced(pileus: Pileus, data: Path) -> None:
+    (data / DATABASE_FILE).write_bytes(b"no database, and long enough to be taken for one" * 30)
+    told = refused(pileus)
+    assert "who needs mine is not known: cannot open" in told
+    assert told.endswith("; or force it (`--force`)")
+    assert pileus("models", "rm", "mine", "--yes", "--force").status == 0
+
+
+def test_a_database_of_an_older_pileus_is_read_as_it_is(pileus: Pileus, data: Path) -> None:
+    with recorded(data, deployed("chat", "mine")):
+        pass
+    with closing(sqlite3.connect(data / DATABASE_FILE)) as database:
+        database.execute("DROP TABLE adapter")
+        database.commit()
+    assert "needed: the deployment chat serves it" in refused(pileus)
 
 
 def test_what_the_default_settings_serve_is_needed_only_while_a_server_runs(pileus: Pileus, data: Path) -> None:
