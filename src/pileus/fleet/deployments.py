@@ -219,5 +219,11 @@ class Deployments:
 
 
 def _to_come(wanted: Wanted) -> DeploymentStatus:
-    info = DeploymentInfo(name=wanted.name, model=wanted.model, engine=wanted.engine, aliases=wanted.aliases)
+    info = DeploymentInfo(
+        name=wanted.name,
+        model=wanted.model,
+        engine=wanted.engine,
+        aliases=wanted.aliases,
+        long_texts=wanted.long_texts,
+    )
     return DeploymentStatus(info=info, replicas=(), desired=wanted.replicas)
