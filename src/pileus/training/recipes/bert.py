@@ -68,7 +68,7 @@ class Bert:
         if setting.base is None:
             self.model: nn.Module = BertForMaskedLM(bert_config(spec, tokenizer))
         else:
-            self.model = loaded(AutoModelForMaskedLM, setting.base, **dropout_of(spec, *BERT_DROPOUT))
+            self.model = loaded(AutoModelForMaskedLM, setting.base, dropout_of(spec, *BERT_DROPOUT))
         config = self.model.config
         self.flops_per_token = flops_per_token(self.model, config.num_hidden_layers, config.hidden_size, spec.context)
 

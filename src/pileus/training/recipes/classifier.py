@@ -57,7 +57,7 @@ class Classifier:
             self.model: nn.Module = BertForSequenceClassification(bert_config(spec, tokenizer, **names))
         else:
             self.model = loaded(
-                AutoModelForSequenceClassification, setting.base, **names, **dropout_of(spec, *BERT_DROPOUT)
+                AutoModelForSequenceClassification, setting.base, dropout_of(spec, *BERT_DROPOUT), **names
             )
         self.flops_per_token = flops_per_token(self.model)
 

@@ -55,7 +55,7 @@ class Encoder:
         if setting.base is None:
             self.model: nn.Module = BertModel(bert_config(spec, tokenizer), add_pooling_layer=False)
         else:
-            self.model = loaded(AutoModel, setting.base, add_pooling_layer=False, **dropout_of(spec, *BERT_DROPOUT))
+            self.model = loaded(AutoModel, setting.base, dropout_of(spec, *BERT_DROPOUT), add_pooling_layer=False)
         self.flops_per_token = flops_per_token(self.model)
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -67,7 +67,7 @@ class Gpt:
 def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -> nn.Module:
     torch.manual_seed(spec.seed)
     if base is not None:
-        return loaded(AutoModelForCausalLM, base, **dropout_of(spec, "attention_dropout"))
+        return loaded(AutoModelForCausalLM, base, dropout_of(spec, "attention_dropout"))
     shape = spec.shape
     config = LlamaConfig(
         vocab_size=len(tokenizer),

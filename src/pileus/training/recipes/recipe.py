@@ -1,12 +1,15 @@
 """What every recipe has beside what the loop needs of it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from msgspec import Struct
 from torch import nn
+from transformers import AutoConfig
 
+from pileus.jobs.handler import JobFailed
 from pileus.training.loop import Recipe
 from pileus.training.spec import Train
 
@@ -33,12 +36,23 @@ class OpenRecipe(Recipe, Protocol):
         ...
 
 
-def loaded(kind: type, base: Path, **options: object) -> nn.Module:
-    """A model of a Hugging Face folder, in float32: safetensors only, and never code that comes with it."""
+def loaded(kind: type, base: Path, dropout: dict[str, float], **options: object) -> nn.Module:
+    """A model of a Hugging Face folder, in float32: safetensors only, and never code that comes with it. `dropout` is
+    by the names of its config. Raises `JobFailed` where that has none of such a name."""
+    if dropout:
+        _demand_fields(base, dropout)
+    options |= dropout
     model: nn.Module = kind.from_pretrained(  # type: ignore[attr-defined]
         base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, **options
     )
     return model
+
+
+def _demand_fields(base: Path, dropout: Iterable[str]) -> None:
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    if missing := next((name for name in dropout if not hasattr(config, name)), None):
+        words = f"a base of the type {config.model_type!r} keeps its own, for its config has no {missing}"
+        raise JobFailed(f"`dropout` should be left out: {words}")
 
 
 def dropout_of(spec: Train, *names: str) -> dict[str, float]:

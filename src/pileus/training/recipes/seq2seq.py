@@ -110,7 +110,7 @@ def _model(spec: Train, tokenizer: PreTrainedTokenizerFast, base: Path | None) -
             return LstmForSeq2Seq.from_pretrained(base, **dropout_of(spec, "dropout"))
         return LstmForSeq2Seq(_lstm(spec, tokenizer))
     if base is not None:
-        return loaded(MarianMTModel, base, **dropout_of(spec, "dropout"))
+        return loaded(MarianMTModel, base, dropout_of(spec, "dropout"))
     shape = spec.shape
     return MarianMTModel(
         MarianConfig(
