@@ -1,6 +1,7 @@
 """A worker process for jobs, as bootstrap puts it together."""
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -43,6 +44,13 @@ async def test_one_that_loses_only_what_its_handler_stands_on_gives_back_its_job
         await asyncio.wait_for(working, 10)
         left = await house.jobs.get(job.id, None)
         assert (left.state, left.fence, left.failures) == (JobState.QUEUED, 1, 0)
+
+
+def test_every_kind_of_job_is_on_the_page_that_says_how_to_follow_them() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "follow-jobs.md").read_text()
+    top, _, _ = page.partition("\n## ")
+    listed = re.findall(r"^\| `(\w+)` +\|", top, re.MULTILINE)
+    assert set(listed) == {kind.name for kind in handlers.kinds(Settings())}
 
 
 def test_a_delivery_is_tried_for_about_a_day() -> None:
