@@ -191,7 +191,7 @@ async def test_a_partition_that_rejects_costs_a_fifth_of_a_second(
         await at_rest(at.fleet, at.gateway)
     gap_s = {on: max(answer.longest_gap_s for _, answer, replica in opened if replica == on) for on in at.wires}
     measured(f"longest gap {gap_s['fake/0'] * 1e3:.0f} ms where it was cut, {gap_s['fake/1'] * 1e3:.0f} ms elsewhere")
-    assert gap_s["fake/0"] - gap_s["fake/1"] < 0.2  # a machine that stands still does so for both
+    assert gap_s["fake/0"] < 0.2
     assert (during.text, during.error) == (undisturbed(20), "")
     assert {(answer.text, answer.error) for answer in answers} == {(undisturbed(tokens), "")}
     assert billed(at.gateway, answers, tokens)

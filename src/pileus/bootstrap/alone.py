@@ -45,10 +45,9 @@ def serve_alone(
     environment: Mapping[str, str] = _NOTHING,
 ) -> Iterator[tuple[str, str]]:
     """The server's URL and a key for it, which is closed in the end, or later where it has jobs that go on later.
-    `environment` has settings for it besides.
-    Without any deployment where it is not to deploy: for jobs that ask no model. Meanwhile SIGTERM is as Ctrl-C, so
-    that the key is closed and the job rests whatever ends the command. Raises `OperatorError` where another process
-    owns the data folder, or the server does not start."""
+    `environment` has settings for it besides. Without any deployment where it is not to deploy: for jobs that ask no
+    model. Meanwhile SIGTERM is as Ctrl-C, so that the key is closed and the job rests whatever ends the command. Raises
+    `OperatorError` where another process owns the data folder, or the server does not start."""
     check(loaded)
     settings = loaded.settings
     for deployment in settings.deployment if deploys else ():

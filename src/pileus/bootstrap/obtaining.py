@@ -34,7 +34,7 @@ def obtain(task: Task) -> ModelEntry | Yielded:
     except OperatorError as error:
         raise JobFailed(error.message, code="not_obtained") from None
     except OSError as error:
-        raise JobFailed(f"{error.filename} cannot be read: {error.strerror}", code="not_obtained") from None
+        raise JobFailed(str(error), code="not_obtained") from None  # it names the file
     task.log(f"{artefact.name} is installed in {artefact.path}")
     return catalogue.show(artefact.name)
 

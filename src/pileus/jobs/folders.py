@@ -29,8 +29,12 @@ class JobFolders:
         if self._root.is_dir():
             self.delete(folder.name for folder in self._root.iterdir() if folder.name not in known)
 
-    def strip(self, job_id: str, lasting: Collection[str]) -> None:
-        """Delete what nobody needs once the job has ended for good: all but what has these names."""
+    def strip(self, spent: Iterable[tuple[str, Collection[str]]]) -> None:
+        """Delete what nobody needs of jobs that have ended for good: all but what has these names."""
+        for job_id, lasting in spent:
+            self._strip(job_id, lasting)
+
+    def _strip(self, job_id: str, lasting: Collection[str]) -> None:
         folder = self.of(job_id)
         try:
             gone = [path for path in folder.iterdir() if path.name not in lasting] if folder.is_dir() else []

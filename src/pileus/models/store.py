@@ -177,7 +177,7 @@ def told_to_operator(folder: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             if error.filename and not Path(error.filename).is_relative_to(folder):
-                raise OperatorError(f"{error.filename} cannot be read ({error.strerror})") from error
+                raise OperatorError(f"{error.filename} cannot be used ({error.strerror}): fix that first") from error
             raise OperatorError(
                 f"cannot write to {folder} ({error.strerror}): fix its permissions, or choose another with --data"
             ) from error

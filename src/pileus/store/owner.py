@@ -20,10 +20,6 @@ _LOOKS: Final = 50  # how often those who only look are waited for
 _LOOK_S: Final = 0.02
 
 
-class FolderOwned(OperatorError):
-    """Another Pileus owns the data folder."""
-
-
 class OwnerLock:
     """The right to write into a data folder, from `take` to `release`."""
 
@@ -46,7 +42,7 @@ class OwnerLock:
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise FolderOwned(
+            raise OperatorError(
                 f"another Pileus (pid {owner}) owns {data_dir}; stop it, or use another folder with --data"
             ) from None
         except OSError as error:
