@@ -34,7 +34,8 @@ def obtain(task: Task) -> ModelEntry | Yielded:
     except OperatorError as error:
         raise JobFailed(error.message, code="not_obtained") from None
     except OSError as error:
-        raise JobFailed(str(error), code="not_obtained") from None  # it names the file
+        words = f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
+        raise JobFailed(words, code="not_obtained") from None
     task.log(f"{artefact.name} is installed in {artefact.path}")
     return catalogue.show(artefact.name)
 

@@ -58,7 +58,7 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vocabulary: int | None = None  # this and the next three: see `shape`; none of them beside a base
     layers: int | None = None
     width: int | None = None
-    heads: int | None = None
+    heads: int | None = None  # an LSTM has none, also where a search gives it some
     context: int = 256  # tokens: a window of text, or the most of one example
     dropout: float | None = None  # None: none, or the base's
     label_smoothing: float = 0.0
@@ -109,7 +109,8 @@ class Train(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def shape(self) -> Shape:
         """Of a model that begins from scratch. Raises `ValueError`, naming the field, where there is none such."""
-        return Shape(**self._shape_as_given)
+        without = {"heads": 1} if self.architecture == "lstm" else {}  # so that any width will do
+        return Shape(**self._shape_as_given | without)
 
     @property
     def _shape_as_given(self) -> dict[str, int]:

@@ -89,6 +89,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, spec: ImportSpec, monkeypa
         obtain(Asked(tmp_path, "import", spec))
 
 
+def test_what_names_no_repository_is_refused_as_such(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="is no repository of a hub: org/name"):
+        obtain(Asked(tmp_path, "pull", PullSpec(reference="a//b")))
+
+
 def test_a_pull_from_a_mirror_is_a_job_too(tmp_path: Path, spec: ImportSpec) -> None:
     obtain(Asked(tmp_path, "import", spec))
     catalogue = Catalogue(tmp_path / "data/models", Settings().models)

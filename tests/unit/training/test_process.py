@@ -261,7 +261,7 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
         ({"width": 30, "heads": 4}, "`width`"),
         ({"rate": 0.0}, "`rate`"),
         ({"width": 33, "heads": 3}, "`width` should be an even number of times heads"),
-        ({"recipe": "seq2seq", "architecture": "lstm", "width": 33, "heads": 1}, "`width` should be an even number"),
+        ({"recipe": "seq2seq", "architecture": "lstm", "width": 33}, "`width` should be an even number"),
         ({"name": "../x"}, "`name`"),
         ({"layers": 0}, "`layers` should be at least 1"),
         ({"dropout": 1.0}, "`dropout`"),
@@ -274,6 +274,11 @@ def test_a_search_that_is_paused_goes_on_within_its_trial(tmp_path: Path) -> Non
 def test_a_run_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Train(**{"recipe": "gpt", "data": ("a.txt",)} | changes)
+
+
+@pytest.mark.parametrize("heads", [{}, {"heads": 4}])
+def test_an_lstm_has_no_heads_that_would_bind_its_width(heads: dict[str, int]) -> None:
+    assert Train(recipe="seq2seq", data=("a.tsv",), architecture="lstm", width=34, **heads).shape.width == 34
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
