@@ -20,51 +20,67 @@ _TUNED = {"none": [], "awq": ["awq", "scale"], "scale": ["scale"], "gptq": ["gpt
 _AWQ_SHARE = 0.8
 _FORGOTTEN = "say with --to what to make of it, or with --all to make one of each"
 
+Of = Annotated[str, typer.Argument(help="An installed model, or an adapter, which is merged with its base first.")]
+To = Annotated[str | None, typer.Option(help=f"What to make of it: {', '.join(_FORMS)}.")]
+Name = Annotated[str | None, typer.Option(help="What it shall be called; MODEL-TO.")]
+Target = Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")]
+Tuned = Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")]
+Group = Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")]
+Share = Annotated[
+    float | None, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8. 0.8 with awq; else 1.")
+]
+Symmetric = Annotated[bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")]
+Smooth = Annotated[
+    float, typer.Option(help="Full 8 bits: how much of the activations' outliers goes into the weights, 0 to 1.")
+]
+PruneBy = Annotated[str, typer.Option(help="What is pruned: channels, heads, magnitude or wanda.")]
+Amount = Annotated[float, typer.Option(help="How much of it is pruned, 0 to 1.")]
+Layers = Annotated[int, typer.Option(min=0, help="Of a student; 0 is half of the teacher's.")]
+Channels = Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")]
+Hidden = Annotated[float, typer.Option(min=0.0, help="Weight of the teacher's hidden states in what a student learns.")]
+Steps = Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate; small models bear more.")]
+Then = Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")]
+Everything = Annotated[bool, typer.Option("--all", help="One of each form, side by side in one report.")]
+Calibration = Annotated[Path | None, typer.Option(help="A text to calibrate and train on; else a built-in one.")]
+Text = Annotated[Path | None, typer.Option(help="A text for the perplexity; else a built-in one.")]
+Tokens = Annotated[int, typer.Option(min=2, help="Of that text, the last so many.")]
+Window = Annotated[int, typer.Option(min=2, help="Tokens of it that a model sees at once; half of them anew.")]
+Rounds = Annotated[int, typer.Option(min=0, help="In which speed is measured; 0 measures none.")]
+Weights = Annotated[Path | None, typer.Option(help="A Hugging Face folder, where the model's own was not kept.")]
+Report = Annotated[Path | None, typer.Option(help="Folder for the report; in the data folder.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for vLLM's weights.")]
+Seed = Annotated[int, typer.Option(help="Of whatever is drawn.")]
+
 
 def compress(
-    model: Annotated[
-        str, typer.Argument(help="An installed model, or an adapter, which is merged with its base first.")
-    ],
-    to: Annotated[str | None, typer.Option(help=f"What to make of it: {', '.join(_FORMS)}.")] = None,
-    name: Annotated[str | None, typer.Option(help="What it shall be called; MODEL-TO.")] = None,
-    target: Annotated[str, typer.Option(help="Who serves it: native, gguf (llama.cpp too) or vllm.")] = "native",
-    tuned: Annotated[str, typer.Option(help=f"How 4 bits are chosen: {', '.join(_TUNED)}.")] = "gptq",
-    group: Annotated[int, typer.Option(help="Weights of 4 bits that share a scale: 32, 64, 128; -1 is a row.")] = 32,
-    share: Annotated[
-        float | None, typer.Option(help="Of the weights that get 4 bits; the tenderest keep 8. 0.8 with awq; else 1.")
-    ] = None,
-    symmetric: Annotated[
-        bool, typer.Option("--symmetric", help="No zero points: smaller, quicker, less exact.")
-    ] = False,
-    smooth: Annotated[
-        float, typer.Option(help="Full 8 bits: how much of the activations' outliers goes into the weights, 0 to 1.")
-    ] = 0.8,
-    prune_by: Annotated[str, typer.Option(help="What is pruned: channels, heads, magnitude or wanda.")] = "channels",
-    amount: Annotated[float, typer.Option(help="How much of it is pruned, 0 to 1.")] = 0.25,
-    layers: Annotated[int, typer.Option(min=0, help="Of a student; 0 is half of the teacher's.")] = 0,
-    channels: Annotated[float, typer.Option(help="Share of the teacher's FFN channels in a student.")] = 1.0,
-    hidden: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's hidden states in what a student learns.")
-    ] = 0.0,
-    steps: Annotated[int, typer.Option(min=0, help="Of training: a pruned model recovers, a student learns.")] = 200,
-    rate: Annotated[float, typer.Option(help="Highest learning rate; small models bear more.")] = 2e-4,
-    then: Annotated[str, typer.Option(help="Weights of what was pruned or distilled: fp16, int8 or int4.")] = "fp16",
-    everything: Annotated[bool, typer.Option("--all", help="One of each form, side by side in one report.")] = False,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A text to calibrate and train on; else a built-in one.")
-    ] = None,
-    text: Annotated[Path | None, typer.Option(help="A text for the perplexity; else a built-in one.")] = None,
-    tokens: Annotated[int, typer.Option(min=2, help="Of that text, the last so many.")] = 6000,
-    window: Annotated[
-        int, typer.Option(min=2, help="Tokens of it that a model sees at once; half of them anew.")
-    ] = 512,
-    rounds: Annotated[int, typer.Option(min=0, help="In which speed is measured; 0 measures none.")] = 3,
-    weights: Annotated[
-        Path | None, typer.Option(help="A Hugging Face folder, where the model's own was not kept.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Folder for the report; in the data folder.")] = None,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for vLLM's weights.")] = None,
-    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    model: Of,
+    to: To = None,
+    name: Name = None,
+    target: Target = "native",
+    tuned: Tuned = "gptq",
+    group: Group = 32,
+    share: Share = None,
+    symmetric: Symmetric = False,
+    smooth: Smooth = 0.8,
+    prune_by: PruneBy = "channels",
+    amount: Amount = 0.25,
+    layers: Layers = 0,
+    channels: Channels = 1.0,
+    hidden: Hidden = 0.0,
+    steps: Steps = 200,
+    rate: Rate = 2e-4,
+    then: Then = "fp16",
+    everything: Everything = False,
+    calibration: Calibration = None,
+    text: Text = None,
+    tokens: Tokens = 6000,
+    window: Window = 512,
+    rounds: Rounds = 3,
+    weights: Weights = None,
+    report: Report = None,
+    out: Output = None,
+    seed: Seed = 0,
     alone: Alone = False,
     url: Url = DEFAULT_URL,
     data: Data = None,
@@ -80,24 +96,14 @@ def compress(
     Example: `pileus compress smollm2-135m-instruct --all --report report`
     """
     _of(_TUNED, tuned, "--tuned")
-    rounding = {"group": group, "symmetric": symmetric, "smooth": smooth} | _bits(tuned, share)
-    recovery = {"steps": steps, "rate": rate, "logits": 1.0, "truth": 0.5}
-    common = {
-        "target": target,
-        "weights": rounding,
-        "pruning": {"by": prune_by, "amount": amount, "recovery": recovery if steps else {}},
-        "distillation": {"layers": layers, "channels": channels, "learning": recovery | {"hidden": hidden}}
-        if steps
-        else {},
-        "then": then,
-    }
+    bits = {"group": group, "symmetric": symmetric, "smooth": smooth} | _bits(tuned, share)
+    pruning, student = {"by": prune_by, "amount": amount}, {"layers": layers, "channels": channels}
+    common = {"target": target, "weights": bits, "then": then} | _learning(pruning, student, steps, rate, hidden)
     spec = {
         "model": model,
         "variants": _one_of_each(model, common, share) if everything else [_variant(model, to, name, common)],
         "texts": {"file": _path(calibration)},
-        "checks": {"text": _path(text), "tokens": tokens, "speed_rounds": rounds}
-        | {"window": window, "stride": window // 2}
-        | ({"kv": ["u8", "f16", "f32"]} if everything else {}),
+        "checks": _checks(text, tokens, window, rounds, everything=everything),
         "weights": _path(weights),
         "report": _path(report),
         "output": _path(out),
@@ -105,6 +111,24 @@ def compress(
     }
     with server(url, data, config, alone=alone) as client:
         _have_done(client, spec, json=json)
+
+
+def _learning(
+    pruning: dict[str, Any], student: dict[str, Any], steps: int, rate: float, hidden: float
+) -> dict[str, Any]:
+    """How a pruned model recovers and a student learns; without steps, none does."""
+    if not steps:
+        return {"pruning": pruning | {"recovery": {}}, "distillation": {}}
+    recovery = {"steps": steps, "rate": rate, "logits": 1.0, "truth": 0.5}
+    return {
+        "pruning": pruning | {"recovery": recovery},
+        "distillation": student | {"learning": recovery | {"hidden": hidden}},
+    }
+
+
+def _checks(text: Path | None, tokens: int, window: int, rounds: int, *, everything: bool) -> dict[str, Any]:
+    checks = {"text": _path(text), "tokens": tokens, "window": window, "stride": window // 2, "speed_rounds": rounds}
+    return checks | ({"kv": ["u8", "f16", "f32"]} if everything else {})
 
 
 def _have_done(client: Client, spec: dict[str, Any], *, json: bool) -> None:
